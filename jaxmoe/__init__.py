@@ -1,0 +1,38 @@
+"""Which edge experts should write your text? Thousands of reinforcement-learning agents at once, in JAX.
+
+The public names are imported on first use, so that ``import jaxmoe`` starts neither JAX nor openai.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxmoe.env.edge_experts import EdgeExperts as EdgeExperts
+    from jaxmoe.env.scenarios import make as make
+    from jaxmoe.errors import InputError as InputError
+    from jaxmoe.table import ExpertTable as ExpertTable
+    from jaxmoe.table import load_table as load_table
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "EdgeExperts": "jaxmoe.env.edge_experts",
+    "ExpertTable": "jaxmoe.table",
+    "InputError": "jaxmoe.errors",
+    "load_table": "jaxmoe.table",
+    "make": "jaxmoe.env.scenarios",
+}
+
+__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxmoe' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
