@@ -1,0 +1,298 @@
+"""From rows to the arrays of an expert table, with every check that a table has to pass.
+
+Two forms are read. A folder of raw records keeps one file per stage of the collection: ``prompts.csv``,
+``experts.json``, ``gate.csv``, ``texts.jsonl`` and ``scores.csv``. A single file keeps one row per prompt and subset
+(and judge), as the demonstration of Wang et al. (arXiv 2402.06942) does. Both come down to values keyed by prompt and
+subset, and a key without a value is an `InputError`: nothing is filled.
+"""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Float32
+
+from jaxmoe.errors import InputError
+from jaxmoe.table_formats import Row, read_json, read_json_lines, read_rows
+
+LOCAL = "local"  # how the empty subset is written
+SPLITS = ("train", "test")
+MAX_EXPERTS = 10  # 2^10 subsets per prompt, all of which have to be written and scored
+MAX_SCORE = 10.0
+MAX_WORDS = 1_000_000.0
+RAW_FILES = ("prompts.csv", "experts.json", "gate.csv", "texts.jsonl", "scores.csv")
+
+Relevance = Literal["required", "none"]
+Key = tuple[str, int]  # (prompt id, subset or expert index)
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Records(NamedTuple):
+    """A checked table, before it gets a digest: P prompts, E experts, 2^E subsets."""
+
+    prompt_ids: tuple[str, ...]
+    prompts: tuple[str, ...]  # the requests themselves, or "" for each
+    splits: tuple[str, ...]  # "train" or "test"
+    experts: tuple[str, ...]
+    relevance: Float32[np.ndarray, "P E"]  # in [0, 1]
+    score_mean: Float32[np.ndarray, "P 2**E"]  # in [0, 10]
+    score_std: Float32[np.ndarray, "P 2**E"]  # in [0, 5], over judges
+    words: Float32[np.ndarray, "P 2**E"]  # of the text of each subset
+
+
+class _Prompt(NamedTuple):
+    text: str
+    split: str
+
+
+def subset_name(subset: int, experts: Sequence[str]) -> str:
+    """How a bitmask is written.
+
+    >>> subset_name(0b101, ["setting", "character", "action"])
+    'setting+action'
+    >>> subset_name(0, ["setting", "character", "action"])
+    'local'
+    """
+    return "+".join(expert for bit, expert in enumerate(experts) if subset >> bit & 1) or LOCAL
+
+
+def subset_index(name: str, experts: Sequence[str]) -> int:
+    """The bitmask of ``local`` or of names joined by ``+`` in any order.
+
+    Raises `InputError` for an unknown or repeated expert.
+
+    >>> subset_index("action + setting", ["setting", "character", "action"])
+    5
+    """
+    subset = 0
+    for expert in [] if name == LOCAL else [part.strip() for part in name.split("+")]:
+        if expert not in experts:
+            raise InputError(f"unknown expert {expert!r}, allowed are {', '.join(experts)} joined by '+', or {LOCAL}.")
+        if subset >> experts.index(expert) & 1:
+            raise InputError(f"the expert {expert!r} is there twice in {name!r}, each may appear once.")
+        subset |= 1 << experts.index(expert)
+    return subset
+
+
+def read_folder(folder: Path, relevance: Relevance) -> Records:
+    """Raw records. A text's words are counted by splitting at white space.
+
+    Raises `InputError` for anything missing, doubled, unknown or out of range, naming file and row.
+    """
+    prompts_file, experts_file, gate_file, texts_file, scores_file = (folder / name for name in RAW_FILES)
+    experts = _read_experts(experts_file)
+    prompts = _read_prompts(prompts_file)
+    words: dict[Key, float] = {}
+    for row in read_json_lines(texts_file):
+        _put_once(words, _key(row, prompts, experts), _count_words(row), row)
+    judged: dict[Key, dict[str, float]] = {}
+    for row in read_rows(scores_file, ["prompt_id", "experts", "judge", "score"]):
+        _put_score(judged, _key(row, prompts, experts), row)
+    gate = _read_gate(gate_file, prompts, experts) if relevance == "required" else None
+    mean, std = _over_judges(judged)
+    return Records(
+        *_prompt_columns(prompts),
+        experts,
+        _relevance_array(gate, prompts, experts, gate_file),
+        _subset_array(mean, prompts, experts, scores_file),
+        _subset_array(std, prompts, experts, scores_file),
+        _subset_array(words, prompts, experts, texts_file),
+    )
+
+
+def read_file(path: Path, relevance: Relevance, experts: tuple[str, ...] | None = None) -> Records:
+    """One row per prompt and subset (and judge): ``prompt_id, experts, score, words`` and optional columns.
+
+    Optional are ``judge`` (several rows per subset, of which mean and population standard deviation are taken) or
+    ``score_std`` (they were taken before), ``relevance`` (on the rows of single experts), ``prompt`` and ``split``
+    (without it every prompt is a train prompt). Other columns are not read. `experts` gives their order; without it
+    they come in the order in which their own rows appear, and so do prompts.
+
+    Raises `InputError` for anything missing, doubled, unknown, contradictory or out of range, naming the row.
+    """
+    columns = ["prompt_id", "experts", "score", "words", *(["relevance"] if relevance == "required" else [])]
+    rows = read_rows(path, columns)
+    experts = experts or _single_experts(rows, path)
+    prompts: dict[str, _Prompt] = {}
+    for row in rows:
+        _put_same(prompts, row.text("prompt_id"), _prompt(row), row, "prompt or split")
+    keyed = [(_key(row, prompts, experts), row) for row in rows]
+    words: dict[Key, float] = {}
+    for key, row in keyed:
+        _put_same(words, key, row.number("words", 0.0, MAX_WORDS), row, "words")
+    gate = _gate_of_single_experts(keyed, experts) if relevance == "required" else None
+    mean, std = _scores(keyed)
+    return Records(
+        *_prompt_columns(prompts),
+        experts,
+        _relevance_array(gate, prompts, experts, path),
+        _subset_array(mean, prompts, experts, path),
+        _subset_array(std, prompts, experts, path),
+        _subset_array(words, prompts, experts, path),
+    )
+
+
+def _read_experts(path: Path) -> tuple[str, ...]:
+    """Names in the order of ``experts.json``, a list of objects."""
+    content = read_json(path)
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise InputError(f'{path}: the content must be a list of objects, each with an "expert".')
+    names = tuple(entry.get("expert") for entry in content)
+    for number, name in enumerate(names, start=1):
+        if not isinstance(name, str) or not name.strip() or name != name.strip() or name == LOCAL or "+" in name:
+            raise InputError(
+                f"{path}, entry {number}: expert is {name!r}, it must be a name without '+' and other than {LOCAL!r}."
+            )
+        if names.index(name) != number - 1:
+            raise InputError(f"{path}, entry {number}: a second expert {name!r}, each may appear once.")
+    return _checked_number(names, path)
+
+
+def _single_experts(rows: list[Row], path: Path) -> tuple[str, ...]:
+    """Every name that stands alone on some row, in order of appearance."""
+    names = dict.fromkeys(row.text("experts") for row in rows)
+    return _checked_number(tuple(name for name in names if name != LOCAL and "+" not in name), path)
+
+
+def _checked_number(experts: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    if not 1 <= len(experts) <= MAX_EXPERTS:
+        raise InputError(f"{path}: there are {len(experts)} experts, a table has 1 to {MAX_EXPERTS}.")
+    return experts
+
+
+def _read_prompts(path: Path) -> dict[str, _Prompt]:
+    prompts: dict[str, _Prompt] = {}
+    for row in read_rows(path, ["prompt_id", "split", "prompt"]):
+        if row.text("prompt_id") in prompts:
+            raise row.error("a second row for the same prompt, only one is allowed.")
+        prompts[row.text("prompt_id")] = _prompt(row)
+    return prompts
+
+
+def _prompt(row: Row) -> _Prompt:
+    split = row.text("split") if "split" in row.cells else "train"
+    if split not in SPLITS:
+        raise row.error(f"split is {split!r}, it must be one of {', '.join(SPLITS)}.")
+    return _Prompt(row.text("prompt") if "prompt" in row.cells else "", split)
+
+
+def _read_gate(path: Path, prompts: dict[str, _Prompt], experts: tuple[str, ...]) -> dict[Key, float]:
+    gate: dict[Key, float] = {}
+    for row in read_rows(path, ["prompt_id", "expert", "relevance"]):
+        expert = row.text("expert")
+        if expert not in experts:
+            raise row.error(f"unknown expert {expert!r}, allowed are {', '.join(experts)}.")
+        key = (_known_prompt(row, prompts), experts.index(expert))
+        _put_once(gate, key, row.number("relevance", 0.0, 1.0), row)
+    return gate
+
+
+def _gate_of_single_experts(keyed: list[tuple[Key, Row]], experts: tuple[str, ...]) -> dict[Key, float]:
+    gate: dict[Key, float] = {}
+    expert_of_subset = {1 << expert: expert for expert in range(len(experts))}
+    for (prompt_id, subset), row in keyed:
+        if subset in expert_of_subset:
+            key = (prompt_id, expert_of_subset[subset])
+            _put_same(gate, key, row.number("relevance", 0.0, 1.0), row, "relevance")
+        elif row.has("relevance"):
+            raise row.error("relevance stands only on the rows of single experts, leave it empty here.")
+    return gate
+
+
+def _count_words(row: Row) -> float:
+    if not isinstance(row.cells.get("text", ""), str):
+        raise row.error("text must be a string.")
+    return float(len(row.text("text").split()))
+
+
+def _key(row: Row, prompts: dict[str, _Prompt], experts: tuple[str, ...]) -> Key:
+    prompt_id, name = _known_prompt(row, prompts), row.text("experts")
+    try:
+        return prompt_id, subset_index(name, experts)
+    except InputError as error:
+        raise row.error(str(error)) from None
+
+
+def _known_prompt(row: Row, prompts: dict[str, _Prompt]) -> str:
+    prompt_id = row.text("prompt_id")
+    if prompt_id not in prompts:
+        raise row.error(f"unknown prompt {prompt_id!r}, allowed are those of prompts.csv.")
+    return prompt_id
+
+
+def _put_once(values: dict[Key, float], key: Key, value: float, row: Row) -> None:
+    if key in values:
+        raise row.error("a second row for the same prompt and experts, only one is allowed.")
+    values[key] = value
+
+
+def _put_same(values: dict[K, V], key: K, value: V, row: Row, what: str) -> None:
+    """For what several rows repeat (one per judge, say): it must be the same each time."""
+    if values.setdefault(key, value) != value:
+        raise row.error(f"{what} differs from an earlier row of the same prompt and experts, it must be the same.")
+
+
+def _put_score(judged: dict[Key, dict[str, float]], key: Key, row: Row) -> None:
+    judge = row.text("judge") if "judge" in row.cells else ""
+    of_judge = judged.setdefault(key, {})
+    if judge in of_judge:
+        raise row.error("a second row for the same prompt and experts, only one is allowed for each judge.")
+    of_judge[judge] = row.number("score", 0.0, MAX_SCORE)
+
+
+def _scores(keyed: list[tuple[Key, Row]]) -> tuple[dict[Key, float], dict[Key, float]]:
+    """Mean and standard deviation per key: over judges, or as the columns ``score`` and ``score_std`` give them."""
+    judged: dict[Key, dict[str, float]] = {}
+    for key, row in keyed:
+        _put_score(judged, key, row)
+    mean, std = _over_judges(judged)
+    for key, row in keyed:
+        if "score_std" in row.cells and "judge" in row.cells:
+            raise row.error("a table has a column judge or a column score_std, not both.")
+        if "score_std" in row.cells:
+            std[key] = row.number("score_std", 0.0, MAX_SCORE / 2)
+    return mean, std
+
+
+def _over_judges(judged: dict[Key, dict[str, float]]) -> tuple[dict[Key, float], dict[Key, float]]:
+    """Mean and population standard deviation; exact sums, so that the order of judges does not matter."""
+    mean = {key: statistics.fmean(scores.values()) for key, scores in judged.items()}
+    std = {key: statistics.pstdev(scores.values()) if len(scores) > 1 else 0.0 for key, scores in judged.items()}
+    return mean, std
+
+
+def _prompt_columns(prompts: dict[str, _Prompt]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    return tuple(prompts), tuple(p.text for p in prompts.values()), tuple(p.split for p in prompts.values())
+
+
+def _subset_array(
+    values: dict[Key, float], prompts: dict[str, _Prompt], experts: tuple[str, ...], path: Path
+) -> Float32[np.ndarray, "P 2**E"]:
+    names = [subset_name(subset, experts) for subset in range(1 << len(experts))]
+    return _array(values, prompts, names, path)
+
+
+def _relevance_array(
+    gate: dict[Key, float] | None, prompts: dict[str, _Prompt], experts: tuple[str, ...], path: Path
+) -> Float32[np.ndarray, "P E"]:
+    if gate is None:
+        return np.zeros((len(prompts), len(experts)), np.float32)
+    return _array(gate, prompts, experts, path)
+
+
+def _array(
+    values: dict[Key, float], prompts: dict[str, _Prompt], names: Sequence[str], path: Path
+) -> Float32[np.ndarray, "P N"]:
+    """The values as an array. Raises `InputError` for the first key that has none."""
+    for prompt_id in prompts:
+        for index, name in enumerate(names):
+            if (prompt_id, index) not in values:
+                raise InputError(
+                    f"{path}: the prompt {prompt_id!r} has no row for {name!r}, every prompt needs one for each of "
+                    f"{', '.join(names[:16])}{', ...' if len(names) > 16 else ''}."
+                )
+    flat = [values[prompt_id, index] for prompt_id in prompts for index in range(len(names))]
+    return np.asarray(flat, np.float32).reshape(len(prompts), len(names))
