@@ -1,0 +1,76 @@
+"""What an algorithm is: pure functions of one agent. Whoever wants thousands of agents applies `jax.vmap` once."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from gymnax.environments.environment import Environment
+from jaxtyping import Array, Bool, Float, Int
+
+
+class Clock(NamedTuple):
+    """Where the run stands. It is the same for all agents and lives outside the agent axis."""
+
+    iteration: Int[Array, ""]  # iterations finished
+    iterations: Int[Array, ""]  # iterations of the whole run
+
+    def remaining(self) -> Float[Array, ""]:
+        """Fraction of the run still ahead, from 1 down to 0, for schedules."""
+        return 1.0 - self.iteration.astype(jnp.float32) / self.iterations.astype(jnp.float32)
+
+
+class AgentState(NamedTuple):
+    """All that one agent carries from iteration to iteration."""
+
+    policy: Any  # parameters of the acting network: what is evaluated and exported
+    learner: Any  # what only learning needs: critics, optimiser moments, replay
+    env_state: Any  # [N] states of the agent's parallel environments
+    observation: Float[Array, "N O"]
+    key: Array
+    diverged: Bool[Array, ""]  # something became infinite or not a number; the agent has been frozen since
+
+
+class InitFunction(Protocol):
+    """Make a fresh agent from its key, hyperparameters and environment parameters."""
+
+    def __call__(self, key: Array, hypers: Any, env_params: Any) -> AgentState: ...
+
+
+class StepFunction(Protocol):
+    """One iteration of collecting and learning; returns the agent and the iteration's scalar metrics."""
+
+    def __call__(
+        self, state: AgentState, hypers: Any, env_params: Any, clock: Clock
+    ) -> tuple[AgentState, dict[str, Float[Array, ""]]]: ...
+
+
+class ActFunction(Protocol):
+    """Action of the learning policy, which explores, for one observation."""
+
+    def __call__(self, policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]: ...
+
+
+class Algorithm(NamedTuple):
+    """An algorithm, bound to an environment and a static `Config`."""
+
+    name: str
+    init: InitFunction
+    step: StepFunction
+    act: ActFunction
+    preferences: Callable[[Any, Float[Array, " O"]], Float[Array, " A"]]  # its argmax is the greedy action
+    env_steps: int  # environment steps of one iteration
+
+
+def begin_environments(key: Array, env: Environment, env_params: Any, num_envs: int) -> tuple[Array, Any]:
+    """Observations and states of an agent's freshly reset environments."""
+    return jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), env_params)
+
+
+def freeze_if_diverged(before: AgentState, after: AgentState) -> AgentState:
+    """Keep the agent as it was before a step in which a parameter became infinite or not a number, and flag it."""
+    learned = [leaf for leaf in jax.tree.leaves((after.policy, after.learner)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in learned]))
+    sound = finite & ~before.diverged
+    kept = jax.tree.map(lambda old, new: jnp.where(sound, new, old), before, after)
+    return kept._replace(diverged=~sound)

@@ -1,0 +1,37 @@
+"""Networks of the agents: multilayer perceptrons. The only module that imports flax."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
+from jaxtyping import Array, Float
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": jnp.tanh, "relu": nn.relu, "gelu": nn.gelu, "swish": nn.swish}
+
+
+class MLP(nn.Module):
+    """Dense layers with orthogonal weights (gain sqrt 2 inside, `output_gain` at the end) and zero biases."""
+
+    hidden: tuple[int, ...]
+    outputs: int
+    activation: str = "tanh"
+    output_gain: float = 1.0
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+        """Outputs of the last layer, with no activation."""
+        hidden = inputs
+        for width in self.hidden:
+            hidden = nn.Dense(width, kernel_init=nn.initializers.orthogonal(2**0.5))(hidden)
+            hidden = ACTIVATIONS[self.activation](hidden)
+        return nn.Dense(self.outputs, kernel_init=nn.initializers.orthogonal(self.output_gain))(hidden)
+
+    def initial(self, key: Array, observation_size: int) -> Any:
+        """Fresh parameters for inputs of the given length.
+
+        Under `vmap` one agent after the other: orthogonal weights take QR decompositions, and several batched ones in a
+        program can wait for each other for ever in the thread pool of a CPU (seen with jaxlib 0.10.2 on two cores).
+        """
+        return sequential_vmap(lambda key: self.init(key, jnp.zeros((observation_size,))))(key)

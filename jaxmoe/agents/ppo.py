@@ -1,0 +1,199 @@
+"""Proximal policy optimisation with a clipped surrogate (Schulman et al. 2017, arXiv 1707.06347)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from gymnax.environments.environment import Environment
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+
+from jaxmoe.agents import optimiser
+from jaxmoe.agents.algorithm import AgentState, Algorithm, Clock, begin_environments, freeze_if_diverged
+from jaxmoe.agents.networks import MLP
+from jaxmoe.agents.returns import generalised_advantages
+from jaxmoe.agents.rollout import Transition, collect
+
+
+class Hypers(NamedTuple):
+    """Numbers that may differ from agent to agent."""
+
+    learning_rate: float | Array = 3e-3  # of Adam, at the start
+    final_rate: float | Array = 0.0  # fraction of the rate that is left at the end, linearly in between
+    discount: float | Array = 0.95
+    gae_lambda: float | Array = 0.9
+    clip: float | Array = 0.2  # of the probability ratio
+    entropy_coef: float | Array = 0.01
+    value_coef: float | Array = 0.5
+    max_grad_norm: float | Array = 0.5
+
+
+@dataclass(frozen=True)
+class Config:
+    """What shapes the compiled program."""
+
+    num_envs: int = 16  # parallel environments of one agent
+    rollout_length: int = 32  # steps per iteration and environment
+    epochs: int = 4  # passes over each rollout
+    minibatches: int = 4  # updates per pass
+    hidden: tuple[int, ...] = (64, 64)  # widths of actor and critic
+    activation: str = "tanh"
+
+
+class Learner(NamedTuple):
+    """What only learning needs."""
+
+    critic: Any
+    moments: Any  # of Adam, over actor and critic as one flat vector: one loop instead of one per layer
+
+
+class Batch(NamedTuple):
+    """Experience as the loss reads it; B is one minibatch."""
+
+    observation: Float[Array, "B O"]
+    action: Int[Array, " B"]
+    log_probability: Float[Array, " B"]  # under the policy that acted
+    advantage: Float[Array, " B"]
+    target: Float[Array, " B"]  # of the critic
+
+
+def make(env: Environment, config: Config, env_params: Any) -> Algorithm:
+    """Bind PPO to an environment; `env_params` only tells the sizes of observations and actions."""
+    observation_size = env.observation_space(env_params).shape[0]
+    actor = MLP(config.hidden, env.action_space(env_params).n, config.activation, output_gain=0.01)
+    critic = MLP(config.hidden, 1, config.activation)
+
+    def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
+        return actor.apply(policy, observation)
+
+    def value(parameters: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch"]:
+        return critic.apply(parameters, observation)[..., 0]
+
+    def init(key: Array, hypers: Hypers, env_params: Any) -> AgentState:
+        del hypers
+        key_actor, key_critic, key_env, key = jax.random.split(key, 4)
+        observation, env_state = begin_environments(key_env, env, env_params, config.num_envs)
+        policy = actor.initial(key_actor, observation_size)
+        critic_parameters = critic.initial(key_critic, observation_size)
+        flat, _ = ravel_pytree((policy, critic_parameters))
+        learner = Learner(critic_parameters, optimiser.initial(flat))
+        return AgentState(policy, learner, env_state, observation, key, jnp.array(False))
+
+    def act(policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]:
+        return sample(preferences(policy, observation), jax.random.uniform(key))
+
+    def loss(
+        flat: Array, networks_of: Callable[[Array], tuple[Any, Any]], batch: Batch, hypers: Hypers
+    ) -> tuple[Array, dict[str, Array]]:
+        policy, critic_parameters = networks_of(flat)
+        logits = preferences(policy, batch.observation)
+        values = value(critic_parameters, batch.observation)
+        return surrogate_loss(logits, values, batch, hypers)
+
+    def step(
+        state: AgentState, hypers: Hypers, env_params: Any, clock: Clock
+    ) -> tuple[AgentState, dict[str, Float[Array, ""]]]:
+        key_rollout, key_epochs, key = jax.random.split(state.key, 3)
+
+        def choose(observation: Array, uniform: Array) -> tuple[Array, Array]:
+            logits = preferences(state.policy, observation)
+            action = jax.vmap(sample)(logits, uniform)
+            return action, log_probability(logits, action)
+
+        env_state, observation, rollout = collect(
+            key_rollout, choose, env, state.env_state, state.observation, env_params, config.rollout_length
+        )
+        minibatches = _minibatches(key_epochs, _learning_batch(rollout, state, hypers), config)
+        learning_rate = hypers.learning_rate * (hypers.final_rate + (1.0 - hypers.final_rate) * clock.remaining())
+        flat, networks_of = ravel_pytree((state.policy, state.learner.critic))
+
+        def update(carry: tuple[Array, Any], minibatch: Batch) -> tuple[tuple[Array, Any], dict[str, Array]]:
+            flat, moments = carry
+            gradient, metrics = jax.grad(loss, has_aux=True)(flat, networks_of, minibatch, hypers)
+            return optimiser.update(gradient, moments, flat, learning_rate, hypers.max_grad_norm), metrics
+
+        (flat, moments), metrics = jax.lax.scan(update, (flat, state.learner.moments), minibatches)
+        policy, critic_parameters = networks_of(flat)
+        learner = Learner(critic_parameters, moments)
+        after = AgentState(policy, learner, env_state, observation, key, state.diverged)
+        metrics = {name: jnp.mean(values) for name, values in metrics.items()}
+        return freeze_if_diverged(state, after), {"reward": jnp.mean(rollout.reward), **metrics}
+
+    def _learning_batch(rollout: Transition, state: AgentState, hypers: Hypers) -> Batch:
+        values = value(state.learner.critic, rollout.observation)
+        advantages = generalised_advantages(
+            values,
+            rollout.reward,
+            value(state.learner.critic, rollout.final_observation),
+            rollout.terminated,
+            rollout.done,
+            hypers.discount,
+            hypers.gae_lambda,
+        )
+        batch = Batch(rollout.observation, rollout.action, rollout.memo, advantages, advantages + values)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
+
+    return Algorithm("ppo", init, step, act, preferences, config.num_envs * config.rollout_length)
+
+
+def surrogate_loss(
+    logits: Float[Array, "B A"], values: Float[Array, " B"], batch: Batch, hypers: Hypers
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Clipped surrogate (equation 7 of the paper), value error and entropy bonus (equation 9), and what to watch."""
+    advantage = (batch.advantage - jnp.mean(batch.advantage)) / (jnp.std(batch.advantage) + 1e-8)
+    log_probabilities = jax.nn.log_softmax(logits)
+    log_ratio = log_probability(logits, batch.action) - batch.log_probability
+    ratio = jnp.exp(log_ratio)
+    clipped = jnp.clip(ratio, 1.0 - hypers.clip, 1.0 + hypers.clip)
+    policy_loss = -jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
+    value_loss = 0.5 * jnp.mean(jnp.square(values - batch.target))
+    entropy = -jnp.mean(jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1))
+    metrics = {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "kl": jnp.mean(ratio - 1.0 - log_ratio),
+        "clipped": jnp.mean((jnp.abs(ratio - 1.0) > hypers.clip).astype(jnp.float32)),
+    }
+    return policy_loss + hypers.value_coef * value_loss - hypers.entropy_coef * entropy, metrics
+
+
+def log_probability(logits: Float[Array, "*batch A"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Logarithm of the probability of each action under a categorical policy."""
+    log_probabilities = jax.nn.log_softmax(logits)
+    chosen = action[..., None] == jnp.arange(logits.shape[-1])
+    return jnp.sum(log_probabilities, axis=-1, where=chosen)
+
+
+def sample(logits: Float[Array, " A"], uniform: Float[Array, ""]) -> Int[Array, ""]:
+    """Action of a categorical policy by inversion of its distribution function: one uniform per decision.
+
+    >>> [int(sample(jnp.log(jnp.array([0.25, 0.75])), jnp.float32(u))) for u in (0.2, 0.3)]
+    [0, 1]
+    """
+    below = jnp.cumsum(jax.nn.softmax(logits)) <= uniform
+    return jnp.minimum(jnp.sum(below, dtype=jnp.int32), logits.shape[0] - 1)
+
+
+def _minibatches(key: Array, batch: Batch, config: Config) -> Batch:
+    """The minibatch of each update, stacked: every pass visits each row once, in a new order."""
+    size = config.num_envs * config.rollout_length
+    order = shuffles(key, config.epochs, size).reshape(config.epochs * config.minibatches, -1)
+    return jax.tree.map(lambda leaf: leaf[order], batch)
+
+
+def shuffles(key: Array, count: int, size: int) -> Int[Array, "count size"]:
+    """Random orders of `size` rows, by sorting random numbers that carry the row in their low bits.
+
+    One plain sort of integers is several times as fast as a sort of pairs. Rows whose random numbers, of 32 bits less
+    those of the row, are equal keep their order: with 4,096 rows about one pair in a hundred orders.
+
+    >>> shuffles(jax.random.key(0), 1, 8).tolist()[0] != list(range(8))
+    True
+    """
+    rows = jnp.arange(size, dtype=jnp.uint32)
+    row_bits = jnp.uint32((1 << (size - 1).bit_length()) - 1)
+    tagged = (jax.random.bits(key, (count, size)) & ~row_bits) | rows[None, :]
+    return (jnp.sort(tagged, axis=1) & row_bits).astype(jnp.int32)

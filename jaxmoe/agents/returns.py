@@ -1,0 +1,50 @@
+"""Targets of value learning, one equation per function, for one trajectory; time runs along the leading axis.
+
+A step that ends an episode is `terminated` (there is no future) or truncated by a time limit (there is one, unseen).
+Values `v_t` belong to the observation after the step, before any reset: `info["final_observation"]`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def td_targets(
+    r_t: Float[Array, " T"], v_t: Float[Array, " T"], terminated_t: Bool[Array, " T"], discount: Float[Array, ""]
+) -> Float[Array, " T"]:
+    """One-step targets `r_t + discount * (1 - terminated_t) * v_t` (Sutton and Barto 2018, equation 6.2).
+
+    >>> td_targets(jnp.array([1.0, 1.0]), jnp.array([2.0, 2.0]), jnp.array([False, True]), 0.5).tolist()
+    [2.0, 1.0]
+    """
+    return r_t + discount * jnp.where(terminated_t, 0.0, v_t)
+
+
+def generalised_advantages(
+    v_tm1: Float[Array, "T *batch"],
+    r_t: Float[Array, "T *batch"],
+    v_t: Float[Array, "T *batch"],
+    terminated_t: Bool[Array, "T *batch"],
+    done_t: Bool[Array, "T *batch"],
+    discount: Float[Array, ""],
+    gae_lambda: Float[Array, ""],
+) -> Float[Array, "T *batch"]:
+    """Generalised advantage estimates (Schulman et al. 2016, arXiv 1506.02438, equation 16).
+
+    `A_t = delta_t + discount * lambda * (1 - done_t) * A_(t+1)`, with the temporal difference
+    `delta_t = r_t + discount * (1 - terminated_t) * v_t - v_tm1`: a truncated step bootstraps from its final
+    observation, but no advantage flows back across the end of an episode.
+
+    >>> no = jnp.array([False, False])
+    >>> generalised_advantages(jnp.zeros(2), jnp.ones(2), jnp.zeros(2), no, no, 0.5, 1.0).tolist()
+    [1.5, 1.0]
+    """
+    delta_t = td_targets(r_t, v_t, terminated_t, discount) - v_tm1
+    decay_t = discount * gae_lambda * jnp.where(done_t, 0.0, 1.0)
+
+    def backwards(advantage: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        delta, decay = step
+        advantage = delta + decay * advantage
+        return advantage, advantage
+
+    return jax.lax.scan(backwards, jnp.zeros_like(delta_t[0]), (delta_t, decay_t), reverse=True)[1]

@@ -1,0 +1,105 @@
+"""`EdgeExperts`: the mobile edge network as a gymnax 1.x environment; the rules themselves live in `jaxmoe.env.rules`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from gymnax.environments import environment, spaces
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxmoe.env import rules
+from jaxmoe.env.rules import EnvParams, EnvState, Settings
+
+
+class EdgeExperts(environment.Environment[EnvState, EnvParams]):
+    """Choose the experts of each request so that text, airtime, computing, delay and energy balance.
+
+    Observation (`rules.observe`): `relevance[E]`, `words_hat[E]/100`, `snr_db[D]/20`, `backlog_s[D]/slot_s`, battery
+    fraction, `available[D]`. Action (`rules.device_choices`): one of (R + 1)^E assignments. Reward: QoS of the slot.
+
+    Parameters come from `jaxmoe.make`, because they hold the expert table. Two environments with the same settings are
+    equal, so that they share compiled programs.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Keep the static settings of a scenario."""
+        self.settings = settings
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EdgeExperts) and self.settings == other.settings
+
+    def __hash__(self) -> int:
+        return hash((EdgeExperts, self.settings))
+
+    def __repr__(self) -> str:
+        return f"EdgeExperts({self.settings})"
+
+    @property
+    def default_params(self) -> EnvParams:
+        """There are none: raise an error that says where parameters come from."""
+        raise ValueError("EdgeExperts has no default parameters, since they hold the expert table: use jaxmoe.make")
+
+    def step_env(
+        self, key: Array, state: EnvState, action: int | float | Array, params: EnvParams
+    ) -> tuple[Float[Array, " O"], EnvState, Float[Array, ""], Bool[Array, ""], dict[Any, Any]]:
+        """Serve the slot's request with `action`; `info` holds every term of the reward and what was done."""
+        draws = rules.draw(key, self.settings)
+        next_state, outcome = rules.transition(state, jnp.asarray(action, jnp.int32), draws, params, self.settings)
+        info = {**outcome._asdict(), "prompt": state.prompt, "discount": self.discount(next_state, params)}
+        terminated = self.is_terminated(next_state, params)
+        return rules.observe(next_state, params, self.settings), next_state, outcome.qos, terminated, info
+
+    def reset_env(self, key: Array, params: EnvParams) -> tuple[Float[Array, " O"], EnvState]:
+        """Begin an episode."""
+        state = rules.begin(rules.draw(key, self.settings), params, self.settings)
+        return rules.observe(state, params, self.settings), state
+
+    def observe(
+        self, key: Array, state: EnvState, action: int | float | Array | None, params: EnvParams
+    ) -> Float[Array, " O"]:
+        """What the user knows before choosing; neither `key` nor `action` matters."""
+        del key, action
+        return rules.observe(state, params, self.settings)
+
+    def action_mask(self, state: EnvState, params: EnvParams) -> Bool[Array, " A"]:
+        """Actions that ask available devices only."""
+        del params
+        return rules.action_mask(state, self.settings)
+
+    def is_terminated(self, state: EnvState, params: EnvParams) -> Bool[Array, ""]:
+        """Only the one-slot task ends by itself; the others have no end that a value function should know."""
+        del state, params
+        return jnp.asarray(self.settings.one_slot)
+
+    def is_truncated(self, state: EnvState, params: EnvParams) -> Bool[Array, ""]:
+        """A continuing task is cut at its time limit."""
+        return jnp.asarray(not self.settings.one_slot) & (state.time >= params.max_steps_in_episode)
+
+    @property
+    def num_actions(self) -> int:
+        """Assignments, (R + 1)^E."""
+        return self.settings.num_actions
+
+    def action_space(self, params: EnvParams | None = None) -> spaces.Discrete:
+        """One of the assignments."""
+        del params
+        return spaces.Discrete(self.num_actions)
+
+    def observation_space(self, params: EnvParams | None = None) -> spaces.Box:
+        """Real vectors; only the SNR can be negative, and nothing bounds it."""
+        del params
+        return spaces.Box(-jnp.inf, jnp.inf, (self.settings.observation_size,), jnp.float32)
+
+    def state_space(self, params: EnvParams) -> Any:
+        """Shapes and types of the state, from tracing a reset."""
+        return jax.eval_shape(lambda key: self.reset_env(key, params)[1], jax.random.key(0))
+
+
+def encode_action(choices: Int[Array, " E"], settings: Settings) -> Int[Array, ""]:
+    """Action of an assignment: per expert 0 (not used), or 1 + its replica. Inverse of `rules.device_choices`.
+
+    >>> int(encode_action(jnp.array([1, 0, 1, 0]), Settings()))
+    5
+    """
+    weights = (settings.num_replicas + 1) ** jnp.arange(settings.num_experts, dtype=jnp.int32)
+    return jnp.sum(choices.astype(jnp.int32) * weights, dtype=jnp.int32)

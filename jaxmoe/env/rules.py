@@ -1,0 +1,426 @@
+"""The rules of the edge network, as pure functions of one slot: what a request costs, what arrives, what is left behind.
+
+A slot has one request. Each selected device writes its passage after its backlog, sends it over a Shannon link, and
+the passages that arrive in time make the text that is scored. The quality of service of the slot is
+
+    QoS = score/10 - computing_cost - transmission_cost - latency_weight * latency_s - energy_weight * energy_j
+
+after Wang et al., "Toward Scalable Generative AI via Mixture of Experts in Mobile Edge Networks", arXiv 2402.06942.
+All randomness enters through `Draws`, made by `draw` and spent by `begin` and `transition`, which are deterministic:
+whoever has the draws can replay the network. Everything is written for one environment; `vmap` is the caller's.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Complex, Float, Int
+
+from jaxmoe import wireless
+from jaxmoe.table import ExpertTable
+
+jax.tree_util.register_dataclass(
+    ExpertTable,
+    data_fields=["relevance", "words", "score_mean", "score_std", "fused_words"],
+    meta_fields=["meta"],
+)
+
+WORDS_SCALE = 100.0  # words, divides `words_hat` in the observation
+SNR_SCALE_DB = 20.0  # dB, divides the signal-to-noise ratio in the observation
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes the compiled program; everything else about a scenario is a leaf of `EnvParams`."""
+
+    num_experts: int = 4
+    num_replicas: int = 1  # devices that host each expert
+    channel: Literal["uniform", "link_budget"] = "uniform"
+    fading: Literal["none", "rayleigh", "rician"] = "none"  # small-scale, of the link budget
+    sharing: Literal["own", "shared"] = "own"  # does each device have the bandwidth, or its share of it
+    csi_delay: Literal[0, 1] = 0  # slots by which the observed channel is old
+    observe_words: Literal["mean", "true"] = "mean"  # "true" shows words that nobody can know yet (an ablation)
+    one_slot: bool = True  # an episode ends after its one slot, as terminated
+
+    @property
+    def num_devices(self) -> int:
+        """Devices in the network, D = E * R; device `e * R + r` is replica r of expert e."""
+        return self.num_experts * self.num_replicas
+
+    @property
+    def num_actions(self) -> int:
+        """Assignments, (R + 1)^E: each expert is not used, or runs on one of its replicas."""
+        return (self.num_replicas + 1) ** self.num_experts
+
+    @property
+    def observation_size(self) -> int:
+        """Length of the observation, 2 E + 3 D + 1."""
+        return 2 * self.num_experts + 3 * self.num_devices + 1
+
+
+@struct.dataclass
+class EnvParams:
+    """The numbers of a scenario, each a leaf that may differ from agent to agent. `D` numbers may be one for all."""
+
+    table: ExpertTable  # what the experts write and how it is scored; shared by all agents
+    prompts: Int[Array, " N"]  # rows of the table that requests are drawn from
+    words_hat: Float[Array, " E"]  # words expected of each expert before anything is written
+    max_steps_in_episode: int = 64  # slots, time limit of a continuing task
+    # Cost of a request
+    compute_coefficient: float = 2e-4  # QoS per word
+    transmission_coefficient: float = 0.16  # QoS per second of airtime
+    latency_weight: float = 0.0  # QoS per second
+    energy_weight: float = 0.0  # QoS per joule
+    judge_noise: float = 1.0  # times the table's standard deviation between judges
+    # Devices
+    seconds_per_word: float = 0.035  # s, D, time in which a device writes one word
+    local_seconds_per_word: float = 0.0145  # s, the same for the user's own device
+    deadline_s: float = float("inf")  # s, a passage that ends later is lost
+    slot_s: float = 4.0  # s, time between two requests
+    device_up_probability: float = 1.0  # D, chance that a device is available in a slot
+    background_probability: float = 0.0  # D, chance of another user's job in a slot
+    background_mean_s: float = 3.0  # s, D, mean of its exponential length
+    # Energy of the user's cell
+    joules_per_word: float = 0.0  # J, D, energy in which a device writes one word
+    radio_power_w: float = 0.0  # W, of a sending device
+    battery_capacity_j: float = 100.0  # J
+    harvest_w: float = 0.0  # W, refills the battery
+    # Radio
+    bandwidth_hz: float = 3750.0  # Hz, NB-IoT single tone
+    bits_per_word: float = 46.5  # bits, measured: 5.81 bytes per English word
+    min_rate_bps: float = 0.0  # bit/s, below it the link is in outage
+    snr_min_db: float = 0.0  # dB, `uniform` channel
+    snr_max_db: float = 20.0  # dB, `uniform` channel
+    tx_power_dbm: float = 14.0  # dBm, D, `link_budget` channel from here on
+    noise_figure_db: float = 9.0  # dB
+    interference_margin_db: float = 0.0  # dB
+    carrier_ghz: float = 3.5  # GHz
+    distance_min_m: float = 20.0  # m, D, nearest place of a device around the user
+    distance_max_m: float = 120.0  # m, D, farthest
+    bs_height_m: float = 10.0  # m, height of a device
+    ut_height_m: float = 1.5  # m, height of the user
+    speed_m_per_s: float = 1.0  # m/s, of the user
+    rician_k: float = 4.0  # ratio, line-of-sight power over scattered power
+
+
+class Link(NamedTuple):
+    """What lies behind the SNR of a `link_budget` channel."""
+
+    mean_snr_db: Float[Array, " D"]  # dB, of the link budget at the device's distance
+    line_of_sight: Bool[Array, " D"]
+    shadowing: Float[Array, " D"]  # standard deviations
+    scattered: Complex[Array, " D"] | None  # CN(0, 1), absent without small-scale fading
+
+
+class EnvState(NamedTuple):
+    """The network at the start of a slot."""
+
+    prompt: Int[Array, ""]  # row of the table
+    snr_db: Float[Array, " D"]  # dB, that this slot's passages are sent at
+    observed_snr_db: Float[Array, " D"]  # dB, that the user knows
+    link: Link | None  # absent in a `uniform` channel
+    available: Bool[Array, " D"]
+    backlog_s: Float[Array, " D"]  # s, work waiting at each device
+    battery_j: Float[Array, ""]  # J
+    time: Int[Array, ""]  # slots since the episode began
+
+
+class Draws(NamedTuple):
+    """The randomness of one slot. Uniforms lie in (0, 1), normals have mean 0 and variance 1."""
+
+    prompt: Float[Array, ""]  # uniform
+    judge: Float[Array, ""]  # normal
+    available: Float[Array, " D"]  # uniform
+    background: Float[Array, " D"]  # uniform
+    channel: Float[Array, "2 D"]  # normal, real and imaginary part of the scattered field; uniform in [0] without it
+    shadowing: Float[Array, " D"]  # normal
+    place: Float[Array, "2 D"]  # uniform, distance and line of sight, spent when an episode begins
+
+
+class Slot(NamedTuple):
+    """What one slot's outcome depends on, beside the parameters: the truth, or what a planner believes."""
+
+    words: Float[Array, " E"]  # words of each expert's passage
+    local_words: Float[Array, ""]  # words of the user's own device
+    score_mean: Float[Array, " S"]  # 0..10, of each of the S = 2^E subsets
+    score_std: Float[Array, " S"]
+    snr_db: Float[Array, " D"]  # dB
+    available: Bool[Array, " D"]
+    backlog_s: Float[Array, " D"]  # s
+    battery_j: Float[Array, ""]  # J
+
+
+class Outcome(NamedTuple):
+    """What one request brought and cost."""
+
+    qos: Float[Array, ""]  # the reward
+    score: Float[Array, ""]  # 0..10, with the judge's noise
+    computing_cost: Float[Array, ""]  # QoS
+    transmission_cost: Float[Array, ""]  # QoS
+    latency_s: Float[Array, ""]  # s
+    energy_j: Float[Array, ""]  # J
+    arrived: Int[Array, ""]  # subset whose passages arrived, a bitmask
+    used: Bool[Array, " E"]  # experts that wrote a passage
+    compute_s: Float[Array, " D"]  # s, work this request left at each device
+
+
+def device_choices(settings: Settings) -> Bool[np.ndarray, "A D"]:
+    """Which devices each action selects.
+
+    Action `a` written in base R + 1 has one digit per expert, expert 0 the lowest: 0 is "not used", r > 0 is replica
+    r - 1. With one replica the action is the subset's bitmask, bit e = expert e; action 0 is `local`.
+
+    >>> device_choices(Settings(num_experts=2)).astype(int).tolist()
+    [[0, 0], [1, 0], [0, 1], [1, 1]]
+    """
+    digits = np.arange(settings.num_replicas + 1)
+    replicas = digits[:, None] == 1 + np.arange(settings.num_replicas)
+    rows = itertools.product(replicas, repeat=settings.num_experts)
+    return np.array([np.concatenate(row[::-1]) for row in rows])
+
+
+def draw(key: Array, settings: Settings) -> Draws:
+    """Draw the randomness of one slot: one block of uniforms, cut up, because one large draw is far cheaper."""
+    devices, fades = settings.num_devices, settings.channel == "link_budget"
+    sizes = {"prompt": 1, "judge": 1, "available": devices, "background": devices, "channel": devices}
+    if fades:
+        sizes |= {"channel": 2 * devices, "shadowing": devices, "place": 2 * devices}
+    uniforms = jax.random.uniform(key, (sum(sizes.values()),), minval=jnp.finfo(jnp.float32).tiny)
+    cuts = np.cumsum(list(sizes.values()))[:-1].tolist()
+    part = dict(zip(sizes, jnp.split(uniforms, cuts), strict=True))
+    nothing = jnp.zeros(devices)
+    return Draws(
+        prompt=part["prompt"][0],
+        judge=_normal(part["judge"][0]),
+        available=part["available"],
+        background=part["background"],
+        channel=_normal(part["channel"]).reshape(2, devices) if fades else jnp.stack([part["channel"], nothing]),
+        shadowing=_normal(part["shadowing"]) if fades else nothing,
+        place=part["place"].reshape(2, devices) if fades else jnp.stack([nothing, nothing]),
+    )
+
+
+def begin(draws: Draws, params: EnvParams, settings: Settings) -> EnvState:
+    """Begin an episode: empty queues, a full battery, devices placed anew around the user.
+
+    Before the first slot the user has just probed the channel, so that what it knows is what the slot brings.
+    """
+    link = _place_devices(draws, params, settings) if settings.channel == "link_budget" else None
+    snr_db = _snr_db(link, draws, params, settings)
+    return EnvState(
+        prompt=_pick_prompt(draws, params),
+        snr_db=snr_db,
+        observed_snr_db=snr_db,
+        link=link,
+        available=draws.available < params.device_up_probability,
+        backlog_s=jnp.zeros(settings.num_devices),
+        battery_j=jnp.asarray(params.battery_capacity_j, jnp.float32),
+        time=jnp.zeros((), jnp.int32),
+    )
+
+
+def transition(
+    state: EnvState, action: Int[Array, ""], draws: Draws, params: EnvParams, settings: Settings
+) -> tuple[EnvState, Outcome]:
+    """Serve the slot's request, then let the next request, the channels, the queues and the battery come."""
+    chosen = jnp.asarray(device_choices(settings))[action]
+    outcome = serve(true_slot(state, params), chosen, draws.judge, params, settings)
+    link = None if state.link is None else _move_user(state.link, draws, params)
+    snr_db = _snr_db(link, draws, params, settings)
+    arriving_s = outcome.compute_s + background_s(draws.background, params)
+    refilled_j = state.battery_j - outcome.energy_j + params.harvest_w * params.slot_s
+    return EnvState(
+        prompt=_pick_prompt(draws, params),
+        snr_db=snr_db,
+        observed_snr_db=state.snr_db if settings.csi_delay else snr_db,
+        link=link,
+        available=draws.available < params.device_up_probability,
+        backlog_s=jnp.maximum(0.0, state.backlog_s + arriving_s - params.slot_s),
+        battery_j=jnp.minimum(refilled_j, params.battery_capacity_j),
+        time=state.time + 1,
+    ), outcome
+
+
+def true_slot(state: EnvState, params: EnvParams) -> Slot:
+    """The slot as it is: this prompt's words and scores, this slot's channel."""
+    table, prompt = params.table, state.prompt
+    return Slot(
+        words=table.words[prompt],
+        local_words=table.fused_words[prompt, 0],
+        score_mean=table.score_mean[prompt],
+        score_std=table.score_std[prompt],
+        snr_db=state.snr_db,
+        available=state.available,
+        backlog_s=state.backlog_s,
+        battery_j=state.battery_j,
+    )
+
+
+def serve(
+    slot: Slot, chosen: Bool[Array, " D"], judge: Float[Array, ""], params: EnvParams, settings: Settings
+) -> Outcome:
+    """Outcome of one request when the devices `chosen` are asked; a device that is not available counts as not used.
+
+    Per used device: `compute_s = words * seconds_per_word`, `transmission_s = payload_bits / rate_bps`, and it ends
+    at `backlog_s + compute_s + transmission_s`. The passage is lost if that is after `deadline_s`, or in outage: the
+    rate would be below `min_rate_bps`, and the passage is sent at that rate in vain. A request that needs more energy
+    than the battery holds is not carried out. Where nothing arrives the user's own device starts once that is known.
+
+    Args:
+        slot: what the outcome depends on.
+        chosen: devices asked, at most one replica of each expert.
+        judge: standard normal draw of the judge's noise; 0 gives the expected QoS.
+        params: costs of the scenario.
+        settings: static settings of the scenario.
+    """
+    words = jnp.repeat(slot.words, settings.num_replicas)
+    compute_s = words * params.seconds_per_word
+    asked = chosen & slot.available
+    rate_bps = _rate_bps(slot.snr_db, asked, params, settings)
+    payload_bits = wireless.payload_bits(words, params.bits_per_word)
+    transmission_s = wireless.transmission_s(payload_bits, jnp.maximum(rate_bps, params.min_rate_bps))
+    joules = params.joules_per_word * words + params.radio_power_w * transmission_s
+    used = asked & (jnp.sum(joules, where=asked) <= slot.battery_j)
+
+    finish_s = slot.backlog_s + compute_s + transmission_s
+    arrived = used & (finish_s <= params.deadline_s) & (rate_bps >= params.min_rate_bps)
+    subset = _bitmask(_by_expert(arrived, settings))
+    score = slot.score_mean[subset] + params.judge_noise * slot.score_std[subset] * judge
+
+    waited_s = jnp.max(jnp.minimum(finish_s, params.deadline_s), where=used, initial=0.0)
+    local_s = jnp.where(subset == 0, slot.local_words * params.local_seconds_per_word, 0.0)
+    computing_cost = params.compute_coefficient * jnp.sum(words, where=used)
+    transmission_cost = params.transmission_coefficient * jnp.sum(transmission_s, where=used)
+    latency_s = waited_s + local_s
+    energy_j = jnp.sum(joules, where=used)
+    cost = computing_cost + transmission_cost + params.latency_weight * latency_s + params.energy_weight * energy_j
+    return Outcome(
+        qos=score / 10.0 - cost,
+        score=score,
+        computing_cost=computing_cost,
+        transmission_cost=transmission_cost,
+        latency_s=latency_s,
+        energy_j=energy_j,
+        arrived=subset,
+        used=_by_expert(used, settings),
+        compute_s=jnp.where(used, compute_s, 0.0),
+    )
+
+
+def observe(state: EnvState, params: EnvParams, settings: Settings) -> Float[Array, " O"]:
+    """What the user knows before choosing.
+
+    In this order: `relevance[E]`, `words_hat[E]/100`, `snr_db[D]/20`, `backlog_s[D]/slot_s`, battery fraction,
+    `available[D]`.
+    """
+    words = params.words_hat if settings.observe_words == "mean" else params.table.words[state.prompt]
+    return jnp.concatenate(
+        [
+            params.table.relevance[state.prompt],
+            words / WORDS_SCALE,
+            state.observed_snr_db / SNR_SCALE_DB,
+            state.backlog_s / params.slot_s,
+            (state.battery_j / params.battery_capacity_j)[None],
+            state.available.astype(jnp.float32),
+        ]
+    )
+
+
+def action_mask(state: EnvState, settings: Settings) -> Bool[Array, " A"]:
+    """Actions that ask available devices only; the others do the same as an action that leaves these devices out."""
+    return ~jnp.any(jnp.asarray(device_choices(settings)) & ~state.available[None, :], axis=1)
+
+
+def background_s(uniform: Float[Array, " D"], params: EnvParams) -> Float[Array, " D"]:
+    """Work of other users that reaches each device in a slot, in seconds: a job or none, of exponential length.
+
+    One uniform serves both: below the probability p there is a job, and then u/p is uniform again.
+    """
+    probability = params.background_probability
+    arrives = uniform < probability
+    fraction = jnp.where(arrives, uniform / jnp.maximum(probability, 1e-12), 1.0)
+    return -params.background_mean_s * jnp.log(fraction)
+
+
+def _normal(uniform: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Standard normal by inversion of its distribution function."""
+    lowest = np.nextafter(np.float32(-1), np.float32(0))
+    return np.float32(np.sqrt(2)) * jax.lax.erf_inv(jnp.maximum(2.0 * uniform - 1.0, lowest))
+
+
+def _pick_prompt(draws: Draws, params: EnvParams) -> Int[Array, ""]:
+    count = params.prompts.shape[0]
+    return params.prompts[jnp.minimum((draws.prompt * count).astype(jnp.int32), count - 1)]
+
+
+def _place_devices(draws: Draws, params: EnvParams, settings: Settings) -> Link:
+    """Devices uniform over the ring around the user; line of sight by its probability; link budget of each."""
+    near2, far2 = jnp.square(params.distance_min_m), jnp.square(params.distance_max_m)
+    distance_2d_m = jnp.sqrt(near2 + draws.place[0] * (far2 - near2))
+    line_of_sight = draws.place[1] < wireless.umi_los_probability(distance_2d_m)
+    geometry = (distance_2d_m, params.carrier_ghz, params.bs_height_m, params.ut_height_m)
+    path_loss_db = jnp.where(
+        line_of_sight, wireless.umi_los_path_loss_db(*geometry), wireless.umi_nlos_path_loss_db(*geometry)
+    )
+    noise_dbm = wireless.noise_dbm(params.bandwidth_hz, params.noise_figure_db) + params.interference_margin_db
+    return Link(
+        mean_snr_db=wireless.snr_db(params.tx_power_dbm, path_loss_db, noise_dbm),
+        line_of_sight=line_of_sight,
+        shadowing=draws.shadowing,
+        scattered=None if settings.fading == "none" else _scattered(draws),
+    )
+
+
+def _move_user(link: Link, draws: Draws, params: EnvParams) -> Link:
+    """Let shadowing and scattered field of each device move on by one slot of the user's walk."""
+    decorrelation_m = jnp.where(link.line_of_sight, wireless.CORRELATION_LOS_M, wireless.CORRELATION_NLOS_M)
+    shadowing_rho = wireless.spatial_correlation(params.speed_m_per_s, params.slot_s, decorrelation_m)
+    shadowing = wireless.gauss_markov(link.shadowing, shadowing_rho, draws.shadowing)
+    if link.scattered is None:
+        return link._replace(shadowing=shadowing)
+    doppler_hz = wireless.doppler_hz(params.speed_m_per_s, params.carrier_ghz)
+    fading_rho = wireless.jakes_correlation(doppler_hz, params.slot_s)
+    return link._replace(
+        shadowing=shadowing, scattered=wireless.gauss_markov(link.scattered, fading_rho, _scattered(draws))
+    )
+
+
+def _scattered(draws: Draws) -> Complex[Array, " D"]:
+    real, imaginary = draws.channel * np.float32(np.sqrt(0.5))
+    return jax.lax.complex(real, imaginary)
+
+
+def _snr_db(link: Link | None, draws: Draws, params: EnvParams, settings: Settings) -> Float[Array, " D"]:
+    """SNR of each device: uniform, or link budget plus shadowing plus small-scale power gain.
+
+    Rician fading has its line-of-sight part only where there is line of sight; elsewhere it is Rayleigh fading.
+    """
+    if link is None:
+        return params.snr_min_db + draws.channel[0] * (params.snr_max_db - params.snr_min_db)
+    sigma_db = jnp.where(link.line_of_sight, wireless.SHADOWING_LOS_DB, wireless.SHADOWING_NLOS_DB)
+    shadowed_db = link.mean_snr_db + sigma_db * link.shadowing
+    if link.scattered is None:
+        return shadowed_db
+    k_factor = jnp.where(link.line_of_sight, params.rician_k if settings.fading == "rician" else 0.0, 0.0)
+    gain = wireless.rician_power_gain(link.scattered, k_factor, 0.0)
+    return shadowed_db + wireless.db_from_linear(gain)
+
+
+def _rate_bps(
+    snr_db: Float[Array, " D"], asked: Bool[Array, " D"], params: EnvParams, settings: Settings
+) -> Float[Array, " D"]:
+    """Shannon rate of each device. Sharing by k devices leaves each 1/k of the bandwidth, and 1/k of its noise."""
+    shares = jnp.maximum(jnp.sum(asked), 1).astype(jnp.float32) if settings.sharing == "shared" else 1.0
+    return wireless.shannon_rate_bps(params.bandwidth_hz / shares, wireless.linear_from_db(snr_db) * shares)
+
+
+def _by_expert(devices: Bool[Array, " D"], settings: Settings) -> Bool[Array, " E"]:
+    return jnp.any(devices.reshape(settings.num_experts, settings.num_replicas), axis=1)
+
+
+def _bitmask(experts: Bool[Array, " E"]) -> Int[Array, ""]:
+    return jnp.sum(jnp.where(experts, 1 << np.arange(experts.shape[0], dtype=np.int32), 0), dtype=jnp.int32)

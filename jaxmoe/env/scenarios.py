@@ -1,0 +1,93 @@
+"""The three scenarios: which settings and numbers make an `EdgeExperts` environment, and `make`, which builds one."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmoe.env.edge_experts import EdgeExperts
+from jaxmoe.env.rules import EnvParams, Settings
+from jaxmoe.errors import InputError
+from jaxmoe.table import ExpertTable, load_table
+
+# Each scenario: static settings, and the numbers in which it differs from the defaults of `EnvParams`.
+_FADING: dict[str, Any] = {
+    "deadline_s": 20.0,
+    "latency_weight": 0.01,
+    "transmission_coefficient": 0.1,
+    "compute_coefficient": 1e-4,
+    "interference_margin_db": 20.0,
+    "min_rate_bps": 1200.0,
+}
+_QUEUEING: dict[str, Any] = _FADING | {
+    "latency_weight": 0.02,
+    "background_probability": 0.25,
+    "joules_per_word": 0.02,
+    "radio_power_w": 0.5,
+    "harvest_w": 2.0,
+}
+SCENARIOS: dict[str, tuple[Settings, dict[str, Any]]] = {
+    "oneshot": (Settings(), {}),
+    "fading": (Settings(channel="link_budget", fading="rayleigh", csi_delay=1, one_slot=False), _FADING),
+    "queueing": (Settings(channel="link_budget", fading="rician", csi_delay=1, one_slot=False), _QUEUEING),
+}
+
+
+def make(
+    scenario: str, table: ExpertTable | None = None, split: str = "train", **settings: Any
+) -> tuple[EdgeExperts, EnvParams]:
+    """Build the environment of a scenario and its parameters.
+
+    Args:
+        scenario: "oneshot", "fading" or "queueing".
+        table: what the experts write; the shipped table if absent.
+        split: prompts that requests are drawn from: "train", "test" or "all".
+        **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`.
+
+    Returns:
+        The environment and its parameters; change a number with `params.replace(latency_weight=0.05)`.
+
+    Raises:
+        InputError: an unknown scenario, split or setting, or a value that a setting does not take.
+
+    >>> env, params = make("oneshot")
+    >>> env.num_actions
+    16
+    """
+    if scenario not in SCENARIOS:
+        raise InputError(f"unknown scenario {scenario!r}; choose one of {', '.join(SCENARIOS)}")
+    table = load_table() if table is None else table
+    base, numbers = SCENARIOS[scenario]
+    chosen = replace(base, num_experts=table.num_experts, **_checked_settings(settings))
+    params = EnvParams(
+        table=jax.tree.map(jnp.asarray, table),
+        prompts=jnp.asarray(table.prompt_indices(split)),
+        words_hat=jnp.asarray(table.expected_words()),
+        **numbers,
+    )
+    return EdgeExperts(chosen), params
+
+
+_ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {
+    "num_replicas": tuple(range(1, 9)),
+    "channel": ("uniform", "link_budget"),
+    "fading": ("none", "rayleigh", "rician"),
+    "sharing": ("own", "shared"),
+    "csi_delay": (0, 1),
+    "observe_words": ("mean", "true"),
+    "one_slot": (False, True),
+}
+
+
+def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    for name, value in settings.items():
+        if name not in _ALLOWED_SETTINGS:
+            raise InputError(f"unknown setting {name!r}; choose among {', '.join(_ALLOWED_SETTINGS)}")
+        if value not in _ALLOWED_SETTINGS[name]:
+            allowed = ", ".join(map(repr, _ALLOWED_SETTINGS[name]))
+            raise InputError(f"setting {name} = {value!r} is not allowed; choose one of {allowed}")
+    return settings
+
+
+assert {field.name for field in fields(Settings)} == {"num_experts", *_ALLOWED_SETTINGS}
