@@ -1,0 +1,76 @@
+# `make test` and `make study` set up all they need in .venv: a fresh machine needs only make and Python 3.11 or newer.
+
+PYTHON ?= python3
+UV ?= uv
+VENV := .venv
+PY := $(VENV)/bin/python
+
+STUDY ?= --seeds 32 --steps 500_000
+ifndef OUT
+OUT := runs/study-$(shell date +%Y%m%d-%H%M%S)
+endif
+
+# What an active environment exports must not leak into .venv.
+unexport PYTHONHOME
+unexport PYTHONPATH
+unexport VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup test quick lint types format study constraints clean
+
+help: ## print this list
+	@echo "Targets:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(VENV)/.installed ## make .venv and install jaxmoe into it (the other targets do this themselves)
+
+test: lint types ## every check that CI makes: format, lint, types and all tests
+	$(PY) -m pytest
+
+quick: lint types ## the same without the slow tests
+	$(PY) -m pytest -m "not slow"
+
+lint: $(VENV)/.installed ## format and lint, changing nothing
+	$(PY) -m ruff format --check
+	$(PY) -m ruff check
+
+types: $(VENV)/.installed ## mypy
+	$(PY) -m mypy
+
+format: $(VENV)/.installed ## format the code and mend what ruff can mend
+	$(PY) -m ruff check --fix-only
+	$(PY) -m ruff format
+
+study: $(VENV)/.installed ## train PPO agents: make study STUDY="--seeds 32 --steps 500_000" OUT=runs/mine
+	$(VENV)/bin/jaxmoe train ppo --scenario oneshot $(STUDY) --out $(OUT)
+
+# One version of each package for all Pythons, where one exists. Renamed at the end: a file that exists is complete.
+constraints: ## choose the newest versions again and write them to constraints.txt (needs uv)
+	@command -v $(UV) >/dev/null || { \
+	  echo "'make constraints' needs uv, and there is no '$(UV)' here:" \
+	       "install it (pip install uv), or run make constraints UV=/path/to/uv" >&2; exit 1; }
+	@{ echo "# Exact versions of everything that jaxmoe and its tests install, for Python 3.11 and newer."; \
+	  echo "# Made by 'make constraints' from pyproject.toml; do not edit by hand."; \
+	  $(UV) pip compile pyproject.toml --extra dev --extra excel --universal --python-version 3.11 \
+	    --fork-strategy fewest --upgrade --no-annotate --no-header --quiet; } > constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+
+clean: ## remove .venv, caches and build outputs; keep runs/
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist constraints.txt.new
+	find jaxmoe tests data experiments -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "jaxmoe needs Python 3.11 or newer, and there is no '$(PYTHON)' here:" \
+	       "install it, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "jaxmoe needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1):" \
+	       "run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "Installing jaxmoe and its tools into $(VENV); the first time takes a few minutes."
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
