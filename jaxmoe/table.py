@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from jaxmoe.errors import InputError
-from jaxmoe.table_formats import read_parquet_metadata, write_parquet, write_whole
+from jaxmoe.files import write_whole
+from jaxmoe.table_formats import read_parquet_metadata, write_parquet
 from jaxmoe.table_records import RAW_FILES, SPLITS, Records, read_file, read_folder, subset_name
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ Nothing is filled or converted on the way in. A cell is read through `Row.text` 
 import csv
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,23 +107,6 @@ def write_parquet(path: Path, columns: dict[str, Any], metadata: dict[str, Any])
 
     table = pa.table(columns)
     pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)}), path)
-
-
-def write_whole(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
-    """Calls `write` on a temporary neighbour of `path` and renames it, so that a file that exists is complete.
-
-    Raises `InputError` if `path` exists (unless `overwrite`) or its folder does not.
-    """
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already, choose another name or say overwrite=True.")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist, create it first.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _reading(path: Path, read: Callable[[], T]) -> T:

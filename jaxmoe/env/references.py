@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.env import rules
@@ -41,19 +40,19 @@ def random(env: EdgeExperts) -> Reference:
     return Reference("random", "nothing", act)
 
 
-def fixed_subset(env: EdgeExperts, subset: int) -> Reference:
+def fixed_subset(env: EdgeExperts, subset: int | Array) -> Reference:
     """Always the same experts, each on the replica with the best observed SNR."""
     settings = env.settings
-    members = np.array([subset >> expert & 1 for expert in range(settings.num_experts)], bool)
+    members = (subset >> jnp.arange(settings.num_experts) & 1).astype(bool)
 
     def act(key: Array, observation: Array, state: EnvState, params: EnvParams) -> Array:
         del key, observation, params
-        return _on_best_replicas(jnp.asarray(members), state, settings)
+        return _on_best_replicas(members, state, settings)
 
     return Reference(f"fixed_subset({subset})", "which experts are good on average", act)
 
 
-def greedy_snr(env: EdgeExperts, k: int) -> Reference:
+def greedy_snr(env: EdgeExperts, k: int | Array) -> Reference:
     """The k experts with the best observed SNR."""
     settings = env.settings
 
@@ -64,7 +63,7 @@ def greedy_snr(env: EdgeExperts, k: int) -> Reference:
     return Reference(f"greedy_snr(k={k})", "observed SNR", act)
 
 
-def top_k_relevance(env: EdgeExperts, k: int) -> Reference:
+def top_k_relevance(env: EdgeExperts, k: int | Array) -> Reference:
     """The k experts that the gate calls most relevant, each on the replica with the best observed SNR."""
     settings = env.settings
 
@@ -192,7 +191,7 @@ def _best_snr_db(state: EnvState, settings: Settings) -> Float[Array, " E"]:
     return jnp.max(state.observed_snr_db.reshape(settings.num_experts, settings.num_replicas), axis=1)
 
 
-def _top(values: Float[Array, " E"], k: int) -> Array:
+def _top(values: Float[Array, " E"], k: int | Array) -> Array:
     """Which k values are the largest; the first ones among equals."""
     rank = jnp.argsort(jnp.argsort(-values))
     return rank < k

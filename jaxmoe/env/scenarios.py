@@ -1,6 +1,7 @@
 """The three scenarios: which settings and numbers make an `EdgeExperts` environment, and `make`, which builds one."""
 
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import jax
@@ -11,16 +12,25 @@ from jaxmoe.env.rules import EnvParams, Settings
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable, load_table
 
-# Each scenario: static settings, and the numbers in which it differs from the defaults of `EnvParams`.
-_FADING: dict[str, Any] = {
-    "deadline_s": 20.0,
-    "latency_weight": 0.01,
-    "transmission_coefficient": 0.1,
+# Each scenario: static settings, and the numbers in which it differs from the defaults of `EnvParams`. The radio ones
+# are interference-limited: low-power devices near the user, and interference far above the thermal noise puts the
+# median SNR near 10 dB.
+_RADIO: dict[str, Any] = {"tx_power_dbm": 0.0, "distance_min_m": 10.0, "min_rate_bps": 1200.0, "deadline_s": 20.0}
+_FADING: dict[str, Any] = _RADIO | {
+    "distance_max_m": 40.0,
+    "interference_margin_db": 42.0,
+    "speed_m_per_s": 0.2,
+    "slot_s": 20.0,  # a request comes when the last one is due: no backlog
     "compute_coefficient": 1e-4,
-    "interference_margin_db": 20.0,
-    "min_rate_bps": 1200.0,
+    "transmission_coefficient": 0.1,
+    "latency_weight": 0.01,
 }
-_QUEUEING: dict[str, Any] = _FADING | {
+_QUEUEING: dict[str, Any] = _RADIO | {
+    "distance_max_m": 25.0,
+    "interference_margin_db": 48.0,
+    "rician_k": 10.0,
+    "compute_coefficient": 1e-4,
+    "transmission_coefficient": 0.1,
     "latency_weight": 0.02,
     "background_probability": 0.25,
     "joules_per_word": 0.02,
@@ -31,6 +41,11 @@ SCENARIOS: dict[str, tuple[Settings, dict[str, Any]]] = {
     "oneshot": (Settings(), {}),
     "fading": (Settings(channel="link_budget", fading="rayleigh", csi_delay=1, one_slot=False), _FADING),
     "queueing": (Settings(channel="link_budget", fading="rician", csi_delay=1, one_slot=False), _QUEUEING),
+}
+
+
+NUMBERS: dict[str, float] = {  # every number of a scenario, with its default
+    field.name: field.default for field in fields(EnvParams) if field.default is not MISSING
 }
 
 
@@ -67,6 +82,21 @@ def make(
         **numbers,
     )
     return EdgeExperts(chosen), params
+
+
+def with_numbers(params: EnvParams, numbers: Mapping[str, float]) -> EnvParams:
+    """Change numbers of a scenario by name; the same as `params.replace`, but checked.
+
+    Raises:
+        InputError: an unknown name, or something that is not a number.
+    """
+    for name, value in numbers.items():
+        if name not in NUMBERS:
+            raise InputError(f"unknown parameter {name!r}; choose among {', '.join(NUMBERS)}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            raise InputError(f"parameter {name} = {value!r} is not a number")
+    typed = {name: type(NUMBERS[name])(value) for name, value in numbers.items()}
+    return params.replace(**typed)
 
 
 _ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {

@@ -1,0 +1,188 @@
+"""What a policy brings: mean QoS and its parts over many slots, with the same random numbers for every policy.
+
+The judge's noise has mean zero and is left out, so that a slot's score is its expectation. Sums are kept per prompt:
+whoever compares policies needs them for intervals that count prompts (`jaxmoe.intervals`).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxmoe.env import references, rules
+from jaxmoe.env.edge_experts import EdgeExperts
+from jaxmoe.env.references import Policy, Reference
+from jaxmoe.env.rules import EnvParams, EnvState, Outcome
+from jaxmoe.intervals import Tally
+
+BLOCKS = 16  # repetitions into which the episodes of one policy are cut, for intervals
+
+
+class Sums(NamedTuple):
+    """Sums over slots, per block of episodes and prompt."""
+
+    metrics: Float[Array, "B P M"]
+    slots: Float[Array, "B P"]
+
+
+def metric_names(experts: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the M metrics: means per slot, the share of slots in which anything arrived, and each expert's share."""
+    costs = ("computing_cost", "transmission_cost", "latency_s", "energy_j")
+    return ("qos", "score", *costs, "arrived_share", *(f"share_{expert}" for expert in experts))
+
+
+def episode_slots(env: EdgeExperts, params: EnvParams) -> int:
+    """Slots of one episode."""
+    return 1 if env.settings.one_slot else int(params.max_steps_in_episode)
+
+
+def sums(policy: Policy, env: EdgeExperts, params: EnvParams, key: Array, episodes: int, slots: int) -> Sums:
+    """Let a policy serve `episodes` episodes of `slots` slots each.
+
+    Slot t of episode e takes its draws from `fold_in(fold_in(key, e), t)`, whatever the policy does: differences
+    between policies are paired.
+
+    Args:
+        policy: `(key, observation, state, params) -> action`, for one environment.
+        env: the environment.
+        params: its parameters; the judge's noise is set to zero.
+        key: of all draws.
+        episodes: a multiple of `BLOCKS`.
+        slots: slots of one episode.
+    """
+    expected = params.replace(judge_noise=0.0)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
+
+    def begin(key: Array) -> EnvState:
+        return rules.begin(rules.draw(jax.random.fold_in(key, 0), env.settings), expected, env.settings)
+
+    def serve(key: Array, state: EnvState) -> tuple[EnvState, Array]:
+        key_draws, key_policy = jax.random.split(key)
+        action = policy(key_policy, rules.observe(state, expected, env.settings), state, expected)
+        draws = rules.draw(key_draws, env.settings)
+        state, outcome = rules.transition(state, action, draws, expected, env.settings)
+        return state, _metrics(outcome)
+
+    def slot(carry: tuple[EnvState, Sums], time: Array) -> tuple[tuple[EnvState, Sums], None]:
+        states, totals = carry
+        prompts = jax.nn.one_hot(states.prompt, expected.table.num_prompts)
+        slot_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
+        states, metrics = jax.vmap(serve)(slot_keys, states)
+        by_block = prompts.reshape(BLOCKS, -1, prompts.shape[1])
+        return (states, _add(totals, by_block, metrics.reshape(BLOCKS, -1, metrics.shape[1]))), None
+
+    num_metrics = len(metric_names(("",) * env.settings.num_experts))
+    num_prompts = expected.table.num_prompts
+    nothing = Sums(jnp.zeros((BLOCKS, num_prompts, num_metrics)), jnp.zeros((BLOCKS, num_prompts)))
+    (_, totals), _ = jax.lax.scan(slot, (jax.vmap(begin)(keys), nothing), jnp.arange(1, slots + 1))
+    return totals
+
+
+def episodes_for(slots: int, length: int) -> int:
+    """Episodes of `length` slots that make about `slots` slots, a multiple of `BLOCKS`."""
+    return BLOCKS * max(1, round(slots / length / BLOCKS))
+
+
+def tally(policy: Policy, env: EdgeExperts, params: EnvParams, seed: int = 0, slots: int = 16_384) -> Tally:
+    """Let a policy serve about `slots` requests; see `sums`. The same seed means the same random numbers."""
+    length = episode_slots(env, params)
+    run = jax.jit(sums, static_argnums=(0, 1, 4, 5))
+    return _on_host(run(policy, env, params, jax.random.key(seed), episodes_for(slots, length), length))
+
+
+Tallies = dict[str, dict[str, Tally]]  # split -> policy -> what it brought
+
+
+def best_reference(env: EdgeExperts) -> str:
+    """The reference whose normalised score is 1: exact where one slot is all there is, the planner elsewhere."""
+    return "one_slot_optimum" if env.settings.one_slot else "lookahead"
+
+
+def tally_references(
+    env: EdgeExperts,
+    splits: dict[str, EnvParams],
+    seed: int = 0,
+    slots: int = 16_384,
+    report: Callable[[str], None] | None = None,
+) -> Tallies:
+    """Let every reference serve the same requests.
+
+    Of the fixed subsets, of greedy-on-SNR and of top-k relevance the one that is best on the train prompts is kept:
+    nothing is selected on test prompts.
+
+    Args:
+        env: the environment.
+        splits: parameters of each split; "train" must be among them.
+        seed: of the random numbers, common to all policies.
+        slots: requests per policy and split.
+        report: told the name of each reference before its turn.
+    """
+    tallies: Tallies = {split: {} for split in splits}
+    for name, make_member, members in _families(env, splits["train"]):
+        if report is not None:
+            report(name)
+        found = {split: _tally_family(make_member, members, env, splits[split], seed, slots) for split in splits}
+        winner = int(np.argmax([member.mean()[0] for member in found["train"]]))
+        for split in splits:
+            tallies[split][make_member(members[winner]).name] = found[split][winner]
+    return tallies
+
+
+def _families(
+    env: EdgeExperts, train: EnvParams
+) -> list[tuple[str, Callable[[int | Array], Reference], list[int]]]:
+    """Every reference: a name, a function that makes a member of the family, and the members to choose from."""
+    experts = env.settings.num_experts
+    subsets, numbers = list(range(2**experts)), list(range(1, experts + 1))
+    families: list[tuple[str, Callable[[int | Array], Reference], list[int]]] = [
+        ("random", lambda _: references.random(env), [0]),
+        ("fixed subsets", lambda subset: references.fixed_subset(env, subset), subsets),
+        ("greedy_snr", lambda k: references.greedy_snr(env, k), numbers),
+        ("top_k_relevance", lambda k: references.top_k_relevance(env, k), numbers),
+        ("predict_then_optimise", lambda _: references.predict_then_optimise(env, train), [0]),
+        ("one_slot_optimum", lambda _: references.one_slot_optimum(env), [0]),
+    ]
+    if env.settings.one_slot:
+        return families
+    return [
+        *families,
+        ("drift_plus_penalty", lambda _: references.drift_plus_penalty(env), [0]),
+        ("lookahead", lambda _: references.lookahead(env), [0]),
+    ]
+
+
+def _tally_family(
+    make_member: Callable[[int | Array], Reference],
+    members: list[int],
+    env: EdgeExperts,
+    params: EnvParams,
+    seed: int,
+    slots: int,
+) -> list[Tally]:
+    length = episode_slots(env, params)
+    episodes = episodes_for(slots, length)
+
+    def serve(member: Array, params: EnvParams) -> Sums:
+        return sums(make_member(member).act, env, params, jax.random.key(seed), episodes, length)
+
+    found = jax.jit(jax.vmap(serve, in_axes=(0, None)))(jnp.array(members, jnp.int32), params)
+    return [_on_host(jax.tree.map(lambda leaf, row=row: leaf[row], found)) for row in range(len(members))]
+
+
+def _on_host(totals: Sums) -> Tally:
+    return Tally(np.asarray(totals.metrics, np.float64), np.asarray(totals.slots, np.float64))
+
+
+def _metrics(outcome: Outcome) -> Float[Array, " M"]:
+    parts = [outcome.qos, outcome.score, outcome.computing_cost, outcome.transmission_cost, outcome.latency_s]
+    arrived = (outcome.arrived > 0).astype(jnp.float32)
+    return jnp.concatenate([jnp.stack([*parts, outcome.energy_j, arrived]), outcome.used.astype(jnp.float32)])
+
+
+def _add(totals: Sums, prompts: Float[Array, "B N P"], metrics: Float[Array, "B N M"]) -> Sums:
+    return Sums(
+        totals.metrics + jnp.einsum("bnp,bnm->bpm", prompts, metrics), totals.slots + jnp.sum(prompts, axis=1)
+    )

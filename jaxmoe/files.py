@@ -1,0 +1,36 @@
+"""Files that are written whole: one that exists is complete."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxmoe.errors import InputError
+
+
+def write_whole(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
+    """Calls `write` on a temporary neighbour of `path` and renames it, so that a file that exists is complete.
+
+    Raises `InputError` if `path` exists (unless `overwrite`) or its folder does not.
+    """
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already, choose another name or say overwrite=True.")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist, create it first.")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def claim_folder(path: str | os.PathLike[str]) -> Path:
+    """Makes an empty folder for results; raises `InputError` if there is something already, so that nothing is lost."""
+    folder = Path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists already and is not an empty folder; choose another output folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror}; choose another output folder") from None
+    return folder

@@ -1,0 +1,1 @@
+"""What a run found: statistics and figures, from its result files; nothing here needs JAX."""

@@ -1,0 +1,1 @@
+"""Training many agents side by side: how they share devices, how a run goes on, what it leaves behind."""
