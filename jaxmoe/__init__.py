@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts as EdgeExperts
     from jaxmoe.env.scenarios import make as make
     from jaxmoe.errors import InputError as InputError
+    from jaxmoe.sweep.evaluating import evaluate as evaluate
+    from jaxmoe.sweep.training import train as train
     from jaxmoe.table import ExpertTable as ExpertTable
     from jaxmoe.table import load_table as load_table
 
@@ -19,11 +21,13 @@ _HOMES = {
     "EdgeExperts": "jaxmoe.env.edge_experts",
     "ExpertTable": "jaxmoe.table",
     "InputError": "jaxmoe.errors",
+    "evaluate": "jaxmoe.sweep.evaluating",
     "load_table": "jaxmoe.table",
     "make": "jaxmoe.env.scenarios",
+    "train": "jaxmoe.sweep.training",
 }
 
-__all__ = [*_HOMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

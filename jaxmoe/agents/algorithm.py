@@ -1,7 +1,7 @@
 """What an algorithm is: pure functions of one agent. Whoever wants thousands of agents applies `jax.vmap` once."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,23 @@ class Clock(NamedTuple):
     def remaining(self) -> Float[Array, ""]:
         """Fraction of the run still ahead, from 1 down to 0, for schedules."""
         return 1.0 - self.iteration.astype(jnp.float32) / self.iterations.astype(jnp.float32)
+
+
+class About(NamedTuple):
+    """What a field of `Hypers` or `Config` means, and its limits, both allowed."""
+
+    meaning: str
+    low: float = 0.0
+    high: float = float("inf")
+
+
+def about(settings: type) -> dict[str, About]:
+    """Meaning and limits of each field of an algorithm's `Hypers` or `Config`."""
+    found = {}
+    for name, hint in get_type_hints(settings, include_extras=True).items():
+        assert get_origin(hint) is Annotated, f"{settings.__name__}.{name} says nothing about itself"
+        found[name] = get_args(hint)[1]
+    return found
 
 
 class AgentState(NamedTuple):
@@ -69,7 +86,9 @@ def begin_environments(key: Array, env: Environment, env_params: Any, num_envs: 
 
 def freeze_if_diverged(before: AgentState, after: AgentState) -> AgentState:
     """Keep the agent as it was before a step in which a parameter became infinite or not a number, and flag it."""
-    learned = [leaf for leaf in jax.tree.leaves((after.policy, after.learner)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    learned = [
+        leaf for leaf in jax.tree.leaves((after.policy, after.learner)) if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in learned]))
     sound = finite & ~before.diverged
     kept = jax.tree.map(lambda old, new: jnp.where(sound, new, old), before, after)

@@ -19,8 +19,8 @@ def update(
     gradients: Any,
     moments: optax.OptState,
     parameters: Any,
-    learning_rate: Float[Array, ""],
-    max_grad_norm: Float[Array, ""],
+    learning_rate: float | Float[Array, ""],
+    max_grad_norm: float | Float[Array, ""],
 ) -> tuple[Any, optax.OptState]:
     """One step of Adam (Kingma and Ba 2015) on gradients clipped to a global norm; new parameters and moments."""
     updates, moments = _transformation(max_grad_norm).update(gradients, moments)

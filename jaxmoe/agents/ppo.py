@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,35 +11,47 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.agents import optimiser
-from jaxmoe.agents.algorithm import AgentState, Algorithm, Clock, begin_environments, freeze_if_diverged
-from jaxmoe.agents.networks import MLP
+from jaxmoe.agents.algorithm import About, AgentState, Algorithm, Clock, begin_environments, freeze_if_diverged
+from jaxmoe.agents.networks import ACTIVATIONS, MLP
 from jaxmoe.agents.returns import generalised_advantages
 from jaxmoe.agents.rollout import Transition, collect
+from jaxmoe.errors import InputError
+
+Number = float | Array
 
 
 class Hypers(NamedTuple):
     """Numbers that may differ from agent to agent."""
 
-    learning_rate: float | Array = 5e-3  # of Adam, at the start
-    final_rate: float | Array = 0.0  # fraction of the rate that is left at the end, linearly in between
-    discount: float | Array = 0.9
-    gae_lambda: float | Array = 0.9
-    clip: float | Array = 0.2  # of the probability ratio
-    entropy_coef: float | Array = 0.03
-    value_coef: float | Array = 0.5
-    max_grad_norm: float | Array = 0.5
+    learning_rate: Annotated[Number, About("rate of Adam at the start")] = 5e-3
+    final_rate: Annotated[Number, About("fraction of the rate left at the end, linearly in between", 0, 1)] = 0.0
+    discount: Annotated[Number, About("of the next step's value", 0, 1)] = 0.9
+    gae_lambda: Annotated[Number, About("of generalised advantage estimation", 0, 1)] = 0.9
+    clip: Annotated[Number, About("of the probability ratio, around 1")] = 0.2
+    entropy_coef: Annotated[Number, About("weight of the entropy bonus")] = 0.03
+    value_coef: Annotated[Number, About("weight of the value loss")] = 0.5
+    max_grad_norm: Annotated[Number, About("limit of the gradient's norm")] = 0.5
 
 
 @dataclass(frozen=True)
 class Config:
     """What shapes the compiled program."""
 
-    num_envs: int = 16  # parallel environments of one agent
-    rollout_length: int = 32  # steps per iteration and environment
-    epochs: int = 4  # passes over each rollout
-    minibatches: int = 4  # updates per pass
-    hidden: tuple[int, ...] = (64, 64)  # widths of actor and critic
-    activation: str = "tanh"
+    num_envs: Annotated[int, About("parallel environments of one agent", 1)] = 16
+    rollout_length: Annotated[int, About("steps per iteration in each environment", 1)] = 32
+    epochs: Annotated[int, About("passes over each rollout", 1)] = 4
+    minibatches: Annotated[int, About("updates per pass", 1)] = 4
+    hidden: Annotated[tuple[int, ...], About("widths of actor and critic", 1)] = (64, 64)
+    activation: Annotated[str, About(f"of the hidden layers: {', '.join(ACTIVATIONS)}")] = "tanh"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise InputError(f"activation = {self.activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
+        if self.num_envs * self.rollout_length % self.minibatches:
+            raise InputError(
+                f"minibatches = {self.minibatches} does not divide num_envs * rollout_length = "
+                f"{self.num_envs * self.rollout_length}, the steps of a rollout"
+            )
 
 
 class Learner(NamedTuple):

@@ -10,7 +10,10 @@ from jaxtyping import Array, Bool, Float
 
 
 def td_targets(
-    r_t: Float[Array, " T"], v_t: Float[Array, " T"], terminated_t: Bool[Array, " T"], discount: Float[Array, ""]
+    r_t: Float[Array, " T"],
+    v_t: Float[Array, " T"],
+    terminated_t: Bool[Array, " T"],
+    discount: float | Float[Array, ""],
 ) -> Float[Array, " T"]:
     """One-step targets `r_t + discount * (1 - terminated_t) * v_t` (Sutton and Barto 2018, equation 6.2).
 
@@ -26,8 +29,8 @@ def generalised_advantages(
     v_t: Float[Array, "T *batch"],
     terminated_t: Bool[Array, "T *batch"],
     done_t: Bool[Array, "T *batch"],
-    discount: Float[Array, ""],
-    gae_lambda: Float[Array, ""],
+    discount: float | Float[Array, ""],
+    gae_lambda: float | Float[Array, ""],
 ) -> Float[Array, "T *batch"]:
     """Generalised advantage estimates (Schulman et al. 2016, arXiv 1506.02438, equation 16).
 

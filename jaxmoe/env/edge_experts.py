@@ -1,4 +1,4 @@
-"""`EdgeExperts`: the mobile edge network as a gymnax 1.x environment; the rules themselves live in `jaxmoe.env.rules`."""
+"""`EdgeExperts`: the mobile edge network as a gymnax 1.x environment; its rules live in `jaxmoe.env.rules`."""
 
 from typing import Any
 

@@ -124,16 +124,14 @@ def tally_references(
     for name, make_member, members in _families(env, splits["train"]):
         if report is not None:
             report(name)
-        found = {split: _tally_family(make_member, members, env, splits[split], seed, slots) for split in splits}
+        found = _tally_family(make_member, members, env, splits, seed, slots)
         winner = int(np.argmax([member.mean()[0] for member in found["train"]]))
         for split in splits:
             tallies[split][make_member(members[winner]).name] = found[split][winner]
     return tallies
 
 
-def _families(
-    env: EdgeExperts, train: EnvParams
-) -> list[tuple[str, Callable[[int | Array], Reference], list[int]]]:
+def _families(env: EdgeExperts, train: EnvParams) -> list[tuple[str, Callable[[int | Array], Reference], list[int]]]:
     """Every reference: a name, a function that makes a member of the family, and the members to choose from."""
     experts = env.settings.num_experts
     subsets, numbers = list(range(2**experts)), list(range(1, experts + 1))
@@ -158,18 +156,23 @@ def _tally_family(
     make_member: Callable[[int | Array], Reference],
     members: list[int],
     env: EdgeExperts,
-    params: EnvParams,
+    splits: dict[str, EnvParams],
     seed: int,
     slots: int,
-) -> list[Tally]:
-    length = episode_slots(env, params)
+) -> dict[str, list[Tally]]:
+    """What each member brings on each split; one program serves all splits, as they differ in numbers only."""
+    length = episode_slots(env, splits["train"])
     episodes = episodes_for(slots, length)
 
     def serve(member: Array, params: EnvParams) -> Sums:
         return sums(make_member(member).act, env, params, jax.random.key(seed), episodes, length)
 
-    found = jax.jit(jax.vmap(serve, in_axes=(0, None)))(jnp.array(members, jnp.int32), params)
-    return [_on_host(jax.tree.map(lambda leaf, row=row: leaf[row], found)) for row in range(len(members))]
+    serve_all = jax.jit(jax.vmap(serve, in_axes=(0, None)))
+    found = {split: serve_all(jnp.array(members, jnp.int32), params) for split, params in splits.items()}
+    return {
+        split: [_on_host(jax.tree.map(lambda leaf, row=row: leaf[row], totals)) for row in range(len(members))]
+        for split, totals in found.items()
+    }
 
 
 def _on_host(totals: Sums) -> Tally:
@@ -183,6 +186,4 @@ def _metrics(outcome: Outcome) -> Float[Array, " M"]:
 
 
 def _add(totals: Sums, prompts: Float[Array, "B N P"], metrics: Float[Array, "B N M"]) -> Sums:
-    return Sums(
-        totals.metrics + jnp.einsum("bnp,bnm->bpm", prompts, metrics), totals.slots + jnp.sum(prompts, axis=1)
-    )
+    return Sums(totals.metrics + jnp.einsum("bnp,bnm->bpm", prompts, metrics), totals.slots + jnp.sum(prompts, axis=1))

@@ -80,7 +80,7 @@ def predict_then_optimise(env: EdgeExperts, train: EnvParams) -> Reference:
     Ridge regression from relevance to the score of every subset, fitted on the prompts of `train`; then the action
     with the largest QoS of this slot, under the predicted scores, the expected words and the observed channel.
     """
-    table, prompts = train.table, train.prompts
+    table, prompts = train.table, train.prompts[: int(train.num_prompts)]
     weights = ridge(table.relevance[prompts], table.score_mean[prompts], RIDGE_PENALTY)
     local_words = jnp.mean(table.fused_words[prompts, 0])
 
@@ -99,7 +99,7 @@ def predict_then_optimise(env: EdgeExperts, train: EnvParams) -> Reference:
 
 
 def one_slot_optimum(env: EdgeExperts) -> Reference:
-    """The action with the largest expected QoS of this slot, with true scores, words and channel; exact in `oneshot`."""
+    """The action of the largest expected QoS of this slot, with true scores, words and channel; exact in `oneshot`."""
 
     def act(key: Array, observation: Array, state: EnvState, params: EnvParams) -> Array:
         del key, observation

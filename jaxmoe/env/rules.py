@@ -1,4 +1,4 @@
-"""The rules of the edge network, as pure functions of one slot: what a request costs, what arrives, what is left behind.
+"""The rules of the edge network, as pure functions of a slot: what a request costs, what arrives, what is left behind.
 
 A slot has one request. Each selected device writes its passage after its backlog, sends it over a Shannon link, and
 the passages that arrive in time make the text that is scored. The quality of service of the slot is
@@ -11,13 +11,12 @@ whoever has the draws can replay the network. Everything is written for one envi
 """
 
 import itertools
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 from jaxmoe import wireless
@@ -62,12 +61,14 @@ class Settings:
         return 2 * self.num_experts + 3 * self.num_devices + 1
 
 
-@struct.dataclass
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class EnvParams:
     """The numbers of a scenario, each a leaf that may differ from agent to agent. `D` numbers may be one for all."""
 
     table: ExpertTable  # what the experts write and how it is scored; shared by all agents
-    prompts: Int[Array, " N"]  # rows of the table that requests are drawn from
+    prompts: Int[Array, " P"]  # rows of the table, in an order
+    num_prompts: int  # requests are drawn from so many of them, the first ones
     words_hat: Float[Array, " E"]  # words expected of each expert before anything is written
     max_steps_in_episode: int = 64  # slots, time limit of a continuing task
     # Cost of a request
@@ -105,6 +106,10 @@ class EnvParams:
     ut_height_m: float = 1.5  # m, height of the user
     speed_m_per_s: float = 1.0  # m/s, of the user
     rician_k: float = 4.0  # ratio, line-of-sight power over scattered power
+
+    def replace(self, **changes: Any) -> "EnvParams":
+        """A copy with other values in some fields."""
+        return replace(self, **changes)
 
 
 class Link(NamedTuple):
@@ -353,8 +358,8 @@ def _normal(uniform: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def _pick_prompt(draws: Draws, params: EnvParams) -> Int[Array, ""]:
-    count = params.prompts.shape[0]
-    return params.prompts[jnp.minimum((draws.prompt * count).astype(jnp.int32), count - 1)]
+    count = jnp.asarray(params.num_prompts, jnp.int32)
+    return params.prompts[jnp.minimum((draws.prompt * count.astype(jnp.float32)).astype(jnp.int32), count - 1)]
 
 
 def _place_devices(draws: Draws, params: EnvParams, settings: Settings) -> Link:

@@ -47,6 +47,24 @@ SCENARIOS: dict[str, tuple[Settings, dict[str, Any]]] = {
 NUMBERS: dict[str, float] = {  # every number of a scenario, with its default
     field.name: field.default for field in fields(EnvParams) if field.default is not MISSING
 }
+_LIMITS: dict[str, tuple[float, float]] = {  # of the numbers that may not be any from 0 on, both allowed
+    "max_steps_in_episode": (1, 2**31 - 1),
+    "device_up_probability": (0.0, 1.0),
+    "background_probability": (0.0, 1.0),
+    "snr_min_db": (-200.0, 200.0),
+    "snr_max_db": (-200.0, 200.0),
+    "tx_power_dbm": (-200.0, 200.0),
+    "noise_figure_db": (-200.0, 200.0),
+    "interference_margin_db": (-200.0, 200.0),
+    "bandwidth_hz": (1e-3, float("inf")),
+    "slot_s": (1e-3, float("inf")),
+    "battery_capacity_j": (1e-3, float("inf")),
+    "carrier_ghz": (0.5, 100.0),
+    "distance_min_m": (1.0, 5000.0),
+    "distance_max_m": (1.0, 5000.0),
+    "bs_height_m": (1.1, 1000.0),
+    "ut_height_m": (1.1, 1000.0),
+}
 
 
 def make(
@@ -75,9 +93,11 @@ def make(
     table = load_table() if table is None else table
     base, numbers = SCENARIOS[scenario]
     chosen = replace(base, num_experts=table.num_experts, **_checked_settings(settings))
+    chosen_prompts = table.prompt_indices(split).tolist()
     params = EnvParams(
         table=jax.tree.map(jnp.asarray, table),
-        prompts=jnp.asarray(table.prompt_indices(split)),
+        prompts=jnp.asarray([*chosen_prompts, *(row for row in range(table.num_prompts) if row not in chosen_prompts)]),
+        num_prompts=len(chosen_prompts),
         words_hat=jnp.asarray(table.expected_words()),
         **numbers,
     )
@@ -88,15 +108,19 @@ def with_numbers(params: EnvParams, numbers: Mapping[str, float]) -> EnvParams:
     """Change numbers of a scenario by name; the same as `params.replace`, but checked.
 
     Raises:
-        InputError: an unknown name, or something that is not a number.
+        InputError: an unknown name, or something that is not a number in its limits.
     """
     for name, value in numbers.items():
         if name not in NUMBERS:
             raise InputError(f"unknown parameter {name!r}; choose among {', '.join(NUMBERS)}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"parameter {name} = {value!r} is not a number")
-    typed = {name: type(NUMBERS[name])(value) for name, value in numbers.items()}
-    return params.replace(**typed)
+        low, high = _LIMITS.get(name, (0.0, float("inf")))
+        if not low <= value <= high:
+            raise InputError(f"parameter {name} = {value!r} is outside {low:g} to {high:g}")
+        if isinstance(NUMBERS[name], int) and value != int(value):
+            raise InputError(f"parameter {name} = {value!r} is not a whole number")
+    return params.replace(**{name: type(NUMBERS[name])(value) for name, value in numbers.items()})
 
 
 _ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {

@@ -40,7 +40,7 @@ def learning_curve(curves: pd.DataFrame, comparison: pd.DataFrame, agent: str) -
     axes.set_xlabel("environment steps of each agent")
     axes.set_ylabel("mean QoS of a request")
     axes.set_title("references: level on train prompts", loc="right", fontsize=8, color=_GREY)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="best", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 

@@ -41,25 +41,54 @@ def normalised_score(
     return (means[..., :1] - worst[..., :1]) / (best[..., :1] - worst[..., :1])
 
 
-_COLUMNS = [  # of the terminal's table: heading, split, metric, format
-    ("train QoS", "train", "qos", ".3f"),
-    ("normalised", "train", "normalised", ".3f"),
-    ("test QoS", "test", "qos", ".3f"),
-    ("normalised", "test", "normalised", ".3f"),
-]
-_PLAIN_COLUMNS = [("score", "score", ".2f"), ("latency s", "latency_s", ".1f"), ("arrived", "arrived_share", ".0%")]
-
-
-def to_rich(comparison: pd.DataFrame, title: str, highlight: str | None = None) -> Table:
-    """The comparison as a table for the terminal: the QoS with intervals, the rest as means on train prompts."""
-    table = Table(title=title, caption="mean [95 % interval over prompts and seeds]; costs on train prompts")
-    table.add_column("policy", no_wrap=True)
-    for heading, *_ in (*_COLUMNS, *_PLAIN_COLUMNS):
-        table.add_column(heading, justify="right", no_wrap=True)
-    found = {(row.split, row.policy, row.metric): Estimate(row.mean, row.low, row.high) for row in comparison.itertuples()}
-    order = comparison.query("split == 'train' and metric == 'qos'").sort_values("mean", ascending=False)
-    for policy in order["policy"]:
-        cells = [format(found[split, policy, metric], spec) for _, split, metric, spec in _COLUMNS]
-        plain = [format(found["train", policy, metric].mean, spec) for _, metric, spec in _PLAIN_COLUMNS]
-        table.add_row(policy, *cells, *plain, style="bold" if policy == highlight else None)
+def quality_table(comparison: pd.DataFrame, title: str, highlight: str | None = None) -> Table:
+    """How good each policy is: mean QoS, and normalised score with its interval, best policy first."""
+    cells, splits = _cells(comparison), list(comparison["split"].unique())
+    table = _table(title, [f"{split}\n{what}" for split in splits for what in ("QoS", "normalised")])
+    for policy in _by_quality(comparison):
+        row: list[str] = []
+        for split in splits:
+            row += [f"{cells[split, policy, 'qos'].mean:.3f}", f"{cells[split, policy, 'normalised']:.3f}"]
+        table.add_row(policy, *row, style="bold" if policy == highlight else None)
     return table
+
+
+def behaviour_table(comparison: pd.DataFrame, title: str, highlight: str | None = None) -> Table:
+    """What each policy does on the train prompts: score, costs, delay, energy, and how often it asks each expert."""
+    cells = _cells(comparison)
+    experts = [name for name in comparison["metric"].unique() if name.startswith("share_")]
+    table = _table(title, ["score", "cost", "latency s", "energy J", "arrived"])
+    for expert in experts:
+        table.add_column(expert.removeprefix("share_"), justify="right", overflow="ellipsis", no_wrap=True)
+    for policy in _by_quality(comparison):
+        mean = {
+            metric: found.mean for (split, name, metric), found in cells.items() if (split, name) == ("train", policy)
+        }
+        row = [
+            f"{mean['score']:.2f}",
+            f"{mean['computing_cost'] + mean['transmission_cost']:.3f}",
+            f"{mean['latency_s']:.1f}",
+            f"{mean['energy_j']:.1f}",
+            f"{mean['arrived_share']:.0%}",
+            *(f"{mean[expert]:.0%}" for expert in experts),
+        ]
+        table.add_row(policy, *row, style="bold" if policy == highlight else None)
+    return table
+
+
+def _table(title: str, headings: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("policy", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=" " not in heading)
+    return table
+
+
+def _cells(comparison: pd.DataFrame) -> dict[tuple[str, str, str], Estimate]:
+    columns = [comparison[name].tolist() for name in ("split", "policy", "metric", "mean", "low", "high")]
+    return {(split, policy, metric): Estimate(*found) for split, policy, metric, *found in zip(*columns, strict=True)}
+
+
+def _by_quality(comparison: pd.DataFrame) -> list[str]:
+    qos = comparison.query("split == 'train' and metric == 'qos'")
+    return qos.sort_values("mean", ascending=False)["policy"].tolist()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.agents.algorithm import AgentState, Algorithm, Clock
-from jaxmoe.sweep.lanes import LANES, for_each_agent, pad, padded_count
+from jaxmoe.sweep.lanes import for_each_agent, pad, padded_count
 
 
 class Agents(NamedTuple):
@@ -50,7 +50,7 @@ def make_engine(
     """
     count = agents.seed.shape[0]
     root = jax.random.key(root_seed)
-    padded = pad(agents, padded_count(count, jax.local_device_count(), LANES))
+    padded = pad(agents, padded_count(count))
 
     def init_agent(nothing: None, agent: Agents, env_params: Any) -> AgentState:
         del nothing

@@ -14,16 +14,19 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 
-LANES = 8  # agents of a group
+_LANES = {"cpu": 4}  # the working set of four agents stays in a core's cache
+_LANES_ELSEWHERE = 128
 
 
-def padded_count(agents: int, devices: int, lanes: int = LANES) -> int:
-    """Agents after padding: the same number of whole groups for every device.
+def lanes() -> int:
+    """Agents of a group on this kind of device."""
+    return _LANES.get(jax.default_backend(), _LANES_ELSEWHERE)
 
-    >>> padded_count(10, devices=2)
-    16
-    """
-    return -(-agents // (lanes * devices)) * lanes * devices
+
+def padded_count(agents: int) -> int:
+    """Agents after padding: the same number of whole groups for every local device."""
+    multiple = lanes() * jax.local_device_count()
+    return -(-agents // multiple) * multiple
 
 
 def pad(batched: Any, count: int) -> Any:
@@ -36,19 +39,19 @@ def pad(batched: Any, count: int) -> Any:
     return jax.tree.map(pad_leaf, batched)
 
 
-def for_each_agent(function: Callable[[Any, Any, Any], Any], lanes: int = LANES) -> Callable[[Any, Any, Any], Any]:
+def for_each_agent(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
     """Turn `function(state, settings, shared)` of one agent into one over the leading axis of states and settings.
 
     The result is compiled and runs on all local devices. The states' memory is donated to the result; `shared` is the
     same for all agents and is not copied per agent. The number of agents must be a `padded_count`.
     """
-    mesh = Mesh(np.array(jax.local_devices()), ("agents",))
+    mesh, width = Mesh(np.array(jax.local_devices()), ("agents",)), lanes()
 
     def on_device(states: Any, settings: Any, shared: Any) -> Any:
         def on_group(group: tuple[Any, Any]) -> Any:
             return jax.vmap(function, in_axes=(0, 0, None))(*group, shared)
 
-        grouped = jax.tree.map(lambda leaf: leaf.reshape(-1, lanes, *leaf.shape[1:]), (states, settings))
+        grouped = jax.tree.map(lambda leaf: leaf.reshape(-1, width, *leaf.shape[1:]), (states, settings))
         results = jax.lax.map(on_group, grouped)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
 
