@@ -124,6 +124,32 @@ class ExpertTable:
         )
         return _table(records, f"{self.meta.provenance}; experts {', '.join(names)}")
 
+    def folds(self, count: int) -> "list[ExpertTable]":
+        """The table with other splits, for cross-validation: in fold k every `count`-th prompt from k on is for test.
+
+        Raises `InputError` for fewer than two folds and for more than there are prompts.
+
+        >>> [fold.prompt_indices("test").tolist() for fold in load_table().folds(16)[:2]]
+        [[0, 16], [1, 17]]
+        """
+        if not 2 <= count <= self.num_prompts:
+            raise InputError(f"{count} folds of {self.num_prompts} prompts, allowed are 2 to {self.num_prompts}.")
+        return [self._split_anew(fold, count) for fold in range(count)]
+
+    def _split_anew(self, fold: int, count: int) -> "ExpertTable":
+        splits = tuple("test" if prompt % count == fold else "train" for prompt in range(self.num_prompts))
+        records = Records(
+            self.meta.prompt_ids,
+            self.meta.prompts,
+            splits,
+            self.experts,
+            np.array(self.relevance),
+            np.array(self.score_mean),
+            np.array(self.score_std),
+            np.array(self.fused_words),
+        )
+        return _table(records, f"{self.meta.provenance}; fold {fold + 1} of {count}")
+
     def to_frame(self) -> "pd.DataFrame":
         """One row per prompt and subset, in the form that `load_table` reads.
 

@@ -452,3 +452,21 @@ def test_experts_that_are_no_list(raw_folder: Path):
     _written(raw_folder / "experts.json", '{"expert": "setting"}')
     with pytest.raises(InputError, match="must be a list of objects"):
         load_table(raw_folder)
+
+
+def test_every_prompt_is_for_test_in_one_fold_and_nothing_but_the_split_changes():
+    table = load_table()
+    folds = table.folds(4)
+    held_out = [fold.prompt_indices("test").tolist() for fold in folds]
+    assert sorted(sum(held_out, [])) == list(range(32))
+    assert {len(prompts) for prompts in held_out} == {8}
+    assert len({fold.meta.digest for fold in folds}) == 4
+    for fold in folds:
+        assert fold.meta.splits.count("train") == 24
+        np.testing.assert_array_equal(fold.score_mean, table.score_mean)
+
+
+@pytest.mark.parametrize("count", [0, 1, 33])
+def test_folds_that_cannot_be(count):
+    with pytest.raises(InputError, match=f"{count} folds of 32 prompts, allowed are 2 to 32"):
+        load_table().folds(count)

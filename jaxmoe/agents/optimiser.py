@@ -23,7 +23,8 @@ def update(
     max_grad_norm: float | Float[Array, ""],
 ) -> tuple[Any, optax.OptState]:
     """One step of Adam (Kingma and Ba 2015) on gradients clipped to a global norm; new parameters and moments."""
-    updates, moments = _transformation(max_grad_norm).update(gradients, moments)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+        updates, moments = _transformation(max_grad_norm).update(gradients, moments)
     return jax.tree.map(lambda value, change: value - learning_rate * change, parameters, updates), moments
 
 

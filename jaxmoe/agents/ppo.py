@@ -175,7 +175,7 @@ def surrogate_loss(
 def log_probability(logits: Float[Array, "*batch A"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
     """Logarithm of the probability of each action under a categorical policy."""
     log_probabilities = jax.nn.log_softmax(logits)
-    chosen = action[..., None] == jnp.arange(logits.shape[-1])
+    chosen = jax.nn.one_hot(action, logits.shape[-1], dtype=bool)
     return jnp.sum(log_probabilities, axis=-1, where=chosen)
 
 

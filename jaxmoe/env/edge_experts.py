@@ -8,7 +8,8 @@ from gymnax.environments import environment, spaces
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmoe.env import rules
-from jaxmoe.env.rules import EnvParams, EnvState, Settings
+from jaxmoe.env.params import EnvParams, Settings
+from jaxmoe.env.rules import EnvState
 
 
 class EdgeExperts(environment.Environment[EnvState, EnvParams]):

@@ -14,8 +14,9 @@ from jaxtyping import Array, Float
 
 from jaxmoe.env import references, rules
 from jaxmoe.env.edge_experts import EdgeExperts
+from jaxmoe.env.params import EnvParams
 from jaxmoe.env.references import Policy, Reference
-from jaxmoe.env.rules import EnvParams, EnvState, Outcome
+from jaxmoe.env.rules import EnvState, Outcome
 from jaxmoe.intervals import Tally
 
 BLOCKS = 16  # repetitions into which the episodes of one policy are cut, for intervals

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxmoe.env import rules
 from jaxmoe.env.edge_experts import EdgeExperts, encode_action
-from jaxmoe.env.rules import EnvParams, EnvState, Settings, Slot
+from jaxmoe.env.params import EnvParams, Settings
+from jaxmoe.env.rules import EnvState, Slot
 
 Policy = Callable[[Array, Float[Array, " O"], EnvState, EnvParams], Int[Array, ""]]
 

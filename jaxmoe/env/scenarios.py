@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxmoe.env.edge_experts import EdgeExperts
-from jaxmoe.env.rules import EnvParams, Settings
+from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable, load_table
 

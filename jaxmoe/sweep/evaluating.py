@@ -14,8 +14,8 @@ from jaxmoe.agents.algorithm import Algorithm
 from jaxmoe.env import evaluation
 from jaxmoe.env.edge_experts import EdgeExperts
 from jaxmoe.env.evaluation import Sums, Tallies
+from jaxmoe.env.params import EnvParams
 from jaxmoe.env.references import Policy
-from jaxmoe.env.rules import EnvParams
 from jaxmoe.errors import InputError
 from jaxmoe.intervals import Tally
 from jaxmoe.sweep.comparison import compare

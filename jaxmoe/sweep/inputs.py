@@ -8,7 +8,7 @@ from typing import Any
 from jaxmoe.agents import ppo
 from jaxmoe.agents.algorithm import About, about
 from jaxmoe.env.edge_experts import EdgeExperts
-from jaxmoe.env.rules import EnvParams
+from jaxmoe.env.params import EnvParams
 from jaxmoe.env.scenarios import make, with_numbers
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable

@@ -19,7 +19,7 @@ import jaxmoe
 from jaxmoe.agents.algorithm import Algorithm
 from jaxmoe.env.edge_experts import EdgeExperts
 from jaxmoe.env.evaluation import Tallies
-from jaxmoe.env.rules import EnvParams
+from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
 from jaxmoe.files import claim_folder, write_whole
 from jaxmoe.study.figures import learning_curve

@@ -1,0 +1,127 @@
+"""Tiny gymnax environments whose right values and actions are known without learning."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from gymnax.environments import environment, spaces
+from jaxtyping import Array
+
+
+class ProbeState(NamedTuple):
+    position: Array  # int, the observation
+    time: Array  # int
+
+
+class ProbeParams(NamedTuple):
+    reward_scale: float = 1.0
+    max_steps_in_episode: int = 1_000_000
+
+    def replace(self, **changes: Any) -> "ProbeParams":
+        return self._replace(**changes)
+
+
+class Probe(environment.Environment[ProbeState, ProbeParams]):
+    """A walk over few positions; the observation is the position, one-hot."""
+
+    positions = 1
+    actions = 2
+
+    def start(self, key: Array) -> Array:
+        del key
+        return jnp.int32(0)
+
+    def rules(self, position: Array, action: Array) -> tuple[Array, Array, Array]:
+        """Next position, reward, terminated."""
+        raise NotImplementedError
+
+    @property
+    def default_params(self) -> ProbeParams:
+        return ProbeParams()
+
+    @property
+    def num_actions(self) -> int:
+        return self.actions
+
+    def step_env(self, key, state, action, params):
+        del key
+        position, reward, terminated = self.rules(state.position, action)
+        state = ProbeState(position, state.time + 1)
+        return self._see(state), state, reward * params.reward_scale, terminated, {}
+
+    def reset_env(self, key, params):
+        del params
+        state = ProbeState(self.start(key), jnp.int32(0))
+        return self._see(state), state
+
+    def is_truncated(self, state, params):
+        return state.time >= params.max_steps_in_episode
+
+    def _see(self, state: ProbeState) -> Array:
+        return (jnp.arange(self.positions) == state.position).astype(jnp.float32)
+
+    def action_space(self, params=None):
+        del params
+        return spaces.Discrete(self.actions)
+
+    def observation_space(self, params=None):
+        del params
+        return spaces.Box(0.0, 1.0, (self.positions,), jnp.float32)
+
+
+class OneStep(Probe):
+    """One slot, reward 1. V = 1."""
+
+    def rules(self, position, action):
+        del action
+        return position, jnp.float32(1.0), jnp.array(True)
+
+
+class TwoSteps(Probe):
+    """0 -> 1 -> end, reward 1 at the end only. V(1) = 1 and V(0) = discount."""
+
+    positions = 2
+
+    def rules(self, position, action):
+        del action
+        return jnp.int32(1), (position == 1).astype(jnp.float32), position == 1
+
+
+class Contextual(Probe):
+    """One slot at a random position; the action equal to the position earns 1, the other -1."""
+
+    positions = 2
+
+    def start(self, key):
+        return jax.random.bernoulli(key).astype(jnp.int32)
+
+    def rules(self, position, action):
+        return position, jnp.where(action == position, 1.0, -1.0).astype(jnp.float32), jnp.array(True)
+
+
+class Delayed(Probe):
+    """Action 0 earns 0.5 and ends; action 1 earns 1, a step later: right if the discount is above 0.5."""
+
+    positions = 2
+
+    def rules(self, position, action):
+        first = position == 0
+        patient = first & (action == 1)
+        reward = jnp.where(first, jnp.where(action == 1, 0.0, 0.5), 1.0).astype(jnp.float32)
+        return jnp.where(patient, 1, position).astype(jnp.int32), reward, ~patient
+
+
+class Endless(Probe):
+    """Reward 1 in each step; only a time limit ends it. V = 1 / (1 - discount), whatever the time limit."""
+
+    def rules(self, position, action):
+        del action
+        return position, jnp.float32(1.0), jnp.array(False)
+
+
+class Ending(Probe):
+    """The same rewards, but each step terminates. V = 1, not 1 / (1 - discount)."""
+
+    def rules(self, position, action):
+        del action
+        return position, jnp.float32(1.0), jnp.array(True)

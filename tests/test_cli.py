@@ -1,0 +1,98 @@
+"""The command line as a user meets it: real processes, exit codes, one sentence for bad input."""
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+import jaxmoe
+
+
+def jaxmoe_command(*arguments, cwd=None):
+    command = [sys.executable, "-c", "import sys; sys.argv[0] = 'jaxmoe'; from jaxmoe.cli import main; main()"]
+    return subprocess.run([*command, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_version():
+    done = jaxmoe_command("--version")
+    assert (done.returncode, done.stdout.strip()) == (0, jaxmoe.__version__)
+
+
+def test_help_does_not_start_jax():
+    script = "import sys; sys.argv = ['jaxmoe', '--help']\nfrom jaxmoe.cli import main\n"
+    script += "try: main()\nexcept SystemExit: pass\nprint('jax' in sys.modules, 'openai' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_train_offers_hyperparameters_and_configuration_as_options():
+    done = jaxmoe_command("train", "ppo", "--help")
+    assert done.returncode == 0
+    for option in ("--scenario", "--seeds", "--steps", "--out", "--learning-rate", "--entropy-coef", "--hidden"):
+        assert option in done.stdout
+
+
+def test_the_shipped_table_is_checked_and_shown():
+    checked = jaxmoe_command("table", "check")
+    assert checked.returncode == 0
+    assert "32 prompts (24 train, 8 test), 16 subsets each" in checked.stdout
+    shown = jaxmoe_command("table", "show", "--experts", "action,setting")
+    assert [line.split()[0] for line in shown.stdout.splitlines()[1:]] == [
+        "local",
+        "action",
+        "setting",
+        "action+setting",
+    ]
+
+
+def test_a_table_is_built_and_never_overwritten(tmp_path):
+    out = tmp_path / "table.csv"
+    source = "data/stories"
+    assert jaxmoe_command("table", "build", source, "--out", str(out)).returncode == 0
+    assert jaxmoe.load_table(out).meta.digest == jaxmoe.load_table().meta.digest
+    out.write_text("precious")
+    again = jaxmoe_command("table", "build", source, "--out", str(out))
+    assert (again.returncode, out.read_text()) == (2, "precious")
+
+
+def test_train_then_evaluate(tmp_path):
+    sizes = ["--num-envs", "4", "--rollout-length", "8", "--minibatches", "1", "--hidden", "8", "--evaluations", "1"]
+    trained = jaxmoe_command("train", "ppo", "--seeds", "3,5", "--steps", "64", *sizes, "--out", "run", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "ppo (2 agents)" in trained.stdout
+    assert "one_slot_optimum" in trained.stdout
+    assert "\x1b" not in trained.stderr
+    assert "2 agents, 64 of 64 env steps each" in trained.stderr
+    assert pd.read_parquet(tmp_path / "run" / "results.parquet")["seed"].tolist() == [3, 5]
+    evaluated = jaxmoe_command("evaluate", "run", "--out", "found.csv", cwd=tmp_path)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "ppo (2 agents)" in evaluated.stdout
+    assert set(pd.read_csv(tmp_path / "found.csv")["split"]) == {"train", "test"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["table", "check", "nowhere.csv"], "nowhere.csv: there is no such file or folder"),
+        (["table", "show", "--experts", "action,poetry"], "unknown expert 'poetry', allowed are setting"),
+        (
+            ["train", "ppo", "--out", "run", "--scenario", "twoshot"],
+            "unknown scenario 'twoshot'; choose one of oneshot",
+        ),
+        (["train", "ppo", "--out", "run", "--seeds", "many"], "--seeds 'many' is not a whole number"),
+        (["train", "ppo", "--out", "run", "--discount", "2"], "discount = 2.0 must be from 0 to 1"),
+        (["train", "ppo", "--out", "run", "--param", "latency"], "--param 'latency' is not of the form NAME=VALUE"),
+        (["train", "ppo", "--out", "run", "--hidden", "64,x"], "--hidden '64,x' is not a whole number"),
+        (["evaluate", "nowhere"], "nowhere holds no finished training run"),
+        (["evaluate", "--out", "found.txt"], "found.txt ends neither in .csv nor in .parquet"),
+        (["evaluate", "--setting", "num_replicas=many"], "num_replicas = 'many' is not allowed; choose one of 1, 2"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, sentence):
+    done = jaxmoe_command(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("jaxmoe: ")
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
