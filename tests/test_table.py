@@ -458,7 +458,7 @@ def test_every_prompt_is_for_test_in_one_fold_and_nothing_but_the_split_changes(
     table = load_table()
     folds = table.folds(4)
     held_out = [fold.prompt_indices("test").tolist() for fold in folds]
-    assert sorted(sum(held_out, [])) == list(range(32))
+    assert sorted(prompt for prompts in held_out for prompt in prompts) == list(range(32))
     assert {len(prompts) for prompts in held_out} == {8}
     assert len({fold.meta.digest for fold in folds}) == 4
     for fold in folds:
