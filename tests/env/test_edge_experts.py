@@ -197,8 +197,8 @@ def test_a_program_is_compiled_once_for_all_numbers_splits_and_tables_of_equal_s
 # What is copied
 
 
-def batched_step(env, params_axes):
-    return jax.vmap(env.step_env, in_axes=(0, 0, 0, params_axes))
+def batched_step(env):
+    return jax.vmap(env.step_env, in_axes=(0, 0, 0, None))
 
 
 def batch_of(env, params, agents):
@@ -214,7 +214,7 @@ def test_the_shared_table_is_not_copied_per_agent():
     arguments = batch_of(env, params, agents)
     table_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(params.table))
     others_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(arguments[1:3])) + 8 * agents
-    memory = jax.jit(batched_step(env, None)).lower(*arguments).compile().memory_analysis()
+    memory = jax.jit(batched_step(env)).lower(*arguments).compile().memory_analysis()
     assert memory.argument_size_in_bytes - others_bytes < 2 * table_bytes
     assert memory.temp_size_in_bytes < 0.5 * agents * table_bytes
 
@@ -222,7 +222,7 @@ def test_the_shared_table_is_not_copied_per_agent():
 def test_no_intermediate_array_holds_one_table_per_agent():
     env, params = jaxmoe.make("queueing")
     agents = 37
-    jaxpr = jax.make_jaxpr(batched_step(env, None))(*batch_of(env, params, agents))
+    jaxpr = jax.make_jaxpr(batched_step(env))(*batch_of(env, params, agents))
     tables = {leaf.shape for leaf in jax.tree.leaves(params.table)}
     shapes = {variable.aval.shape for variable in all_variables(jaxpr.jaxpr)}
     assert (agents, 4) in shapes
