@@ -1,6 +1,6 @@
-"""Means with bootstrap intervals over two crossed populations: prompts, and rows (agents, or repetitions of a policy).
+"""Means with bootstrap intervals over two crossed populations: prompts, and rows (one per agent).
 
-What a policy brings varies with the prompt and with the seed it was trained on; an interval that counts only one of the
+What an agent brings varies with the prompt and with the seed it was trained on; an interval that counts only one of the
 two is too short (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics). Both are resampled: the prompts
 with the same weights for every policy, because all policies meet the same prompts.
 """

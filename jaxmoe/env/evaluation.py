@@ -19,14 +19,12 @@ from jaxmoe.env.references import Policy, Reference
 from jaxmoe.env.rules import EnvState, Outcome
 from jaxmoe.intervals import Tally
 
-BLOCKS = 16  # repetitions into which the episodes of one policy are cut, for intervals
-
 
 class Sums(NamedTuple):
-    """Sums over slots, per block of episodes and prompt."""
+    """Sums over the slots of each prompt."""
 
-    metrics: Float[Array, "B P M"]
-    slots: Float[Array, "B P"]
+    metrics: Float[Array, "P M"]
+    slots: Float[Array, " P"]
 
 
 def metric_names(experts: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,7 +49,7 @@ def sums(policy: Policy, env: EdgeExperts, params: EnvParams, key: Array, episod
         env: the environment.
         params: its parameters; the judge's noise is set to zero.
         key: of all draws.
-        episodes: a multiple of `BLOCKS`.
+        episodes: how many.
         slots: slots of one episode.
     """
     expected = params.replace(judge_noise=0.0)
@@ -72,19 +70,19 @@ def sums(policy: Policy, env: EdgeExperts, params: EnvParams, key: Array, episod
         prompts = jax.nn.one_hot(states.prompt, expected.table.num_prompts)
         slot_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
         states, metrics = jax.vmap(serve)(slot_keys, states)
-        by_block = prompts.reshape(BLOCKS, -1, prompts.shape[1])
-        return (states, _add(totals, by_block, metrics.reshape(BLOCKS, -1, metrics.shape[1]))), None
+        totals = Sums(totals.metrics + prompts.T @ metrics, totals.slots + jnp.sum(prompts, axis=0))
+        return (states, totals), None
 
     num_metrics = len(metric_names(("",) * env.settings.num_experts))
     num_prompts = expected.table.num_prompts
-    nothing = Sums(jnp.zeros((BLOCKS, num_prompts, num_metrics)), jnp.zeros((BLOCKS, num_prompts)))
+    nothing = Sums(jnp.zeros((num_prompts, num_metrics)), jnp.zeros(num_prompts))
     (_, totals), _ = jax.lax.scan(slot, (jax.vmap(begin)(keys), nothing), jnp.arange(1, slots + 1))
     return totals
 
 
 def episodes_for(slots: int, length: int) -> int:
-    """Episodes of `length` slots that make about `slots` slots, a multiple of `BLOCKS`."""
-    return BLOCKS * max(1, round(slots / length / BLOCKS))
+    """Episodes of `length` slots that make at least `slots` slots."""
+    return -(-slots // length)
 
 
 def tally(policy: Policy, env: EdgeExperts, params: EnvParams, seed: int = 0, slots: int = 16_384) -> Tally:
@@ -177,14 +175,11 @@ def _tally_family(
 
 
 def _on_host(totals: Sums) -> Tally:
-    return Tally(np.asarray(totals.metrics, np.float64), np.asarray(totals.slots, np.float64))
+    """A tally of one row: all policies meet the same requests, whose chance is part of each prompt's mean."""
+    return Tally(*(np.asarray(leaf, np.float64)[None] for leaf in totals))
 
 
 def _metrics(outcome: Outcome) -> Float[Array, " M"]:
     parts = [outcome.qos, outcome.score, outcome.computing_cost, outcome.transmission_cost, outcome.latency_s]
     arrived = (outcome.arrived > 0).astype(jnp.float32)
     return jnp.concatenate([jnp.stack([*parts, outcome.energy_j, arrived]), outcome.used.astype(jnp.float32)])
-
-
-def _add(totals: Sums, prompts: Float[Array, "B N P"], metrics: Float[Array, "B N M"]) -> Sums:
-    return Sums(totals.metrics + jnp.einsum("bnp,bnm->bpm", prompts, metrics), totals.slots + jnp.sum(prompts, axis=1))

@@ -42,7 +42,7 @@ def random(env: EdgeExperts) -> Reference:
 
 
 def fixed_subset(env: EdgeExperts, subset: int | Array) -> Reference:
-    """Always the same experts, each on the replica with the best observed SNR."""
+    """Always the same experts, each on its available replica with the best observed SNR."""
     settings = env.settings
     members = (subset >> jnp.arange(settings.num_experts) & 1).astype(bool)
 
@@ -59,13 +59,13 @@ def greedy_snr(env: EdgeExperts, k: int | Array) -> Reference:
 
     def act(key: Array, observation: Array, state: EnvState, params: EnvParams) -> Array:
         del key, observation, params
-        return _on_best_replicas(_top(_best_snr_db(state, settings), k), state, settings)
+        return _on_best_replicas(_top(jnp.max(_observed_snr_db(state, settings), axis=1), k), state, settings)
 
     return Reference(f"greedy_snr(k={k})", "observed SNR", act)
 
 
 def top_k_relevance(env: EdgeExperts, k: int | Array) -> Reference:
-    """The k experts that the gate calls most relevant, each on the replica with the best observed SNR."""
+    """The k experts that the gate calls most relevant, each on its available replica with the best observed SNR."""
     settings = env.settings
 
     def act(key: Array, observation: Array, state: EnvState, params: EnvParams) -> Array:
@@ -188,8 +188,10 @@ def _drift_values(state: EnvState, params: EnvParams, settings: Settings, weight
     return jax.vmap(value)(jnp.asarray(rules.device_choices(settings)))
 
 
-def _best_snr_db(state: EnvState, settings: Settings) -> Float[Array, " E"]:
-    return jnp.max(state.observed_snr_db.reshape(settings.num_experts, settings.num_replicas), axis=1)
+def _observed_snr_db(state: EnvState, settings: Settings) -> Float[Array, "E R"]:
+    """Observed SNR of each replica, minus infinity where the device is not available."""
+    snr_db = jnp.where(state.available, state.observed_snr_db, -jnp.inf)
+    return snr_db.reshape(settings.num_experts, settings.num_replicas)
 
 
 def _top(values: Float[Array, " E"], k: int | Array) -> Array:
@@ -199,7 +201,8 @@ def _top(values: Float[Array, " E"], k: int | Array) -> Array:
 
 
 def _on_best_replicas(members: Array, state: EnvState, settings: Settings) -> Int[Array, ""]:
-    """Assignment of a subset: each of its experts on the replica with the best observed SNR."""
-    snr_db = state.observed_snr_db.reshape(settings.num_experts, settings.num_replicas)
-    choices = jnp.where(members, 1 + jnp.argmax(snr_db, axis=1), 0)
+    """Assignment of a subset: each expert on the available replica with the best observed SNR, if there is one."""
+    snr_db = _observed_snr_db(state, settings)
+    reachable = jnp.max(snr_db, axis=1) > -jnp.inf
+    choices = jnp.where(members & reachable, 1 + jnp.argmax(snr_db, axis=1), 0)
     return encode_action(choices, settings)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
+from numbers import Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmoe.env.edge_experts import EdgeExperts
 from jaxmoe.env.params import EnvParams, Settings
@@ -47,7 +49,7 @@ SCENARIOS: dict[str, tuple[Settings, dict[str, Any]]] = {
 NUMBERS: dict[str, float] = {  # every number of a scenario, with its default
     field.name: field.default for field in fields(EnvParams) if field.default is not MISSING
 }
-_LIMITS: dict[str, tuple[float, float]] = {  # of the numbers that may not be any from 0 on, both allowed
+_LIMITS: dict[str, tuple[float, float]] = {  # of the numbers that may not be any from 0 to 1e30, both allowed
     "max_steps_in_episode": (1, 2**31 - 1),
     "device_up_probability": (0.0, 1.0),
     "background_probability": (0.0, 1.0),
@@ -56,9 +58,10 @@ _LIMITS: dict[str, tuple[float, float]] = {  # of the numbers that may not be an
     "tx_power_dbm": (-200.0, 200.0),
     "noise_figure_db": (-200.0, 200.0),
     "interference_margin_db": (-200.0, 200.0),
-    "bandwidth_hz": (1e-3, float("inf")),
-    "slot_s": (1e-3, float("inf")),
-    "battery_capacity_j": (1e-3, float("inf")),
+    "deadline_s": (0.0, float("inf")),
+    "bandwidth_hz": (1e-3, 1e30),
+    "slot_s": (1e-3, 1e30),
+    "battery_capacity_j": (1e-3, 1e30),
     "carrier_ghz": (0.5, 100.0),
     "distance_min_m": (1.0, 5000.0),
     "distance_max_m": (1.0, 5000.0),
@@ -113,14 +116,18 @@ def with_numbers(params: EnvParams, numbers: Mapping[str, float]) -> EnvParams:
     for name, value in numbers.items():
         if name not in NUMBERS:
             raise InputError(f"unknown parameter {name!r}; choose among {', '.join(NUMBERS)}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise InputError(f"parameter {name} = {value!r} is not a number")
-        low, high = _LIMITS.get(name, (0.0, float("inf")))
+        low, high = _LIMITS.get(name, (0.0, 1e30))
         if not low <= value <= high:
             raise InputError(f"parameter {name} = {value!r} is outside {low:g} to {high:g}")
         if isinstance(NUMBERS[name], int) and value != int(value):
             raise InputError(f"parameter {name} = {value!r} is not a whole number")
-    return params.replace(**{name: type(NUMBERS[name])(value) for name, value in numbers.items()})
+    changed = params.replace(**{name: type(NUMBERS[name])(value) for name, value in numbers.items()})
+    for low, high in (("snr_min_db", "snr_max_db"), ("distance_min_m", "distance_max_m")):
+        if np.any(np.asarray(getattr(changed, low)) > np.asarray(getattr(changed, high))):
+            raise InputError(f"parameter {low} = {getattr(changed, low)} is above {high} = {getattr(changed, high)}")
+    return changed
 
 
 _ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {
@@ -138,7 +145,7 @@ def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in _ALLOWED_SETTINGS:
             raise InputError(f"unknown setting {name!r}; choose among {', '.join(_ALLOWED_SETTINGS)}")
-        if value not in _ALLOWED_SETTINGS[name]:
+        if not any(type(value) is type(option) and value == option for option in _ALLOWED_SETTINGS[name]):
             allowed = ", ".join(map(repr, _ALLOWED_SETTINGS[name]))
             raise InputError(f"setting {name} = {value!r} is not allowed; choose one of {allowed}")
     return settings

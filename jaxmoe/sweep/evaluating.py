@@ -135,8 +135,7 @@ def evaluate_agents(
             del key, state, params
             return jnp.argmax(algorithm.preferences(policy, observation))
 
-        by_block = evaluation.sums(act, env, params, key, episodes, length)
-        return Sums(jnp.sum(by_block.metrics, axis=0), jnp.sum(by_block.slots, axis=0))
+        return evaluation.sums(act, env, params, key, episodes, length)
 
     run = for_each_agent(evaluate_agent)
 

@@ -13,6 +13,8 @@ from jaxmoe.env.edge_experts import EdgeExperts, encode_action
 from jaxmoe.env.rules import Settings
 from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, with_numbers
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CONTINUING = ["fading", "queueing"]
 
 

@@ -77,9 +77,9 @@ def test_every_slot_is_counted_once(table, scenario, length):
     params = params.replace(max_steps_in_episode=5)
     assert evaluation.episode_slots(env, params) == length
     tally = evaluation.tally(always(1), env, params, slots=1600)
-    assert tally.counts.shape == (evaluation.BLOCKS, 3)
-    assert tally.sums.shape == (evaluation.BLOCKS, 3, len(evaluation.metric_names(table.experts)))
-    np.testing.assert_array_equal(tally.counts.sum(axis=1), 1600 / evaluation.BLOCKS)
+    assert tally.counts.shape == (1, 3)
+    assert tally.sums.shape == (1, 3, len(evaluation.metric_names(table.experts)))
+    assert tally.counts.sum() == 1600
     assert tally.counts[:, 2].sum() == 0  # the test prompt
     assert tally.sums[:, 2].sum() == 0.0
 
@@ -94,11 +94,10 @@ def test_a_tally_of_all_prompts_is_made_of_those_of_its_prompts(table):
 
 
 @pytest.mark.parametrize(
-    ("slots", "length", "episodes"), [(16_384, 1, 16_384), (16_384, 64, 256), (100, 1, 96), (1, 64, 16), (1000, 30, 32)]
+    ("slots", "length", "episodes"), [(16_384, 1, 16_384), (16_384, 64, 256), (1, 64, 1), (1000, 30, 34)]
 )
-def test_episodes_make_about_the_slots_asked_for(slots, length, episodes):
+def test_episodes_make_at_least_the_slots_asked_for(slots, length, episodes):
     assert evaluation.episodes_for(slots, length) == episodes
-    assert episodes % evaluation.BLOCKS == 0
 
 
 # Common random numbers

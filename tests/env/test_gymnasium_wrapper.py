@@ -13,6 +13,8 @@ import jaxmoe
 from jaxmoe.env import gymnasium_wrapper
 from jaxmoe.env.gymnasium_wrapper import EdgeExpertsGymnasium
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def make(scenario="queueing", seed=None, **numbers):
     env, params = jaxmoe.make(scenario)

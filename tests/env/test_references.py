@@ -139,6 +139,16 @@ def test_a_rule_takes_the_replica_with_the_best_observed_channel(make_reference,
     assert actions_of(make_reference(env), env, params, state) == [expected]
 
 
+def test_a_rule_asks_no_device_that_is_seen_to_be_absent():
+    env, params = jaxmoe.make("oneshot", num_replicas=2)
+    state = one_state(env, params, [3.0, 9.0, 1.0, 5.0, 7.0, 7.0, 0.0, 2.0])
+    present = jnp.array([[True, False, True, True, True, True, False, False]])
+    state = state._replace(available=present)
+    everyone = actions_of(references.fixed_subset(env, 0b1111), env, params, state)
+    assert everyone == [1 + 2 * 3 + 1 * 9]  # the first one's other replica, and not the last one
+    assert actions_of(references.greedy_snr(env, 1), env, params, state) == [1 * 9]
+
+
 def test_the_first_of_equal_experts_is_taken():
     env, params = jaxmoe.make("oneshot")
     state = one_state(env, params, [4.0, 4.0, 4.0, 4.0])
@@ -222,7 +232,7 @@ def test_a_deployable_reference_reads_neither_the_true_channel_nor_the_scores(ma
 
 def test_lookahead_depends_on_its_key_alone():
     env, params, states = states_of("queueing")
-    planner = references.lookahead(env, rollouts=2, horizon=3)
+    planner = references.lookahead(env, rollouts=2, horizon=2)
     states = jax.tree.map(lambda leaf: jnp.concatenate([leaf[:20]] * 3), states)
     keys = jax.random.split(jax.random.key(0), 40)
     keys = jnp.concatenate([keys[:20], keys[:20], keys[20:]])
@@ -240,7 +250,7 @@ def test_lookahead_of_one_slot_is_the_one_slot_optimum():
 def test_planning_ahead_pays_in_queueing():
     env, params = jaxmoe.make("queueing")
     params = params.replace(max_steps_in_episode=24)
-    planner = references.lookahead(env, rollouts=4, horizon=4)
+    planner = references.lookahead(env, rollouts=3, horizon=4)
     ahead, myopic = (
         evaluation.tally(reference.act, env, params, seed=3, slots=384).mean()[0]
         for reference in (planner, references.one_slot_optimum(env))

@@ -1,0 +1,27 @@
+"""What the README shows works as it stands, in smaller sizes."""
+
+import re
+from pathlib import Path
+
+import jaxmoe
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_python_of_the_readme_runs(tmp_path, capsys):
+    [code] = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    jaxmoe.load_table().save(tmp_path / "my_table.csv")
+    smaller = {"seeds=16": "seeds=2", "500_000": "1_000", "my_table.csv": str(tmp_path / "my_table.csv")}
+    for shown, run in smaller.items():
+        assert shown in code
+        code = code.replace(shown, run)
+    found = {}
+    exec(code, found)
+    assert len(found["training"].results) == 2
+    assert found["env"].num_actions == 16
+    assert "lookahead" in capsys.readouterr().out
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (Path(__file__).parents[1] / target).exists(), target
