@@ -19,8 +19,8 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "env": {"wireless", "table", "intervals"},
     "agents": set(),
     "study": set(),
-    "sweep": {"env", "agents", "table", "intervals", "study"},
-    "progress": {"sweep"},
+    "progress": set(),
+    "sweep": {"env", "agents", "table", "intervals", "study", "progress"},
     "cli": {"table", "agents", "sweep", "progress"},
 }
 FOR_ALL = {"errors", "files", "devices"}

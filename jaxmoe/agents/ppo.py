@@ -26,7 +26,7 @@ class Hypers(NamedTuple):
     learning_rate: Annotated[Number, About("rate of Adam at the start")] = 5e-3
     final_rate: Annotated[Number, About("fraction of the rate left at the end, linearly in between", 0, 1)] = 0.0
     discount: Annotated[Number, About("of the next step's value", 0, 1)] = 0.9
-    gae_lambda: Annotated[Number, About("of generalised advantage estimation", 0, 1)] = 0.9
+    gae_lambda: Annotated[Number, About("of generalised advantage estimation", 0, 1)] = 0.5
     clip: Annotated[Number, About("of the probability ratio, around 1")] = 0.2
     entropy_coef: Annotated[Number, About("weight of the entropy bonus")] = 0.03
     value_coef: Annotated[Number, About("weight of the value loss")] = 0.5

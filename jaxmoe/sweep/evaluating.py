@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxmoe.env.params import EnvParams
 from jaxmoe.env.references import Policy
 from jaxmoe.errors import InputError
 from jaxmoe.intervals import Tally
+from jaxmoe.progress import SILENT, Reporter
 from jaxmoe.sweep.comparison import compare
 from jaxmoe.sweep.inputs import environments, require_positive
 from jaxmoe.sweep.lanes import for_each_agent, pad, padded_count
@@ -26,33 +27,6 @@ from jaxmoe.table import ExpertTable, load_table
 
 SEED = 0
 SLOTS = 8192
-
-
-class Progress(NamedTuple):
-    """Where a training run stands."""
-
-    env_steps: int  # of one agent
-    env_steps_total: int  # of one agent
-    agents: int
-    seconds: float  # since training began, compilation included
-    env_steps_per_s: float  # of all agents, in the last segment
-    train_qos: float  # mean over agents that have not diverged
-    diverged: int  # agents
-
-    @property
-    def seconds_left(self) -> float:
-        """Expected from the speed of the last segment."""
-        return (self.env_steps_total - self.env_steps) * self.agents / self.env_steps_per_s
-
-
-class Reporter(NamedTuple):
-    """Who is told how a long run goes."""
-
-    stage: Callable[[str], None]  # what is being done now
-    progress: Callable[[Progress], None]
-
-
-SILENT = Reporter(stage=lambda _: None, progress=lambda _: None)
 
 
 def evaluate(

@@ -19,9 +19,10 @@ from jaxmoe.agents.algorithm import Clock
 from jaxmoe.env.evaluation import Tallies, best_reference
 from jaxmoe.files import claim_folder
 from jaxmoe.intervals import Tally
+from jaxmoe.progress import SILENT, Progress, Reporter
 from jaxmoe.sweep.comparison import normalised_score
 from jaxmoe.sweep.engine import Agents, Engine, make_engine
-from jaxmoe.sweep.evaluating import SILENT, Progress, Reporter, add, comparison, evaluate_agents, tally_references
+from jaxmoe.sweep.evaluating import add, comparison, evaluate_agents, tally_references
 from jaxmoe.sweep.inputs import (
     algorithm_module,
     checked_config,
