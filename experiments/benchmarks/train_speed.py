@@ -13,10 +13,11 @@ import statistics
 import subprocess
 import sys
 import venv
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from peers.machine import CORES, describe
+from peers.machine import CORES, describe, undisturbed
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -85,6 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count")
     parser.add_argument("--iterations", type=int, default=64, help="of each agent in a round, 256 steps each")
+    parser.add_argument("--patience", type=int, default=0, help="repetitions of a round that other programs disturb")
     parser.add_argument("--venvs", type=Path, default=ROOT / ".venv-peers", help="folder of the peers' environments")
     parser.add_argument("--out", type=Path, help="CSV file for the tidy table")
     arguments = parser.parse_args()
@@ -96,7 +98,7 @@ def main() -> None:
     rows = {}
     for command, contenders in (("train", CONTENDERS), ("step", STEPPERS)):
         workers = [Worker(contender, pythons[contender.peer], arguments.iterations) for contender in contenders]
-        rows[command] = _race(workers, command, arguments.rounds)
+        rows[command] = _race(workers, command, arguments.rounds, arguments.patience)
         for worker in workers:
             worker.end()
     rewards = {row["contender"]: row["mean_reward"] for row in rows["step"]}
@@ -126,12 +128,12 @@ def _prepare(folder: Path, requirements: tuple[str, ...]) -> str:
     return str(python)
 
 
-def _race(workers: list[Worker], command: str, rounds: int) -> list[dict[str, Any]]:
+def _race(workers: list[Worker], command: str, rounds: int, patience: int) -> list[dict[str, Any]]:
     """One row per round and worker; what the first, uncounted round took longer goes into `compile_s`."""
     first = {worker.name: worker.run(command)["seconds"] for worker in workers}
     rows = []
     for number in range(1, rounds + 1):
-        answers = {worker.name: worker.run(command) for worker in workers}
+        answers = {worker.name: undisturbed(partial(worker.run, command), patience) for worker in workers}
         for worker in workers:
             answer = answers[worker.name]
             ratio = answers["jaxmoe"]["env_steps_per_s"] / answer["env_steps_per_s"]
@@ -144,14 +146,19 @@ def _race(workers: list[Worker], command: str, rounds: int) -> list[dict[str, An
 
 def _print_training(rows: list[dict[str, Any]]) -> None:
     rounds = [f"round {number}" for number in range(1, max(row["round"] for row in rows) + 1)]
-    speeds = [["env steps/s", *rounds, "median", "per CPU second", "cores", "compile s", "peak MiB"]]
+    speeds = [["env steps/s", *rounds, "median", "per CPU second", "cores", "others", "compile s", "peak MiB"]]
     ratios = [["jaxmoe is faster than", *rounds, "median", "per CPU second"]]
     for name in dict.fromkeys(row["contender"] for row in rows):
         own = [row for row in rows if row["contender"] == name]
         cores = statistics.median(row["cpu_seconds"] / row["seconds"] for row in own)
         per_cpu_s = 1.0 / _cpu_seconds(rows, name)
         numbers = [*(row["env_steps_per_s"] for row in own), _median(rows, name, "env_steps_per_s"), per_cpu_s]
-        ends = [f"{cores:.2f}", f"{own[0]['compile_s']:.1f}", f"{own[-1]['peak_mib']:.0f}"]
+        ends = [
+            f"{cores:.2f}",
+            f"{_median(own, name, 'others'):.2f}",
+            f"{own[0]['compile_s']:.1f}",
+            f"{own[-1]['peak_mib']:.0f}",
+        ]
         speeds.append([name, *(f"{number:,.0f}" for number in numbers), *ends])
         cpu_ratio = _cpu_seconds(rows, name) / _cpu_seconds(rows, "jaxmoe")
         numbers = [*(row["jaxmoe_ratio"] for row in own), _median(rows, name, "jaxmoe_ratio"), cpu_ratio]

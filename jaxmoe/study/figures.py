@@ -21,6 +21,7 @@ def learning_curve(curves: pd.DataFrame, comparison: pd.DataFrame, agent: str) -
     """
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
+    curves = curves[curves["env_steps"] > 0]
     steps = np.sort(curves["env_steps"].unique())
     for split, colour in _COLOURS.items():
         by_step = curves.groupby("env_steps")[f"{split}_qos"]
@@ -35,7 +36,8 @@ def learning_curve(curves: pd.DataFrame, comparison: pd.DataFrame, agent: str) -
             name, (1.0, label_at), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
             va="center", fontsize=8, color=_GREY,
         )  # fmt: skip
-    axes.set_xlim(0, steps[-1])
+    axes.set_xscale("log")
+    axes.set_xlim(steps[0], steps[-1])
     axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
     axes.set_xlabel("environment steps of each agent")
     axes.set_ylabel("mean QoS of a request")

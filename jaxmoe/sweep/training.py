@@ -1,6 +1,7 @@
 """`train`: one configuration, many seeds, side by side in one compiled program."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import threading
@@ -57,13 +58,13 @@ def train(
         algorithm: "ppo".
         scenario: "oneshot", "fading" or "queueing".
         seeds: how many agents, from seed 0; or their seeds.
-        env_steps: environment steps of each agent, rounded up to whole segments.
+        env_steps: environment steps of each agent, rounded up to whole iterations.
         hypers: hyperparameters that differ from the algorithm's `Hypers`.
         config: static configuration that differs from the algorithm's `Config`.
         params: numbers of the scenario to change, such as `{"latency_weight": 0.05}`.
         settings: static settings of the scenario to change, such as `{"num_replicas": 2}`.
         table: what the experts write; the shipped table if absent.
-        evaluations: how often the greedy policies are evaluated; the run has as many segments.
+        evaluations: how often the greedy policies are evaluated at equal distances; at the start more often.
         root_seed: all agents' keys are derived from it and from their seeds.
         out: an empty or new folder for the result files.
         report: told how the run goes.
@@ -85,20 +86,18 @@ def train(
     tallies = tally_references(env, splits, report)
     bound = module.make(env, chosen_config, splits["train"])
     iterations = -(-env_steps // bound.env_steps)
-    per_segment = -(-iterations // min(evaluations, iterations))
-    segments = -(-iterations // per_segment)
     agents = Agents(
         jnp.array(chosen_seeds, jnp.int32),
         jax.tree.map(lambda value: jnp.full(len(chosen_seeds), value, jnp.float32), chosen_hypers),
         {},
     )
     report.stage(f"compiling {algorithm} for {len(chosen_seeds)} agents")
-    engine = make_engine(bound, splits["train"], agents, per_segment, root_seed)
+    engine = make_engine(bound, splits["train"], agents, root_seed)
     judge = evaluate_agents(bound, env, splits, engine.agents)
     best = best_reference(env)
-    progress = _Watch(engine, segments * engine.env_steps)
+    progress = _Watch(engine, iterations * engine.env_steps)
     curves = []
-    for state, metrics in _segments(engine, segments, per_segment, progress):
+    for state, metrics in _segments(engine, evaluation_times(iterations, evaluations), progress):
         found = judge(state.policy)
         curves.append(_curve_rows(chosen_seeds, progress.env_steps, metrics, found, tallies, best))
         diverged = np.asarray(state.diverged)[: engine.agents]
@@ -133,6 +132,19 @@ def train(
     return training
 
 
+def evaluation_times(iterations: int, evaluations: int) -> list[int]:
+    """Iterations after which agents are evaluated: so often at equal distances, and before the first after 1, 2, 4, ...
+
+    What is simple is learned at once; equal distances alone would not show how.
+
+    >>> evaluation_times(100, 5)
+    [1, 2, 4, 8, 16, 20, 40, 60, 80, 100]
+    """
+    even = {-(-iterations * part // evaluations) for part in range(1, evaluations + 1)}
+    doubling = {2**power for power in range(iterations.bit_length()) if 2**power < min(even)}
+    return sorted(even | doubling)
+
+
 class _Watch:
     """The clock on the wall: how far the run is and how fast it goes."""
 
@@ -146,10 +158,10 @@ class _Watch:
     def begin_segment(self) -> None:
         self._segment_began = time.monotonic()
 
-    def end_segment(self) -> None:
-        self.env_steps += self._engine.env_steps
-        seconds = time.monotonic() - self._segment_began
-        self._speeds.append(self._engine.env_steps * self._engine.agents / seconds)
+    def end_segment(self, iterations: int) -> None:
+        env_steps = iterations * self._engine.env_steps
+        self.env_steps += env_steps
+        self._speeds.append(env_steps * self._engine.agents / (time.monotonic() - self._segment_began))
 
     def report(self, train_qos: np.ndarray, diverged: np.ndarray) -> Progress:
         return Progress(
@@ -167,17 +179,16 @@ class _Watch:
         return float(np.median(self._speeds[1:] or self._speeds))
 
 
-def _segments(engine: Engine, count: int, iterations: int, watch: _Watch) -> Iterator[tuple[Any, dict[str, Array]]]:
+def _segments(engine: Engine, ends: list[int], watch: _Watch) -> Iterator[tuple[Any, dict[str, Array]]]:
     """The untrained agents, without metrics, and those of each segment; Ctrl-C makes the current segment the last."""
-    total = jnp.int32(count * iterations)
     state = engine.init()
     yield state, {}
     with _interruptible() as stop_requested:
-        for segment in range(count):
+        for begin, end in itertools.pairwise([0, *ends]):
             watch.begin_segment()
-            state, metrics = engine.segment(state, Clock(jnp.int32(segment * iterations), total))
+            state, metrics = engine.segment(state, Clock(jnp.int32(begin), jnp.int32(ends[-1])), end - begin)
             jax.block_until_ready(metrics)
-            watch.end_segment()
+            watch.end_segment(end - begin)
             yield state, metrics
             if stop_requested():
                 return

@@ -27,10 +27,10 @@ def agents(seeds, overrides=None, **hypers):
 
 def trained(group, segments=2, params=PARAMS):
     """Final states and the last segment's metrics of the agents, without padding."""
-    engine = make_engine(ALGORITHM, params, group, segment_iterations=2)
+    engine = make_engine(ALGORITHM, params, group)
     state = engine.init()
     for segment in range(segments):
-        state, metrics = engine.segment(state, Clock(jnp.int32(2 * segment), jnp.int32(2 * segments)))
+        state, metrics = engine.segment(state, Clock(jnp.int32(2 * segment), jnp.int32(2 * segments)), 2)
     return jax.tree.map(lambda leaf: leaf[: engine.agents], (state, metrics))
 
 
@@ -84,6 +84,14 @@ def test_numbers_of_the_scenario_may_differ_from_agent_to_agent(three):
     assert not np.allclose(found[1], three[1], atol=1e-4)
 
 
+def test_where_a_run_is_cut_into_segments_does_not_matter(three):
+    engine = make_engine(ALGORITHM, PARAMS, agents([5, 6, 7]))
+    state, _ = engine.segment(engine.init(), Clock(jnp.int32(0), jnp.int32(4)), 1)
+    state, _ = engine.segment(state, Clock(jnp.int32(1), jnp.int32(4)), 3)
+    flat = [np.asarray(leaf)[:3].reshape(3, -1) for leaf in jax.tree.leaves(state.policy)]
+    np.testing.assert_array_equal(np.concatenate(flat, axis=1), three)
+
+
 def test_metrics_are_one_number_per_agent():
     _, metrics = trained(agents([5, 6, 7]))
     assert {leaf.shape for leaf in jax.tree.leaves(metrics)} == {(3,)}
@@ -97,18 +105,18 @@ def test_a_segment_is_compiled_once_and_takes_the_states_memory_over():
         traces.append(1)
         return ALGORITHM.step(state, hypers, env_params, clock)
 
-    engine = make_engine(ALGORITHM._replace(step=step), PARAMS, agents([0, 1]), segment_iterations=2)
+    engine = make_engine(ALGORITHM._replace(step=step), PARAMS, agents([0, 1]))
     first = engine.init()
-    state, _ = engine.segment(first, Clock(jnp.int32(0), jnp.int32(6)))
+    state, _ = engine.segment(first, Clock(jnp.int32(0), jnp.int32(6)), 2)
     after_one = len(traces)
-    for iteration in (2, 4):
-        state, _ = engine.segment(state, Clock(jnp.int32(iteration), jnp.int32(6)))
+    for begin, iterations in ((2, 3), (5, 1)):
+        state, _ = engine.segment(state, Clock(jnp.int32(begin), jnp.int32(6)), iterations)
     assert len(traces) == after_one
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.policy))
 
 
 def test_agents_are_spread_over_all_devices():
-    engine = make_engine(ALGORITHM, PARAMS, agents([0, 1, 2]), segment_iterations=1)
+    engine = make_engine(ALGORITHM, PARAMS, agents([0, 1, 2]))
     leaf = jax.tree.leaves(engine.init().policy)[0]
     assert leaf.shape[0] == padded_count(3) == lanes() * jax.local_device_count()
     assert {shard.device for shard in leaf.addressable_shards} == set(jax.local_devices())
@@ -117,7 +125,7 @@ def test_agents_are_spread_over_all_devices():
 
 def test_the_table_is_not_copied_per_agent():
     def state_bytes(count):
-        engine = make_engine(ALGORITHM, PARAMS, agents(list(range(count))), segment_iterations=1)
+        engine = make_engine(ALGORITHM, PARAMS, agents(list(range(count))))
         return sum(
             leaf.nbytes
             for leaf in jax.tree.leaves(engine.init())
@@ -127,6 +135,6 @@ def test_the_table_is_not_copied_per_agent():
     width = padded_count(1)
     per_agent = (state_bytes(2 * width) - state_bytes(width)) / width
     table_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(PARAMS.table))
-    leaves = [leaf.shape for leaf in jax.tree.leaves(make_engine(ALGORITHM, PARAMS, agents([0]), 1).init())]
+    leaves = [leaf.shape for leaf in jax.tree.leaves(make_engine(ALGORITHM, PARAMS, agents([0])).init())]
     assert per_agent < table_bytes
     assert not any(leaf.shape == shape[1:] for leaf in jax.tree.leaves(PARAMS.table) for shape in leaves)

@@ -53,7 +53,7 @@ def test_a_run_leaves_tidy_tables_policies_figures_and_a_manifest(training, fold
 def test_the_tables_have_a_row_per_agent_and_per_agent_and_evaluation(training):
     assert training.results["seed"].tolist() == [0, 1, 2]
     assert training.results["env_steps"].eq(256).all()
-    assert training.curves.groupby("env_steps").size().to_dict() == {0: 3, 128: 3, 256: 3}
+    assert training.curves.groupby("env_steps").size().to_dict() == {0: 3, 32: 3, 64: 3, 128: 3, 256: 3}
     assert training.curves["train_qos"].notna().all()
 
 

@@ -35,12 +35,12 @@ def main() -> None:
     )
     each = jax.tree.map(lambda value: jnp.full(worker.AGENTS, value), hypers)
     agents = Agents(jnp.arange(worker.AGENTS), each, {})
-    engine = make_engine(ppo.make(env, config, params), params, agents, iterations)
+    engine = make_engine(ppo.make(env, config, params), params, agents)
     clock = Clock(jnp.int32(0), jnp.int32(iterations))
 
     def train() -> dict[str, float]:
-        jax.block_until_ready(engine.segment(engine.init(), clock))
-        return {"env_steps": engine.env_steps * engine.agents}
+        jax.block_until_ready(engine.segment(engine.init(), clock, iterations))
+        return {"env_steps": iterations * engine.env_steps * engine.agents}
 
     worker.serve(("jax", "jaxlib"), {"train": train, "step": step_command(env, params)})
 

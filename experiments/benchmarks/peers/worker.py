@@ -7,8 +7,9 @@ import importlib.metadata
 import json
 import resource
 import sys
-import time
 from collections.abc import Callable
+
+from peers.machine import timed
 
 AGENTS = 64  # trained at once; Stable-Baselines3 trains one
 NUM_ENVS = 8  # of one agent
@@ -34,10 +35,8 @@ def serve(packages: tuple[str, ...], commands: dict[str, Callable[[], dict[str, 
     """
     _say({name: importlib.metadata.version(name) for name in packages})
     for line in sys.stdin:
-        began, cpu_began = time.perf_counter(), time.process_time()
-        result = commands[line.strip()]()
-        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
-        _say({**result, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": _peak_mib()})
+        result, times = timed(commands[line.strip()])
+        _say({**result, **times, "peak_mib": _peak_mib()})
 
 
 def _peak_mib() -> float:
