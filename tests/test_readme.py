@@ -19,7 +19,7 @@ def test_the_python_of_the_readme_runs(tmp_path, capsys):
     exec(code, found)
     assert len(found["training"].results) == 2
     assert found["env"].num_actions == 16
-    assert "lookahead" in capsys.readouterr().out
+    assert "rows x 6 columns" in capsys.readouterr().out
 
 
 def test_every_link_of_the_readme_leads_somewhere():
