@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import jaxmoe
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, capsys):
     [code] = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     jaxmoe.load_table().save(tmp_path / "my_table.csv")
