@@ -14,7 +14,7 @@ import pandas as pd
 
 import jaxmoe
 from jaxmoe.intervals import Estimate, Tally, estimate
-from jaxmoe.sweep.comparison import normalised_score
+from jaxmoe.sweeps.comparison import normalised_score
 
 RESULTS = Path(__file__).parent / "results" / "cross_validation.csv"
 FOLDS = 4

@@ -14,7 +14,7 @@ import pandas as pd
 
 import jaxmoe
 from jaxmoe.intervals import Estimate, estimate
-from jaxmoe.sweep.comparison import normalised_score
+from jaxmoe.sweeps.comparison import normalised_score
 
 RESULTS = Path(__file__).parent / "results" / "lookahead_gain.csv"
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts as EdgeExperts
     from jaxmoe.env.scenarios import make as make
     from jaxmoe.errors import InputError as InputError
-    from jaxmoe.sweep.evaluating import evaluate as evaluate
-    from jaxmoe.sweep.training import train as train
+    from jaxmoe.sweeps.evaluating import evaluate as evaluate
+    from jaxmoe.sweeps.training import train as train
     from jaxmoe.table import ExpertTable as ExpertTable
     from jaxmoe.table import load_table as load_table
 
@@ -21,10 +21,10 @@ _HOMES = {
     "EdgeExperts": "jaxmoe.env.edge_experts",
     "ExpertTable": "jaxmoe.table",
     "InputError": "jaxmoe.errors",
-    "evaluate": "jaxmoe.sweep.evaluating",
+    "evaluate": "jaxmoe.sweeps.evaluating",
     "load_table": "jaxmoe.table",
     "make": "jaxmoe.env.scenarios",
-    "train": "jaxmoe.sweep.training",
+    "train": "jaxmoe.sweeps.training",
 }
 
 __all__ = [*_HOMES, "__version__"]

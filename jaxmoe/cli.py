@@ -163,7 +163,7 @@ def main() -> None:
 def _train_command(algorithm: str) -> Any:
     """The command that trains agents with one algorithm, its options made from `Hypers` and `Config`."""
     from jaxmoe.agents.algorithm import about
-    from jaxmoe.sweep.inputs import algorithm_module
+    from jaxmoe.sweeps.inputs import algorithm_module
 
     module = algorithm_module(algorithm)
     hypers, config = module.Hypers()._asdict(), vars(module.Config())
@@ -299,7 +299,7 @@ def _agents_name(comparison: "pd.DataFrame") -> str | None:
 
 
 def _print_comparison(comparison: "pd.DataFrame", highlight: str | None) -> None:
-    from jaxmoe.sweep.comparison import behaviour_table, quality_table
+    from jaxmoe.sweeps.comparison import behaviour_table, quality_table
 
     OUT.print()
     title = "Mean QoS, and normalised score [95 % interval over prompts and seeds]"

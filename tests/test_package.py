@@ -20,8 +20,8 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "agents": set(),
     "study": set(),
     "progress": set(),
-    "sweep": {"env", "agents", "table", "intervals", "study", "progress"},
-    "cli": {"table", "agents", "sweep", "progress"},
+    "sweeps": {"env", "agents", "table", "intervals", "study", "progress"},
+    "cli": {"table", "agents", "sweeps", "progress"},
 }
 FOR_ALL = {"errors", "files", "devices"}
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxmoe.agents import ppo
 from jaxmoe.agents.algorithm import Clock
 from jaxmoe.env.scenarios import make
-from jaxmoe.sweep.engine import Agents, make_engine
+from jaxmoe.sweeps.engine import Agents, make_engine
 from peers import worker
 from peers.stepping import step_command
 

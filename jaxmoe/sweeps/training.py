@@ -21,10 +21,10 @@ from jaxmoe.env.evaluation import Tallies, best_reference
 from jaxmoe.files import claim_folder
 from jaxmoe.intervals import Tally
 from jaxmoe.progress import SILENT, Progress, Reporter
-from jaxmoe.sweep.comparison import normalised_score
-from jaxmoe.sweep.engine import Agents, Engine, make_engine
-from jaxmoe.sweep.evaluating import add, comparison, evaluate_agents, tally_references
-from jaxmoe.sweep.inputs import (
+from jaxmoe.sweeps.comparison import normalised_score
+from jaxmoe.sweeps.engine import Agents, Engine, make_engine
+from jaxmoe.sweeps.evaluating import add, comparison, evaluate_agents, tally_references
+from jaxmoe.sweeps.inputs import (
     algorithm_module,
     checked_config,
     checked_hypers,
@@ -32,7 +32,7 @@ from jaxmoe.sweep.inputs import (
     require_positive,
     seed_list,
 )
-from jaxmoe.sweep.run import Run, Training
+from jaxmoe.sweeps.run import Run, Training
 from jaxmoe.table import ExpertTable, load_table
 
 

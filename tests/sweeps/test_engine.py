@@ -8,8 +8,8 @@ import pytest
 from jaxmoe.agents import ppo
 from jaxmoe.agents.algorithm import Clock
 from jaxmoe.env.scenarios import make
-from jaxmoe.sweep.engine import Agents, make_engine
-from jaxmoe.sweep.lanes import lanes, padded_count
+from jaxmoe.sweeps.engine import Agents, make_engine
+from jaxmoe.sweeps.lanes import lanes, padded_count
 
 CONFIG = ppo.Config(num_envs=4, rollout_length=4, epochs=1, minibatches=2, hidden=(8,))
 ENV, PARAMS = make("oneshot")

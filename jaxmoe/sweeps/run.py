@@ -23,8 +23,8 @@ from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
 from jaxmoe.files import claim_folder, write_whole
 from jaxmoe.study.figures import learning_curve
-from jaxmoe.sweep.inputs import algorithm_module, checked_config
-from jaxmoe.sweep.lanes import lanes
+from jaxmoe.sweeps.inputs import algorithm_module, checked_config
+from jaxmoe.sweeps.lanes import lanes
 
 MANIFEST = "manifest.json"
 POLICIES = "policies.safetensors"

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from jaxmoe.intervals import Tally
-from jaxmoe.sweep.comparison import behaviour_table, compare, normalised_score, quality_table
+from jaxmoe.sweeps.comparison import behaviour_table, compare, normalised_score, quality_table
 
 METRICS = (
     "qos", "score", "computing_cost", "transmission_cost", "latency_s", "energy_j",

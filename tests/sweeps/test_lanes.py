@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmoe.sweep.lanes import for_each_agent, lanes, pad, padded_count
+from jaxmoe.sweeps.lanes import for_each_agent, lanes, pad, padded_count
 
 
 @pytest.mark.parametrize("agents", [1, 8, 9, 16, 17])

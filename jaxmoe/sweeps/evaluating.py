@@ -19,10 +19,10 @@ from jaxmoe.env.references import Policy
 from jaxmoe.errors import InputError
 from jaxmoe.intervals import Tally
 from jaxmoe.progress import SILENT, Reporter
-from jaxmoe.sweep.comparison import compare
-from jaxmoe.sweep.inputs import environments, require_positive
-from jaxmoe.sweep.lanes import for_each_agent, pad, padded_count
-from jaxmoe.sweep.run import load_policies, load_run
+from jaxmoe.sweeps.comparison import compare
+from jaxmoe.sweeps.inputs import environments, require_positive
+from jaxmoe.sweeps.lanes import for_each_agent, pad, padded_count
+from jaxmoe.sweeps.run import load_policies, load_run
 from jaxmoe.table import ExpertTable, load_table
 
 SEED = 0

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.agents.algorithm import AgentState, Algorithm, Clock
-from jaxmoe.sweep.lanes import for_each_agent, pad, padded_count
+from jaxmoe.sweeps.lanes import for_each_agent, pad, padded_count
 
 
 class Agents(NamedTuple):

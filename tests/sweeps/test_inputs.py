@@ -4,7 +4,7 @@ import pytest
 
 from jaxmoe.agents import ppo
 from jaxmoe.errors import InputError
-from jaxmoe.sweep.inputs import algorithm_module, checked_config, checked_hypers, environments, seed_list
+from jaxmoe.sweeps.inputs import algorithm_module, checked_config, checked_hypers, environments, seed_list
 from jaxmoe.table import load_table
 
 
