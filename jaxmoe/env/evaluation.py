@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxmoe.env import references, rules
 from jaxmoe.env.edge_experts import EdgeExperts
@@ -38,7 +38,15 @@ def episode_slots(env: EdgeExperts, params: EnvParams) -> int:
     return 1 if env.settings.one_slot else int(params.max_steps_in_episode)
 
 
-def sums(policy: Policy, env: EdgeExperts, params: EnvParams, key: Array, episodes: int, slots: int) -> Sums:
+def sums(
+    policy: Policy,
+    env: EdgeExperts,
+    params: EnvParams,
+    key: Array,
+    episodes: int,
+    slots: int,
+    first: int | Int[Array, ""] = 0,
+) -> Sums:
     """Let a policy serve `episodes` episodes of `slots` slots each.
 
     Slot t of episode e takes its draws from `fold_in(fold_in(key, e), t)`, whatever the policy does: differences
@@ -51,9 +59,10 @@ def sums(policy: Policy, env: EdgeExperts, params: EnvParams, key: Array, episod
         key: of all draws.
         episodes: how many.
         slots: slots of one episode.
+        first: number of the first episode; what many episodes bring is the sum over parts of them.
     """
     expected = params.replace(judge_noise=0.0)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(episodes))
 
     def begin(key: Array) -> EnvState:
         return rules.begin(rules.draw(jax.random.fold_in(key, 0), env.settings), expected, env.settings)
@@ -107,34 +116,60 @@ def tally_references(
     slots: int = 16_384,
     report: Callable[[str], None] | None = None,
 ) -> Tallies:
-    """Let every reference serve the same requests.
+    """Let every reference serve the same requests; see `reference_tallier`."""
+    return reference_tallier(env, splits["train"], seed, slots)(splits, report)
+
+
+def reference_tallier(
+    env: EdgeExperts, train: EnvParams, seed: int, slots: int
+) -> Callable[[dict[str, EnvParams], Callable[[str], None] | None], Tallies]:
+    """A function that lets every reference serve the same requests, compiled once for all numbers of a scenario.
 
     Of the fixed subsets, of greedy-on-SNR and of top-k relevance the one that is best on the train prompts is kept:
     nothing is selected on test prompts.
 
     Args:
         env: the environment.
-        splits: parameters of each split; "train" must be among them.
+        train: parameters whose train prompts the predicting reference learns from, and whose episodes are served.
         seed: of the random numbers, common to all policies.
         slots: requests per policy and split.
-        report: told the name of each reference before its turn.
+
+    Returns:
+        A function of the parameters of each split, "train" among them, and of who is told the name of each reference
+        before its turn.
     """
-    tallies: Tallies = {split: {} for split in splits}
-    for name, make_member, members in _families(env, splits["train"]):
-        if report is not None:
-            report(name)
-        found = _tally_family(make_member, members, env, splits, seed, slots)
-        winner = int(np.argmax([member.mean()[0] for member in found["train"]]))
-        for split in splits:
-            tallies[split][make_member(members[winner]).name] = found[split][winner]
-    return tallies
+    length = episode_slots(env, train)
+    families = [
+        (name, make_member, members, _family_server(make_member, env, length, seed, slots))
+        for name, make_member, members in _families(env, train)
+    ]
+
+    def tally_all(splits: dict[str, EnvParams], report: Callable[[str], None] | None = None) -> Tallies:
+        tallies: Tallies = {split: {} for split in splits}
+        for name, make_member, members, serve_all in families:
+            if report is not None:
+                report(name)
+            found = {split: serve_all(jnp.array(members, jnp.int32), params) for split, params in splits.items()}
+            rows = {
+                split: [_on_host(jax.tree.map(lambda leaf, row=row: leaf[row], totals)) for row in range(len(members))]
+                for split, totals in found.items()
+            }
+            winner = int(np.argmax([member.mean()[0] for member in rows["train"]]))
+            for split in splits:
+                tallies[split][make_member(members[winner]).name] = rows[split][winner]
+        return tallies
+
+    return tally_all
 
 
-def _families(env: EdgeExperts, train: EnvParams) -> list[tuple[str, Callable[[int | Array], Reference], list[int]]]:
+MemberFunction = Callable[[int | Array], Reference]
+
+
+def _families(env: EdgeExperts, train: EnvParams) -> list[tuple[str, MemberFunction, list[int]]]:
     """Every reference: a name, a function that makes a member of the family, and the members to choose from."""
     experts = env.settings.num_experts
     subsets, numbers = list(range(2**experts)), list(range(1, experts + 1))
-    families: list[tuple[str, Callable[[int | Array], Reference], list[int]]] = [
+    families: list[tuple[str, MemberFunction, list[int]]] = [
         ("random", lambda _: references.random(env), [0]),
         ("fixed subsets", lambda subset: references.fixed_subset(env, subset), subsets),
         ("greedy_snr", lambda k: references.greedy_snr(env, k), numbers),
@@ -151,27 +186,16 @@ def _families(env: EdgeExperts, train: EnvParams) -> list[tuple[str, Callable[[i
     ]
 
 
-def _tally_family(
-    make_member: Callable[[int | Array], Reference],
-    members: list[int],
-    env: EdgeExperts,
-    splits: dict[str, EnvParams],
-    seed: int,
-    slots: int,
-) -> dict[str, list[Tally]]:
-    """What each member brings on each split; one program serves all splits, as they differ in numbers only."""
-    length = episode_slots(env, splits["train"])
+def _family_server(
+    make_member: MemberFunction, env: EdgeExperts, length: int, seed: int, slots: int
+) -> Callable[[Array, EnvParams], Sums]:
+    """What each member brings; one program serves all splits, as they differ in numbers only."""
     episodes = episodes_for(slots, length)
 
     def serve(member: Array, params: EnvParams) -> Sums:
         return sums(make_member(member).act, env, params, jax.random.key(seed), episodes, length)
 
-    serve_all = jax.jit(jax.vmap(serve, in_axes=(0, None)))
-    found = {split: serve_all(jnp.array(members, jnp.int32), params) for split, params in splits.items()}
-    return {
-        split: [_on_host(jax.tree.map(lambda leaf, row=row: leaf[row], totals)) for row in range(len(members))]
-        for split, totals in found.items()
-    }
+    return jax.jit(jax.vmap(serve, in_axes=(0, None)))
 
 
 def _on_host(totals: Sums) -> Tally:

@@ -1,7 +1,7 @@
 """What policies bring, beside every reference, on the same requests."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,13 +20,15 @@ from jaxmoe.errors import InputError
 from jaxmoe.intervals import Tally
 from jaxmoe.progress import SILENT, Reporter
 from jaxmoe.sweeps.comparison import compare
+from jaxmoe.sweeps.engine import Block, Engine
 from jaxmoe.sweeps.inputs import environments, require_positive
-from jaxmoe.sweeps.lanes import for_each_agent, pad, padded_count
+from jaxmoe.sweeps.lanes import blocks, for_each_agent, joined
 from jaxmoe.sweeps.run import load_policies, load_run
 from jaxmoe.table import ExpertTable, load_table
 
 SEED = 0
 SLOTS = 8192
+PART_SLOTS = 1024  # about so many requests are served by each agent in one call
 
 
 def evaluate(
@@ -72,8 +74,9 @@ def evaluate(
     if folder is not None and run is not None:
         report.stage("evaluating the agents")
         algorithm = run.bind(env, splits["train"])
-        policies = load_policies(folder, run, algorithm, splits["train"])
-        add(tallies, run.agents_name, evaluate_agents(algorithm, env, splits, len(run.seeds), seed, slots)(policies))
+        policies = blocks(load_policies(folder, run, algorithm, splits["train"]))
+        judge = Judge(algorithm, env, splits, seed, slots)
+        add(tallies, run.agents_name, judge.judge(policies, [{}] * len(policies), len(run.seeds)))
     elif callable(policy):
         report.stage("evaluating the policy")
         add(tallies, "policy", {name: evaluation.tally(policy, env, splits[name], seed, slots) for name in splits})
@@ -89,38 +92,75 @@ def tally_references(
     )
 
 
-def evaluate_agents(
-    algorithm: Algorithm,
-    env: EdgeExperts,
-    splits: dict[str, EnvParams],
-    agents: int,
-    seed: int = SEED,
-    slots: int = SLOTS,
-) -> Callable[[Any], dict[str, Tally]]:
-    """A function from the agents' policies, padded or not, to what their greedy actions bring, one row per agent."""
-    length = evaluation.episode_slots(env, splits["train"])
-    episodes = evaluation.episodes_for(slots, length)
+class Judge:
+    """Lets trained agents serve the same requests as every other policy, by their greedy actions.
 
-    def evaluate_agent(nothing: None, policy: Any, shared: tuple[EnvParams, Array]) -> Sums:
-        del nothing
-        params, key = shared
+    A part of the requests is one call of a compiled program; whoever wants an impression takes fewer parts.
+    """
 
-        def act(key: Array, observation: Array, state: Any, params: EnvParams) -> Array:
-            del key, state, params
-            return jnp.argmax(algorithm.preferences(policy, observation))
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        env: EdgeExperts,
+        splits: dict[str, EnvParams],
+        seed: int = SEED,
+        slots: int = SLOTS,
+    ) -> None:
+        """Prepare for agents of one algorithm, in one environment, who may differ in numbers of the scenario."""
+        length = evaluation.episode_slots(env, splits["train"])
+        episodes = evaluation.episodes_for(slots, length)
+        self.parts = -(-episodes * length // PART_SLOTS)
+        self._episodes = -(-episodes // self.parts)  # of one part
+        self._splits, self._key = splits, jax.random.key(seed)
 
-        return evaluation.sums(act, env, params, key, episodes, length)
+        def evaluate_agent(nothing: None, agent: tuple[Any, Any], shared: tuple[EnvParams, Array, Array]) -> Sums:
+            del nothing
+            (policy, overrides), (params, key, first) = agent, shared
 
-    run = for_each_agent(evaluate_agent)
+            def act(key: Array, observation: Array, state: Any, params: EnvParams) -> Array:
+                del key, state, params
+                return jnp.argmax(algorithm.preferences(policy, observation))
 
-    def evaluate_all(policies: Any) -> dict[str, Tally]:
-        padded = pad(policies, padded_count(agents))
-        found = {split: run(None, padded, (params, jax.random.key(seed))) for split, params in splits.items()}
-        return {
-            split: Tally(*(np.asarray(leaf, np.float64)[:agents] for leaf in totals)) for split, totals in found.items()
-        }
+            return evaluation.sums(act, env, params.replace(**overrides), key, self._episodes, length, first)
 
-    return evaluate_all
+        self._run = for_each_agent(evaluate_agent)
+
+    def __call__(self, trained: list[Block], engine: Engine, parts: int | None = None) -> dict[str, Tally]:
+        """What the agents of an engine bring in the first parts, all if absent, on each split; one row per agent."""
+        return self.judge([block.state.policy for block in trained], engine.overrides, engine.agents, parts)
+
+    def judge(
+        self, policies: list[Any], overrides: list[dict[str, Array]], agents: int, parts: int | None = None
+    ) -> dict[str, Tally]:
+        """The same for blocks of policies."""
+        found = {}
+        for split, params in self._splits.items():
+            each = [
+                [
+                    self._run(None, block, (params, self._key, jnp.int32(part * self._episodes)))
+                    for block in zip(policies, overrides, strict=True)
+                ]
+                for part in range(self.parts if parts is None else parts)
+            ]
+            totals = [jax.tree.map(lambda leaf: leaf.astype(np.float64), joined(part, agents)) for part in each]
+            found[split] = Tally(*jax.tree.map(lambda *leaves: sum(leaves), *totals))
+        return found
+
+
+def level_table(tallies: Tallies, best: str) -> dict[str, tuple[float, float]]:
+    """Mean QoS of the policies whose normalised score is 0 and 1, for each split."""
+    return {
+        split: (float(policies["random"].mean()[0]), float(policies[best].mean()[0]))
+        for split, policies in tallies.items()
+    }
+
+
+def with_normalised(rows: pd.DataFrame, levels: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
+    """The rows with a column `{split}_normalised` after each `{split}_qos`."""
+    for split, (worst, best) in levels.items():
+        place = list(rows.columns).index(f"{split}_qos") + 1
+        rows.insert(place, f"{split}_normalised", (rows[f"{split}_qos"] - worst) / (best - worst))
+    return rows
 
 
 def add(tallies: Tallies, name: str, found: Mapping[str, Tally]) -> None:

@@ -1,8 +1,8 @@
-"""Running one agent's function for many agents: sharded over devices, and on each device a few lanes at a time.
+"""Running one agent's function for many agents: in blocks of a fixed width, each spread over all local devices.
 
-Agents are cut into groups of a fixed number of lanes. A group is vmapped; the groups of a device follow one another, so
-that the working set of a group stays in the processor's cache. Since every group has the same width, padded if need
-be, an agent's numbers do not depend on how many others there are or which they are.
+A block has so many agents, the lanes, on each device; the last block is padded. Every agent is run by the same compiled
+program, whatever the number of agents and whichever they are: an agent's numbers depend on no other agent, and more
+agents need no further compilation. On a CPU few lanes keep the working set in a core's cache.
 """
 
 from collections.abc import Callable
@@ -11,50 +11,65 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-_LANES = {"cpu": 4}  # the working set of four agents stays in a core's cache
+_LANES = {"cpu": 8}
 _LANES_ELSEWHERE = 128
 
 
 def lanes() -> int:
-    """Agents of a group on this kind of device."""
+    """Agents of a block on each device of this kind."""
     return _LANES.get(jax.default_backend(), _LANES_ELSEWHERE)
 
 
+def block_width() -> int:
+    """Agents of a block."""
+    return lanes() * jax.local_device_count()
+
+
 def padded_count(agents: int) -> int:
-    """Agents after padding: the same number of whole groups for every local device."""
-    multiple = lanes() * jax.local_device_count()
-    return -(-agents // multiple) * multiple
+    """Agents after padding to whole blocks."""
+    return -(-agents // block_width()) * block_width()
 
 
-def pad(batched: Any, count: int) -> Any:
-    """Repeat the last agent until there are `count`."""
+def blocks(batched: Any) -> list[Any]:
+    """Cut arrays with the agent axis in front into blocks on the devices; the last agent is repeated as padding."""
+    count = jax.tree.leaves(batched)[0].shape[0]
+    width, where = block_width(), NamedSharding(_mesh(), PartitionSpec("agents"))
 
-    def pad_leaf(leaf: Array) -> Array:
-        missing = count - leaf.shape[0]
-        return jnp.concatenate([leaf, jnp.broadcast_to(leaf[-1:], (missing, *leaf.shape[1:]))]) if missing else leaf
+    def block(begin: int) -> Any:
+        rows = np.minimum(np.arange(begin, begin + width), count - 1)
+        return jax.tree.map(lambda leaf: jax.device_put(leaf[rows], where), batched)
 
-    return jax.tree.map(pad_leaf, batched)
+    return [block(begin) for begin in range(0, count, width)]
+
+
+def joined(parts: list[Any], count: int) -> Any:
+    """The first `count` agents of the blocks, without padding, as arrays of the host. Inverse of `blocks`."""
+    return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves])[:count], *parts)
 
 
 def for_each_agent(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
-    """Turn `function(state, settings, shared)` of one agent into one over the leading axis of states and settings.
+    """Turn `function(state, settings, shared)` of one agent into one of a block of states and settings.
 
     The result is compiled and runs on all local devices. The states' memory is donated to the result; `shared` is the
-    same for all agents and is not copied per agent. The number of agents must be a `padded_count`.
+    same for all agents and is not copied per agent.
     """
-    mesh, width = Mesh(np.array(jax.local_devices()), ("agents",)), lanes()
-
-    def on_device(states: Any, settings: Any, shared: Any) -> Any:
-        def on_group(group: tuple[Any, Any]) -> Any:
-            return jax.vmap(function, in_axes=(0, 0, None))(*group, shared)
-
-        grouped = jax.tree.map(lambda leaf: leaf.reshape(-1, width, *leaf.shape[1:]), (states, settings))
-        results = jax.lax.map(on_group, grouped)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
-
     split, whole = PartitionSpec("agents"), PartitionSpec()
-    sharded = jax.shard_map(on_device, mesh=mesh, in_specs=(split, split, whole), out_specs=split, check_vma=False)
+    sharded = jax.shard_map(
+        jax.vmap(function, in_axes=(0, 0, None)),
+        mesh=_mesh(),
+        in_specs=(split, split, whole),
+        out_specs=split,
+        check_vma=False,
+    )
     return jax.jit(sharded, donate_argnums=0)
+
+
+def zeros(shapes: Any) -> Any:
+    """Zeros of the given shapes and types."""
+    return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), ("agents",))

@@ -8,8 +8,8 @@ import pytest
 from jaxmoe.agents import ppo
 from jaxmoe.agents.algorithm import Clock
 from jaxmoe.env.scenarios import make
-from jaxmoe.sweeps.engine import Agents, make_engine
-from jaxmoe.sweeps.lanes import lanes, padded_count
+from jaxmoe.sweeps.engine import Agents, bind, make_engine, make_program
+from jaxmoe.sweeps.lanes import block_width
 
 CONFIG = ppo.Config(num_envs=4, rollout_length=4, epochs=1, minibatches=2, hidden=(8,))
 ENV, PARAMS = make("oneshot")
@@ -26,19 +26,23 @@ def agents(seeds, overrides=None, **hypers):
 
 
 def trained(group, segments=2, params=PARAMS):
-    """Final states and the last segment's metrics of the agents, without padding."""
+    """The engine, the agents' final blocks and the last segment's metrics."""
     engine = make_engine(ALGORITHM, params, group)
     state = engine.init()
     for segment in range(segments):
         state, metrics = engine.segment(state, Clock(jnp.int32(2 * segment), jnp.int32(2 * segments)), 2)
-    return jax.tree.map(lambda leaf: leaf[: engine.agents], (state, metrics))
+    return engine, state, metrics
 
 
 def policies(group, **options):
     """One flat vector of policy parameters per agent."""
-    state, _ = trained(group, **options)
-    leaves = jax.tree.leaves(state.policy)
-    return np.concatenate([np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves], axis=1)
+    engine, state, _ = trained(group, **options)
+    return flat(engine, state)
+
+
+def flat(engine, state):
+    leaves = jax.tree.leaves(engine.policies(state))
+    return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +54,8 @@ def test_the_same_run_twice_is_the_same_bit_by_bit(three):
     np.testing.assert_array_equal(policies(agents([5, 6, 7])), three)
 
 
-def test_more_agents_than_fit_one_group_change_no_other_agent(three):
-    seeds = [5, 6, 7, *range(20, 20 + 2 * lanes() * jax.local_device_count())]
+def test_more_agents_than_fit_one_block_change_no_other_agent(three):
+    seeds = [5, 6, 7, *range(20, 20 + 2 * block_width())]
     np.testing.assert_array_equal(policies(agents(seeds))[:3], three)
 
 
@@ -68,8 +72,8 @@ def test_swapping_the_hypers_of_two_agents_swaps_their_results():
 
 def test_a_diverging_agent_is_flagged_and_leaves_its_neighbours_alone(three):
     group = agents([5, 6, 7], learning_rate=[5e-3, np.inf, 5e-3])
-    state, _ = trained(group)
-    assert state.diverged.tolist() == [False, True, False]
+    engine, state, _ = trained(group)
+    assert engine.diverged(state).tolist() == [False, True, False]
     found = policies(group)
     np.testing.assert_array_equal(found[[0, 2]], three[[0, 2]])
     assert np.isfinite(found[1]).all()
@@ -88,12 +92,21 @@ def test_where_a_run_is_cut_into_segments_does_not_matter(three):
     engine = make_engine(ALGORITHM, PARAMS, agents([5, 6, 7]))
     state, _ = engine.segment(engine.init(), Clock(jnp.int32(0), jnp.int32(4)), 1)
     state, _ = engine.segment(state, Clock(jnp.int32(1), jnp.int32(4)), 3)
-    flat = [np.asarray(leaf)[:3].reshape(3, -1) for leaf in jax.tree.leaves(state.policy)]
-    np.testing.assert_array_equal(np.concatenate(flat, axis=1), three)
+    np.testing.assert_array_equal(flat(engine, state), three)
+
+
+def test_the_means_of_metrics_do_not_depend_on_where_a_run_is_cut():
+    engine = make_engine(ALGORITHM, PARAMS, agents([5, 6, 7]))
+    whole = engine.segment(engine.init(), Clock(jnp.int32(0), jnp.int32(4)), 3)[1]
+    state = engine.advance(engine.init(), Clock(jnp.int32(0), jnp.int32(4)), 1)
+    state = engine.advance(state, Clock(jnp.int32(1), jnp.int32(4)), 2)
+    cut = engine.metrics(state, 3)[1]
+    for name, values in whole.items():
+        np.testing.assert_array_equal(cut[name], values)
 
 
 def test_metrics_are_one_number_per_agent():
-    _, metrics = trained(agents([5, 6, 7]))
+    _, _, metrics = trained(agents([5, 6, 7]))
     assert {leaf.shape for leaf in jax.tree.leaves(metrics)} == {(3,)}
     assert {"reward", "entropy", "kl", "value_loss"} <= set(metrics)
 
@@ -112,29 +125,29 @@ def test_a_segment_is_compiled_once_and_takes_the_states_memory_over():
     for begin, iterations in ((2, 3), (5, 1)):
         state, _ = engine.segment(state, Clock(jnp.int32(begin), jnp.int32(6)), iterations)
     assert len(traces) == after_one
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.policy))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first[0].state.policy))
 
 
-def test_agents_are_spread_over_all_devices():
-    engine = make_engine(ALGORITHM, PARAMS, agents([0, 1, 2]))
-    leaf = jax.tree.leaves(engine.init().policy)[0]
-    assert leaf.shape[0] == padded_count(3) == lanes() * jax.local_device_count()
-    assert {shard.device for shard in leaf.addressable_shards} == set(jax.local_devices())
-    assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {lanes()}
+def test_more_agents_need_no_further_compilation():
+    traces = []
+
+    def step(state, hypers, env_params, clock):
+        traces.append(1)
+        return ALGORITHM.step(state, hypers, env_params, clock)
+
+    program = make_program(ALGORITHM._replace(step=step), PARAMS)
+    for count in (1, block_width() + 1):
+        engine = bind(program, agents(list(range(count))))
+        engine.segment(engine.init(), Clock(jnp.int32(0), jnp.int32(1)), 1)
+        if count == 1:
+            after_one = len(traces)
+    assert len(traces) == after_one
 
 
 def test_the_table_is_not_copied_per_agent():
-    def state_bytes(count):
-        engine = make_engine(ALGORITHM, PARAMS, agents(list(range(count))))
-        return sum(
-            leaf.nbytes
-            for leaf in jax.tree.leaves(engine.init())
-            if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        )
-
-    width = padded_count(1)
-    per_agent = (state_bytes(2 * width) - state_bytes(width)) / width
-    table_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(PARAMS.table))
-    leaves = [leaf.shape for leaf in jax.tree.leaves(make_engine(ALGORITHM, PARAMS, agents([0])).init())]
-    assert per_agent < table_bytes
-    assert not any(leaf.shape == shape[1:] for leaf in jax.tree.leaves(PARAMS.table) for shape in leaves)
+    [block] = make_engine(ALGORITHM, PARAMS, agents([0])).init()
+    leaves = [leaf for leaf in jax.tree.leaves(block) if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)]
+    per_agent = sum(leaf.nbytes for leaf in leaves) / block_width()
+    assert per_agent < sum(leaf.nbytes for leaf in jax.tree.leaves(PARAMS.table))
+    tables = {leaf.shape for leaf in jax.tree.leaves(PARAMS.table)}
+    assert not tables & {leaf.shape[1:] for leaf in leaves}
