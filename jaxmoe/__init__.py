@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from jaxmoe.env.scenarios import make as make
     from jaxmoe.errors import InputError as InputError
     from jaxmoe.sweeps.evaluating import evaluate as evaluate
+    from jaxmoe.sweeps.merging import merge as merge
+    from jaxmoe.sweeps.sweeping import sweep as sweep
     from jaxmoe.sweeps.training import train as train
     from jaxmoe.table import ExpertTable as ExpertTable
     from jaxmoe.table import load_table as load_table
@@ -24,6 +26,8 @@ _HOMES = {
     "evaluate": "jaxmoe.sweeps.evaluating",
     "load_table": "jaxmoe.table",
     "make": "jaxmoe.env.scenarios",
+    "merge": "jaxmoe.sweeps.merging",
+    "sweep": "jaxmoe.sweeps.sweeping",
     "train": "jaxmoe.sweeps.training",
 }
 

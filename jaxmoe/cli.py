@@ -19,6 +19,8 @@ from jaxmoe.progress import reporting
 if TYPE_CHECKING:
     import pandas as pd
 
+    from jaxmoe.sweeps.sweeping import Sweep
+
 OUT = Console(highlight=False)
 ALGORITHMS = {"ppo": "Train PPO agents: proximal policy optimisation."}
 
@@ -60,6 +62,9 @@ Parameters = Annotated[
 SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--setting", metavar="NAME=VALUE", help="Change a setting of the scenario, as in num_replicas=2."),
+]
+CompilationCache = Annotated[
+    bool, typer.Option(help="Keep compiled programs in the user's cache folder, for the next start.")
 ]
 
 
@@ -149,6 +154,58 @@ def evaluate(
     _print_comparison(found, highlight=_agents_name(found))
 
 
+@app.command()
+def sweep(
+    spec: Annotated[Path, typer.Argument(help="TOML file that says what is searched; see experiments/.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the sweep: a new one, or one to go on with.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the spec, as in seeds=4 or hypers.clip=[0.1,0.2]."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Say how many agents, chunks, compilations and bytes; train none.")
+    ] = False,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Train every n-th agent only, from the i-th on.")] = "0/1",
+    checkpoint_minutes: Annotated[float, typer.Option(help="How often an unfinished chunk is saved.")] = 5.0,
+    compilation_cache: CompilationCache = True,
+) -> None:
+    """Train all agents of a spec; the same command again goes on where it ended, whatever ended it."""
+    if dry_run:
+        from jaxmoe.sweeps.estimates import describe_plan
+
+        with reporting() as report:
+            lines = describe_plan(spec, overrides or [], shard, report)
+        OUT.print("\n".join(lines), soft_wrap=True)
+        return
+    if out is None:
+        raise InputError("--out DIR says where the sweep is kept; it is missing")
+    with reporting() as report:
+        found = jaxmoe.sweep(
+            spec,
+            out,
+            overrides=overrides or [],
+            shard=shard,
+            checkpoint_minutes=checkpoint_minutes,
+            compilation_cache=compilation_cache,
+            report=report,
+        )
+    _print_sweep(found)
+    if found.interrupted:
+        OUT.print("Stopped by Ctrl-C: what is finished is kept, and the same command goes on from there.")
+        raise typer.Exit(130)
+
+
+@app.command()
+def merge(
+    shards: Annotated[list[Path], typer.Argument(help="Folders of all shards of a sweep.")],
+    out: Annotated[Path, typer.Option(help="New folder for the whole sweep.")],
+) -> None:
+    """Put the shards of a sweep together, as if one process had trained all."""
+    with reporting() as report:
+        found = jaxmoe.merge(shards, out, report=report)
+    _print_sweep(found)
+
+
 def main() -> None:
     """Run the command line."""
     try:
@@ -180,6 +237,7 @@ def _train_command(algorithm: str) -> Any:
         setting: SettingsOption = None,
         evaluations: Annotated[int, typer.Option(help="How often the agents are evaluated on the way.")] = 20,
         root_seed: Annotated[int, typer.Option(help="All agents' random numbers come from it and their seeds.")] = 0,
+        compilation_cache: CompilationCache = True,
         **algorithm_options: Any,
     ) -> None:
         with reporting() as report:
@@ -196,6 +254,7 @@ def _train_command(algorithm: str) -> Any:
                 evaluations=evaluations,
                 root_seed=root_seed,
                 out=out,
+                compilation_cache=compilation_cache,
                 report=report,
             )
         _print_comparison(training.comparison, highlight=training.run.agents_name)
@@ -296,6 +355,19 @@ def _require_table_file(out: Path | None) -> None:
 def _agents_name(comparison: "pd.DataFrame") -> str | None:
     """The policy that is no reference, if there is one."""
     return next((name for name in comparison["policy"].unique() if name.endswith(("agent)", "agents)"))), None)
+
+
+def _print_sweep(found: "Sweep") -> None:
+    from jaxmoe.sweeps.ranking import ranking_table
+
+    if len(found.results):
+        OUT.print()
+        for table in ranking_table(found.results, found.varied):
+            OUT.print(table)
+            OUT.print()
+    diverged = int(found.results["diverged"].sum()) if len(found.results) else 0
+    OUT.print(f"{len(found.results):,} agents trained, {diverged} diverged")
+    OUT.print(f"tables and policies: {found.folder}", soft_wrap=True)
 
 
 def _print_comparison(comparison: "pd.DataFrame", highlight: str | None) -> None:

@@ -1,13 +1,25 @@
 """How a long run tells a person where it stands: a moving bar on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+
+
+class Standing(Protocol):
+    """Where a long run stands, for a bar and for a reader."""
+
+    @property
+    def share_done(self) -> float:
+        """From 0 to 1."""
+
+    def __str__(self) -> str:
+        """One line."""
 
 
 class Progress(NamedTuple):
@@ -17,22 +29,70 @@ class Progress(NamedTuple):
     env_steps_total: int  # of one agent
     agents: int
     seconds: float  # since training began, compilation included
-    env_steps_per_s: float  # of all agents, in the last segment
+    env_steps_per_s: float  # of all agents, in the last stretch
     train_qos: float  # mean over agents
     diverged: int  # agents
 
     @property
+    def share_done(self) -> float:
+        """From 0 to 1."""
+        return self.env_steps / self.env_steps_total
+
+    @property
     def seconds_left(self) -> float:
-        """Expected from the speed of the last segment."""
+        """Expected from the speed of the last stretch."""
         return (self.env_steps_total - self.env_steps) * self.agents / self.env_steps_per_s
+
+    def __str__(self) -> str:
+        return (
+            f"{self.agents} agents, {self.env_steps:,} of {self.env_steps_total:,} env steps each, "
+            f"{self.env_steps_per_s:,.0f} env steps/s, train QoS {self.train_qos:.3f}, "
+            f"{duration(self.seconds_left)} left{_diverged(self.diverged)}"
+        )
+
+
+class SweepProgress(NamedTuple):
+    """Where a sweep stands."""
+
+    agents_done: int
+    agents: int
+    share_done: float
+    env_steps_per_s: float  # of all agents trained together
+    seconds_left: float
+    best_qos: float  # of an agent, on train prompts
+    best: str  # which one
+    diverged: int  # agents
+
+    def __str__(self) -> str:
+        return (
+            f"{self.agents_done:,} of {self.agents:,} agents done ({self.share_done:.0%}), "
+            f"{self.env_steps_per_s:,.0f} env steps/s, {duration(self.seconds_left)} left, "
+            f"best train QoS {self.best_qos:.3f} ({self.best}){_diverged(self.diverged)}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(59.4), duration(61), duration(7260)
+    ('59 s', '1 min 1 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 class Reporter(NamedTuple):
     """Who is told how a long run goes."""
 
     stage: Callable[[str], None]  # what is being done now
-    progress: Callable[[Progress], None]
+    progress: Callable[[Standing], None]
 
+
+LINES_APART_S = 5.0  # s, at least, between two lines of progress
 
 SILENT = Reporter(stage=lambda _: None, progress=lambda _: None)
 
@@ -47,12 +107,18 @@ def reporting(console: Console | None = None) -> Iterator[Reporter]:
 
 @contextmanager
 def _lines(console: Console) -> Iterator[Reporter]:
-    began = time.monotonic()
+    began, told = time.monotonic(), -math.inf
 
     def line(text: str) -> None:
         console.print(f"{time.monotonic() - began:7.1f} s  {text}", soft_wrap=True)
 
-    yield Reporter(stage=line, progress=lambda at: line(_summary(at)))
+    def progress(at: Standing) -> None:
+        nonlocal told
+        if at.share_done >= 1 or time.monotonic() - told >= LINES_APART_S:
+            told = time.monotonic()
+            line(str(at))
+
+    yield Reporter(stage=line, progress=progress)
 
 
 @contextmanager
@@ -60,15 +126,11 @@ def _bar(console: Console) -> Iterator[Reporter]:
     with Bar(TextColumn("{task.description}"), BarColumn(20), console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
 
-        def progress(at: Progress) -> None:
-            bar.update(task, description=_summary(at), total=at.env_steps_total, completed=at.env_steps)
+        def progress(at: Standing) -> None:
+            bar.update(task, description=str(at), total=1.0, completed=at.share_done)
 
         yield Reporter(stage=lambda text: bar.update(task, description=text), progress=progress)
 
 
-def _summary(at: Progress) -> str:
-    diverged = f", {at.diverged} diverged" if at.diverged else ""
-    return (
-        f"{at.agents} agents, {at.env_steps:,} of {at.env_steps_total:,} env steps each, "
-        f"{at.env_steps_per_s:,.0f} env steps/s, train QoS {at.train_qos:.3f}, {at.seconds_left:.0f} s left{diverged}"
-    )
+def _diverged(agents: int) -> str:
+    return f", {agents} diverged" if agents else ""

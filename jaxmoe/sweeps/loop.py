@@ -93,14 +93,13 @@ class Trainer:
 
 
 def curve_rows(
-    agents: Sequence[int],
-    seeds: Sequence[int],
+    who: Mapping[str, Sequence[int]],
     env_steps: int,
     metrics: Mapping[str, np.ndarray],
     tallies: Mapping[str, Tally],
 ) -> pd.DataFrame:
     """One row per agent: mean training metrics since the last evaluation, QoS of the greedy policy per split."""
-    columns: dict[str, Any] = {"agent": agents, "seed": seeds, "env_steps": env_steps, **metrics}
+    columns: dict[str, Any] = {**who, "env_steps": env_steps, **metrics}
     for split, tally in tallies.items():
         columns[f"{split}_qos"] = mean_qos(tally)
     return pd.DataFrame(columns)

@@ -74,7 +74,7 @@ class Training:
         folder = claim_folder(out)
         for name in ("results", "curves", "comparison"):
             _write(folder / f"{name}.parquet", getattr(self, name).to_parquet)
-        flat = {name: np.asarray(leaf) for name, leaf in _named_leaves(self.policies)}
+        flat = {name: np.asarray(leaf) for name, leaf in named_leaves(self.policies)}
         _write(folder / POLICIES, lambda path: save_file(flat, path))
         figure = learning_curve(self.curves, self.comparison, self.run.agents_name)
         _write(folder / "learning_curve.png", lambda path: figure.savefig(path, format="png", dpi=150))
@@ -104,13 +104,13 @@ def load_policies(folder: str | os.PathLike[str], run: Run, algorithm: Algorithm
         raise InputError(f"{path} cannot be read ({error})") from None
     hypers = algorithm_module(run.algorithm).Hypers(**run.hypers)
     shapes = jax.eval_shape(algorithm.init, jax.random.key(0), hypers, env_params).policy
-    expected = {name: (len(run.seeds), *leaf.shape) for name, leaf in _named_leaves(shapes)}
+    expected = {name: (len(run.seeds), *leaf.shape) for name, leaf in named_leaves(shapes)}
     if expected != {name: array.shape for name, array in flat.items()}:
         raise InputError(f"{path} does not hold the networks that {MANIFEST} beside it describes")
     return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(flat[name]) for name in expected])
 
 
-def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+def named_leaves(tree: Any) -> list[tuple[str, Any]]:
     """Leaves with names such as `params/Dense_0/kernel`."""
     return [
         ("/".join(str(getattr(key, "key", key)) for key in path), leaf)

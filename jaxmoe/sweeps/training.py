@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxmoe.devices import use_compilation_cache
 from jaxmoe.env.evaluation import best_reference
 from jaxmoe.files import claim_folder
 from jaxmoe.intervals import Tally
@@ -44,6 +45,7 @@ def train(
     evaluations: int = 20,
     root_seed: int = 0,
     out: str | os.PathLike[str] | None = None,
+    compilation_cache: bool = True,
     report: Reporter = SILENT,
 ) -> Training:
     """Train one agent per seed, side by side, and compare them with every reference.
@@ -61,11 +63,14 @@ def train(
         evaluations: how often the greedy policies are evaluated at equal distances; at the start more often.
         root_seed: all agents' keys are derived from it and from their seeds.
         out: an empty or new folder for the result files.
+        compilation_cache: keep compiled programs in the user's cache folder.
         report: told how the run goes.
 
     Raises:
         InputError: an unknown name, a value that is not allowed, or an output folder that holds something.
     """
+    if compilation_cache:
+        use_compilation_cache()
     table = load_table() if table is None else table
     module = algorithm_module(algorithm)
     chosen_hypers = checked_hypers(module.Hypers, hypers or {})
@@ -88,11 +93,12 @@ def train(
     engine = make_engine(bound, splits["train"], agents, root_seed)
     trainer = Trainer(engine, -(-env_steps // engine.env_steps), Pace())
     judge, levels = Judge(bound, env, splits), level_table(tallies, best_reference(env))
+    who = {"agent": range(engine.agents), "seed": chosen_seeds}
     began, curves = time.monotonic(), []
 
     def evaluate_now(metrics: Mapping[str, np.ndarray]) -> dict[str, Tally]:
         found = judge(trainer.blocks, engine)
-        rows = curve_rows(range(engine.agents), chosen_seeds, trainer.env_steps, metrics, found)
+        rows = curve_rows(who, trainer.env_steps, metrics, found)
         curves.append(with_normalised(rows, levels))
         return found
 

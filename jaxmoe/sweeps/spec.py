@@ -1,0 +1,172 @@
+"""What a sweep is: a TOML file, checked whole before anything is computed.
+
+    algorithm = "ppo"            # or several: ["ppo", "dqn", "sac"]
+    scenario  = "queueing"       # or several
+    env_steps = 262_144          # of each agent
+    seeds     = 16
+    [search]
+    method  = "random"           # grid (the default), random or sobol
+    samples = 256
+    [hypers]                     # a number fixes it; a list or a range makes it an axis
+    learning_rate = { log_uniform = [1e-4, 1e-2] }
+    entropy_coef  = [0.0, 0.01, 0.03]
+    [config]                     # what shapes the compiled program; lists only
+    num_envs = 8
+    [params]                     # numbers of the scenario
+    latency_weight = { uniform = [0.0, 0.05] }
+
+Where algorithms or scenarios differ, each has its own section: `[hypers.sac]`, `[config.dqn]`, `[params.queueing]`.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from jaxmoe.errors import InputError
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Search(_Section):
+    """How configurations are chosen from the axes."""
+
+    method: Literal["grid", "random", "sobol"] = "grid"
+    samples: Count | None = None  # configurations of each algorithm and scenario; a grid has all
+    seed: Seed = 0
+
+
+class SweepSpec(_Section):
+    """A sweep, as its file says it."""
+
+    algorithm: Names
+    scenario: Names = ["oneshot"]
+    env_steps: Count  # of each agent, rounded up to whole iterations
+    seeds: Count | list[Seed] = 8  # how many, from 0 on, or these; of every configuration
+    root_seed: Seed = 0
+    table: str | None = None  # expert table, its path as seen from the spec's folder; the shipped one if absent
+    relevance: Literal["required", "none"] = "required"
+    evaluations: Count = 10  # at equal distances on the way; at the start more often
+    slots: Count = 8192  # requests that each trained agent, and each reference, serves in the end
+    references: bool = True  # evaluate the reference policies too; without them there is no normalised score
+    chunk_width: Literal["auto"] | Count = "auto"  # agents that are trained, and stored, together
+    search: Search = Search()
+    hypers: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    params: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+
+    def to_toml(self) -> str:
+        """The same spec as a TOML file."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def load_spec(
+    source: str | os.PathLike[str] | Mapping[str, Any] | SweepSpec, overrides: Iterable[str] | Mapping[str, Any] = ()
+) -> SweepSpec:
+    """Read a spec from a TOML file or a mapping, and check it.
+
+    Args:
+        source: path of the file, or what it would hold.
+        overrides: `key=value` texts, the key dotted and the value as in TOML, as in `hypers.learning_rate=1e-3`; or a
+            mapping of dotted keys.
+
+    Raises:
+        InputError: the file cannot be read, or a key or a value in it is not allowed.
+    """
+    name = "the spec"
+    if isinstance(source, SweepSpec):
+        content: dict[str, Any] = source.model_dump(exclude_none=True)
+    elif isinstance(source, Mapping):
+        content = json.loads(json.dumps(source))  # a copy of plain values, tuples as lists
+    else:
+        name, content = str(source), _read(Path(source))
+        if "table" in content and isinstance(content["table"], str):
+            content["table"] = str((Path(source).parent / content["table"]).resolve())
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_assignment, overrides)
+    for key, value in pairs:
+        _put(content, key, value)
+    try:
+        return SweepSpec.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{name}: {_sentence(error)}") from None
+
+
+def first_difference(old: SweepSpec, new: SweepSpec) -> str | None:
+    """The first key in which two specs differ, with both values; nothing if they are the same."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    for key in [*before, *(key for key in after if key not in before)]:
+        if before.get(key) != after.get(key):
+            return f"{key} was {before.get(key, 'absent')!r} and is now {after.get(key, 'absent')!r}"
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a TOML file: {error}") from None
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not value.strip():
+        raise InputError(f"--set {text!r} is not of the form KEY=VALUE")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()  # a word without quotes
+
+
+def _put(content: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise InputError(f"--set {key}: {section} is no section of the spec")
+    content[last] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first of pydantic's complaints as a sentence: key, value, what is allowed."""
+    found = error.errors()[0]
+    path = [str(part) for part in found["loc"] if str(part) not in ("constrained-int", "list[constrained-int]", "int")]
+    path = [part for part in path if not part.startswith(("literal[", "list["))]
+    key = ".".join(path)
+    if found["type"] == "extra_forbidden":
+        owner = Search if path[0] == "search" else SweepSpec
+        return f"unknown key {key!r}; allowed are {', '.join(owner.model_fields)}"
+    if found["type"] == "missing":
+        return f"the key {key!r} is missing"
+    allowed = " or ".join(
+        dict.fromkeys(
+            each["msg"].removeprefix("Input should be ") for each in error.errors() if each["loc"][0] == found["loc"][0]
+        )
+    )
+    return f"{key} = {found['input']!r} is not allowed; it must be {allowed}"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
