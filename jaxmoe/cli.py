@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from jaxmoe.sweeps.sweeping import Sweep
 
 OUT = Console(highlight=False)
-ALGORITHMS = {"ppo": "Train PPO agents: proximal policy optimisation."}
+ALGORITHMS = {
+    "ppo": "Train PPO agents: proximal policy optimisation.",
+    "dqn": "Train DQN agents: deep Q-learning, double if asked for.",
+    "sac": "Train SAC agents: soft actor-critic for discrete actions.",
+}
 
 
 class _AlgorithmCommands(TyperGroup):

@@ -19,6 +19,10 @@ class Clock(NamedTuple):
         """Fraction of the run still ahead, from 1 down to 0, for schedules."""
         return 1.0 - self.iteration.astype(jnp.float32) / self.iterations.astype(jnp.float32)
 
+    def falling(self, start: float | Array, final: float | Array) -> Float[Array, ""]:
+        """What falls from `start` to the fraction `final` of it, linearly over the run, as learning rates do."""
+        return start * (final + (1.0 - final) * self.remaining())
+
 
 class About(NamedTuple):
     """What a field of `Hypers` or `Config` means, and its limits, both allowed."""
@@ -41,11 +45,12 @@ class AgentState(NamedTuple):
     """All that one agent carries from iteration to iteration."""
 
     policy: Any  # parameters of the acting network: what is evaluated and exported
-    learner: Any  # what only learning needs: critics, optimiser moments, replay
+    learner: Any  # what only learning needs: critics, optimiser moments
     env_state: Any  # [N] states of the agent's parallel environments
     observation: Float[Array, "N O"]
     key: Array
     diverged: Bool[Array, ""]  # something became infinite or not a number; the agent has been frozen since
+    memory: Any = ()  # replay, too large to be looked through or copied in a step: it is never frozen
 
 
 class InitFunction(Protocol):
@@ -91,5 +96,7 @@ def freeze_if_diverged(before: AgentState, after: AgentState) -> AgentState:
     ]
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in learned]))
     sound = finite & ~before.diverged
-    kept = jax.tree.map(lambda old, new: jnp.where(sound, new, old), before, after)
-    return kept._replace(diverged=~sound)
+    kept = jax.tree.map(
+        lambda old, new: jnp.where(sound, new, old), before._replace(memory=()), after._replace(memory=())
+    )
+    return kept._replace(diverged=~sound, memory=after.memory)

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -40,3 +42,8 @@ class MLP(nn.Module):
         program can wait for each other for ever in the thread pool of a CPU (seen with jaxlib 0.10.2 on two cores).
         """
         return sequential_vmap(lambda key: self.init(key, jnp.zeros((observation_size,))))(key)
+
+    def from_vector(self, observation_size: int) -> Callable[[Float[Array, " parameters"]], Any]:
+        """Inverse of `ravel_pytree` for parameters of this network: one vector is faster to update than many arrays."""
+        shapes = jax.eval_shape(lambda key: self.init(key, jnp.zeros((observation_size,))), jax.random.key(0))
+        return ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))[1]

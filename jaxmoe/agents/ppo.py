@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmoe.agents import optimiser
 from jaxmoe.agents.algorithm import About, AgentState, Algorithm, Clock, begin_environments, freeze_if_diverged
+from jaxmoe.agents.categorical import log_probability, sample
 from jaxmoe.agents.networks import ACTIVATIONS, MLP
 from jaxmoe.agents.returns import generalised_advantages
 from jaxmoe.agents.rollout import Transition, collect
@@ -118,7 +119,7 @@ def make(env: Environment, config: Config, env_params: Any) -> Algorithm:
             key_rollout, choose, env, state.env_state, state.observation, env_params, config.rollout_length
         )
         minibatches = _minibatches(key_epochs, _learning_batch(rollout, state, hypers), config)
-        learning_rate = hypers.learning_rate * (hypers.final_rate + (1.0 - hypers.final_rate) * clock.remaining())
+        learning_rate = clock.falling(hypers.learning_rate, hypers.final_rate)
         flat, networks_of = ravel_pytree((state.policy, state.learner.critic))
 
         def update(carry: tuple[Array, Any], minibatch: Batch) -> tuple[tuple[Array, Any], dict[str, Array]]:
@@ -170,23 +171,6 @@ def surrogate_loss(
         "clipped": jnp.mean((jnp.abs(ratio - 1.0) > hypers.clip).astype(jnp.float32)),
     }
     return policy_loss + hypers.value_coef * value_loss - hypers.entropy_coef * entropy, metrics
-
-
-def log_probability(logits: Float[Array, "*batch A"], action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """Logarithm of the probability of each action under a categorical policy."""
-    log_probabilities = jax.nn.log_softmax(logits)
-    chosen = jax.nn.one_hot(action, logits.shape[-1], dtype=bool)
-    return jnp.sum(log_probabilities, axis=-1, where=chosen)
-
-
-def sample(logits: Float[Array, " A"], uniform: Float[Array, ""]) -> Int[Array, ""]:
-    """Action of a categorical policy by inversion of its distribution function: one uniform per decision.
-
-    >>> [int(sample(jnp.log(jnp.array([0.25, 0.75])), jnp.float32(u))) for u in (0.2, 0.3)]
-    [0, 1]
-    """
-    below = jnp.cumsum(jax.nn.softmax(logits)) <= uniform
-    return jnp.minimum(jnp.sum(below, dtype=jnp.int32), logits.shape[0] - 1)
 
 
 def _minibatches(key: Array, batch: Batch, config: Config) -> Batch:

@@ -6,14 +6,14 @@ Values `v_t` belong to the observation after the step, before any reset: `info["
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 def td_targets(
     r_t: Float[Array, " T"],
     v_t: Float[Array, " T"],
     terminated_t: Bool[Array, " T"],
-    discount: float | Float[Array, ""],
+    discount: float | Float[Array, ""] | Float[Array, " T"],
 ) -> Float[Array, " T"]:
     """One-step targets `r_t + discount * (1 - terminated_t) * v_t` (Sutton and Barto 2018, equation 6.2).
 
@@ -51,3 +51,22 @@ def generalised_advantages(
         return advantage, advantage
 
     return jax.lax.scan(backwards, jnp.zeros_like(delta_t[0]), (delta_t, decay_t), reverse=True)[1]
+
+
+def n_step_return(
+    r_t: Float[Array, " n"], done_t: Bool[Array, " n"], discount: float | Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
+    """Rewards of n steps, or of fewer where an episode ends: `sum over k < m of discount^k r_(t+k)`.
+
+    `m` counts the steps to the first that is done, or all n (Sutton and Barto 2018, equation 7.1).
+
+    Returns:
+        The sum, `discount^m`, which is the weight of the value after these steps, and `m - 1`, the last of them.
+
+    >>> n_step_return(jnp.array([1.0, 1.0, 1.0]), jnp.array([False, True, False]), 0.5)
+    (Array(1.5, dtype=float32), Array(0.25, dtype=float32), Array(1, dtype=int32))
+    """
+    reached = jnp.concatenate([jnp.ones(1, bool), ~jax.lax.cummax(done_t.astype(jnp.int32))[:-1].astype(bool)])
+    weights = discount ** jnp.arange(r_t.shape[0], dtype=jnp.float32)
+    count = jnp.sum(reached, dtype=jnp.int32)
+    return jnp.sum(weights * r_t, where=reached), discount ** count.astype(jnp.float32), count - 1

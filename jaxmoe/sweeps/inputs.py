@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxmoe.agents import ppo
+from jaxmoe.agents import dqn, ppo, sac
 from jaxmoe.agents.algorithm import About, about
 from jaxmoe.env.edge_experts import EdgeExperts
 from jaxmoe.env.params import EnvParams
@@ -13,7 +13,7 @@ from jaxmoe.env.scenarios import make, with_numbers
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable
 
-ALGORITHMS: dict[str, Any] = {"ppo": ppo}
+ALGORITHMS: dict[str, Any] = {"ppo": ppo, "dqn": dqn, "sac": sac}
 SPLITS = ("train", "test")
 
 

@@ -51,7 +51,7 @@ def train(
     """Train one agent per seed, side by side, and compare them with every reference.
 
     Args:
-        algorithm: "ppo".
+        algorithm: "ppo", "dqn" or "sac".
         scenario: "oneshot", "fading" or "queueing".
         seeds: how many agents, from seed 0; or their seeds.
         env_steps: environment steps of each agent, rounded up to whole iterations.
