@@ -195,7 +195,7 @@ def sweep(
         )
     _print_sweep(found)
     if found.interrupted:
-        OUT.print("Stopped by Ctrl-C: what is finished is kept, and the same command goes on from there.")
+        OUT.print("Stopped: what was done is kept, and the same command goes on from there.")
         raise typer.Exit(130)
 
 
@@ -269,7 +269,7 @@ def _train_command(algorithm: str) -> Any:
         )
         OUT.print(f"tables, policies and learning curve: {out}", soft_wrap=True)
         if training.interrupted:
-            OUT.print("Stopped early by Ctrl-C: what was trained until then is there.")
+            OUT.print("Stopped early: what was trained until then is there.")
             raise typer.Exit(130)
 
     fixed = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -362,13 +362,13 @@ def _agents_name(comparison: "pd.DataFrame") -> str | None:
 
 
 def _print_sweep(found: "Sweep") -> None:
-    from jaxmoe.sweeps.ranking import ranking_table
+    from jaxmoe.sweeps.ranking import ranking_tables
 
     if len(found.results):
-        OUT.print()
-        for table in ranking_table(found.results, found.varied):
+        for title, table in ranking_tables(found.results, found.varied):
+            OUT.print(f"\n{title}", soft_wrap=True)
             OUT.print(table)
-            OUT.print()
+        OUT.print()
     diverged = int(found.results["diverged"].sum()) if len(found.results) else 0
     OUT.print(f"{len(found.results):,} agents trained, {diverged} diverged")
     OUT.print(f"tables and policies: {found.folder}", soft_wrap=True)

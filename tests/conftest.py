@@ -1,13 +1,20 @@
-"""Every test runs with strict dtypes and ranks, so that an accidental promotion fails where it happens."""
+"""Every test runs with strict dtypes and ranks, so that an accidental promotion fails where it happens.
+
+What one test has compiled, no other test and no process that a test starts compiles again; nobody's home is written to.
+"""
 
 import os
+import tempfile
 
-import jax
-import pytest
-from hypothesis import settings
+PROGRAMS = tempfile.TemporaryDirectory(prefix="jaxmoe-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
-os.environ["JAXMOE_COMPILATION_CACHE"] = "off"  # what is tested is compiled, and nobody's home is written to
 settings.register_profile("patient", deadline=None)  # the first example compiles
 settings.load_profile("patient")
 

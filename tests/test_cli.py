@@ -86,6 +86,9 @@ def test_train_then_evaluate(tmp_path):
         (["train", "ppo", "--out", "run", "--hidden", "64,x"], "--hidden '64,x' is not a whole number"),
         (["evaluate", "nowhere"], "nowhere holds no finished training run"),
         (["evaluate", "--out", "found.txt"], "found.txt ends neither in .csv nor in .parquet"),
+        (["sweep", "nowhere.toml", "--out", "run"], "nowhere.toml cannot be read: No such file or directory"),
+        (["sweep", "nowhere.toml"], "--out DIR says where the sweep is kept; it is missing"),
+        (["merge", "nowhere", "--out", "run"], "nowhere holds no sweep: there is no manifest.json in it"),
         (["evaluate", "--setting", "num_replicas=many"], "num_replicas = 'many' is not allowed; choose one of 1, 2"),
     ],
 )
@@ -96,3 +99,42 @@ def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, sentence
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+SPEC = """
+algorithm = "ppo"
+env_steps = 64
+seeds = 2
+evaluations = 1
+slots = 64
+[hypers]
+learning_rate = [1e-3, 1e-2]
+[config]
+num_envs = 4
+rollout_length = 8
+epochs = 1
+minibatches = 1
+hidden = [8]
+"""
+
+
+def test_sweep_then_sweep_again_and_merge(tmp_path):
+    (tmp_path / "spec.toml").write_text(SPEC)
+    planned = jaxmoe_command("sweep", "spec.toml", "--dry-run", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout.startswith("4 agents, from 2 configurations and 2 seeds\n1 compilation of a training program")
+    assert "4 agents of 64 env steps and " in planned.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
+    for index in "01":
+        shard = ["--out", f"shard-{index}", "--shard", f"{index}/2"]
+        assert jaxmoe_command("sweep", "spec.toml", *shard, cwd=tmp_path).returncode == 0
+    merged = jaxmoe_command("merge", "shard-0", "shard-1", "--out", "whole", cwd=tmp_path)
+    assert merged.returncode == 0, merged.stderr
+    assert "oneshot: the best 2 of 2 configurations by train QoS, means over 2 seeds" in merged.stdout
+    assert "4 agents trained, 0 diverged" in merged.stdout
+    refused = jaxmoe_command("sweep", "spec.toml", "--out", "whole", "--set", "seeds=3", cwd=tmp_path)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "whole holds the sweep of another spec: seeds was 2 and is now 3" in refused.stderr
+    again = jaxmoe_command("sweep", "spec.toml", "--out", "whole", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == merged.stdout

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.env import references, rules
@@ -189,13 +190,25 @@ def _families(env: EdgeExperts, train: EnvParams) -> list[tuple[str, MemberFunct
 def _family_server(
     make_member: MemberFunction, env: EdgeExperts, length: int, seed: int, slots: int
 ) -> Callable[[Array, EnvParams], Sums]:
-    """What each member brings; one program serves all splits, as they differ in numbers only."""
-    episodes = episodes_for(slots, length)
+    """What each member brings; one program serves all splits, as they differ in numbers only.
 
-    def serve(member: Array, params: EnvParams) -> Sums:
-        return sums(make_member(member).act, env, params, jax.random.key(seed), episodes, length)
+    The episodes are shared out among all local devices.
+    """
+    devices = jax.local_devices()
+    episodes = -(-episodes_for(slots, length) // len(devices))  # on each device
 
-    return jax.jit(jax.vmap(serve, in_axes=(0, None)))
+    def serve(member: Array, params: EnvParams, first: Array) -> Sums:
+        return sums(make_member(member).act, env, params, jax.random.key(seed), episodes, length, first)
+
+    def serve_all(members: Array, params: EnvParams, first: Array) -> Sums:
+        found = jax.vmap(serve, in_axes=(0, None, None))(members, params, first[0])
+        return jax.tree.map(lambda leaf: leaf[None], found)
+
+    whole, split = PartitionSpec(), PartitionSpec("episodes")
+    mesh = Mesh(np.array(devices), ("episodes",))
+    sharded = jax.shard_map(serve_all, mesh=mesh, in_specs=(whole, whole, split), out_specs=split, check_vma=False)
+    run, firsts = jax.jit(sharded), jnp.arange(len(devices), dtype=jnp.int32) * episodes
+    return lambda members, params: jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), run(members, params, firsts))
 
 
 def _on_host(totals: Sums) -> Tally:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxmoe.errors import InputError
 from jaxmoe.sweeps.lanes import blocks, joined
 from jaxmoe.sweeps.loop import Trainer
 
@@ -24,8 +25,13 @@ def save(folder: Path, trainer: Trainer, curves: list[pd.DataFrame]) -> None:
         "curves": np.frombuffer(rows.getvalue(), np.uint8),
         "measured": np.int64(trainer.measured),
     }
-    with _checkpointer() as checkpointer:
-        checkpointer.save((folder / str(trainer.reached)).absolute(), tree)
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save((folder / str(trainer.reached)).absolute(), tree)
+    except (OSError, ValueError) as error:  # so Orbax says that the disk is full
+        raise InputError(
+            f"{folder} cannot be written: {error}; the chunks that are finished are kept, and the same command goes on"
+        ) from error
     for older in set(_complete(folder)) - {trainer.reached}:
         shutil.rmtree(folder / str(older))
 

@@ -30,10 +30,11 @@ def describe_plan(
     agents = [part.of(group.agents) for group in plan.groups]
     places = len(part.of(range(len(plan.places)))) if checked.references else 0
     lines = [
-        f"{sum(map(len, agents)):,} agents, from {len(plan.configurations):,} configurations and "
-        f"{len(set(plan.seed_of)):,} seeds" + (f"; shard {part} of {plan.num_agents:,}" if part.count > 1 else ""),
-        f"{len(plan.groups)} compilations of a training program, for {block_width()} agents at once; the references in "
-        f"{places} environments",
+        f"{_counted(sum(map(len, agents)), 'agent')}, from {_counted(len(plan.configurations), 'configuration')} and "
+        f"{_counted(len(set(plan.seed_of)), 'seed')}"
+        + (f"; shard {part} of {plan.num_agents:,}" if part.count > 1 else ""),
+        f"{_counted(len(plan.groups), 'compilation')} of a training program, for {block_width()} agents at once; "
+        f"references in {_counted(places, 'environment')}",
     ]
     steps, largest, automatic = 0, 0, checked.chunk_width == "auto"
     for group, own in zip(plan.groups, agents, strict=True):
@@ -43,9 +44,9 @@ def describe_plan(
             width = limit if checked.chunk_width == "auto" else checked.chunk_width
             chunk_bytes = -(-min(width, len(own)) // block_width()) * block_width() * bytes_each
             steps, largest = steps + trainer.env_steps * len(own), max(largest, chunk_bytes)
-            chunks = f"{'at least ' if automatic else ''}{-(-len(own) // width)} chunks"
+            chunks = f"{'at least ' if automatic else ''}{_counted(-(-len(own) // width), 'chunk')}"
             lines.append(
-                f"{group}: {len(own):,} agents of {trainer.env_steps:,} env steps and {size(bytes_each)} each, in "
+                f"{group}: {_counted(len(own), 'agent')} of {trainer.env_steps:,} env steps and {size(bytes_each)} each, in "
                 f"{chunks} of {'up to ' if automatic else ''}{width} agents and {size(chunk_bytes)}"
             )
     lines.append(f"in all {steps:,} env steps; training takes {size(largest)} beside what JAX itself takes")
@@ -65,3 +66,7 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

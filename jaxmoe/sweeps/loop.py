@@ -1,4 +1,4 @@
-"""The loop around the engine: when agents are evaluated, how fast they learn, and how Ctrl-C ends it."""
+"""The loop around the engine: when agents are evaluated, how fast they learn, and how a signal ends it."""
 
 import signal
 import threading
@@ -39,13 +39,14 @@ class Pace:
         self.env_steps_per_s = float("nan")  # of the last stretch, all agents together
         self._speeds: list[float] = []
         self._seconds = 0.0  # of an iteration of the last stretch
-        self._compiled = False
+        self._stretches = 0
 
     def note(self, env_steps: int, iterations: int, seconds: float) -> None:
         """Keep the time of a stretch."""
         self.env_steps_per_s = env_steps / seconds
-        self._speeds = [*self._speeds, self.env_steps_per_s] if self._compiled else [self.env_steps_per_s]
-        self._seconds, self._compiled = seconds / iterations, True
+        self._stretches += 1
+        before = self._speeds if self._stretches > 2 else []  # the first has compiled
+        self._speeds, self._seconds = [*before, self.env_steps_per_s], seconds / iterations
 
     def next_length(self, length: int) -> int:
         """Iterations of the next stretch after one of this length: about `STRETCH_S`, at most twice as many."""
@@ -112,19 +113,28 @@ def mean_qos(tally: Tally) -> np.ndarray:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C ask for the end, which the block must grant soon; a second one ends the block at once."""
+    """Let Ctrl-C, or the SIGTERM of a batch system, ask for the end, which the block must grant soon.
+
+    A second one ends the block at once.
+    """
     requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield requested.is_set
         return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def on_interrupt(number: int, frame: Any) -> None:
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def on_signal(number: int, frame: Any) -> None:
         del number, frame
         requested.set()
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    for number in before:
+        signal.signal(number, on_signal)
     try:
         yield requested.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

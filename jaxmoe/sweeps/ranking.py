@@ -21,14 +21,14 @@ def ranked(results: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
     return means.reset_index().sort_values(order, ascending=[True, False], kind="stable", ignore_index=True)
 
 
-def ranking_table(results: pd.DataFrame, varied: list[str]) -> list[Table]:
-    """The best configurations of each scenario."""
+def ranking_tables(results: pd.DataFrame, varied: list[str]) -> list[tuple[str, Table]]:
+    """Title and table of the best configurations of each scenario."""
     tables = []
     for scenario, rows in ranked(results, varied).groupby("scenario", sort=False):
         shown, seeds = rows.head(SHOWN), sorted(set(rows["seeds"]))
         over = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
         title = f"{scenario}: the best {len(shown)} of {len(rows)} configurations by train QoS, means over {over}"
-        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
         settings = [name for name in varied if shown[name].notna().any()]
         if len(set(rows["algorithm"])) > 1:
             settings = ["algorithm", *settings]
@@ -39,7 +39,7 @@ def ranking_table(results: pd.DataFrame, varied: list[str]) -> list[Table]:
         for row in shown.to_dict("records"):
             cells = [_cell(row[name]) for name in ("configuration", *settings)]
             table.add_row(*cells, *(f"{row[name]:.3f}" for name in scores), *(str(row[name]) for name in counts))
-        tables.append(table)
+        tables.append((title, table))
     return tables
 
 

@@ -90,9 +90,13 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     if not manifest.is_file():
         raise InputError(f"{folder} holds no finished training run: there is no {MANIFEST} in it")
     try:
-        return Run(**json.loads(manifest.read_text())["run"])
+        content = json.loads(manifest.read_text())
+        run = Run(**content["run"]) if "spec" not in content else None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{manifest} is not the manifest of a training run ({error})") from None
+    if run is None:
+        raise InputError(f"{folder} holds a sweep, and its tables the evaluation; give the folder of a training run")
+    return run
 
 
 def load_policies(folder: str | os.PathLike[str], run: Run, algorithm: Algorithm, env_params: EnvParams) -> Any:

@@ -1,0 +1,101 @@
+"""Specs: what is read, and the sentence for whatever is wrong in one."""
+
+import pytest
+
+from jaxmoe.errors import InputError
+from jaxmoe.sweeps.spec import SweepSpec, first_difference, load_spec
+
+WHOLE = """
+algorithm = "ppo"
+scenario  = "queueing"
+env_steps = 262_144
+seeds     = 16
+[search]
+method = "random"
+samples = 256
+[hypers]
+learning_rate = { log_uniform = [1e-4, 1e-2] }
+entropy_coef  = { grid = [0.0, 0.01, 0.03] }
+[config]
+num_envs = 8
+[params]
+latency_weight = { uniform = [0.0, 0.05] }
+"""
+
+
+def test_a_file_is_read_and_written_again(tmp_path):
+    path = tmp_path / "spec.toml"
+    path.write_text(WHOLE)
+    spec = load_spec(path)
+    assert (spec.algorithm, spec.scenario, spec.env_steps, spec.seeds) == (["ppo"], ["queueing"], 262_144, 16)
+    assert spec.search.samples == 256
+    again = tmp_path / "again.toml"
+    again.write_text(spec.to_toml())
+    assert load_spec(again) == spec == load_spec(spec)
+
+
+def test_the_path_of_a_table_is_seen_from_the_specs_folder(tmp_path):
+    (tmp_path / "spec.toml").write_text('algorithm = "ppo"\nenv_steps = 1\ntable = "mine.csv"\n')
+    assert load_spec(tmp_path / "spec.toml").table == str(tmp_path / "mine.csv")
+
+
+def test_overrides_change_keys_by_their_dotted_names():
+    spec = load_spec(
+        {"algorithm": "ppo", "env_steps": 10, "hypers": {"clip": 0.1}},
+        ["seeds=[3, 5]", "hypers.clip=[0.1, 0.2]", "search.method=grid", "scenario=fading"],
+    )
+    assert (spec.seeds, spec.hypers, spec.search.method, spec.scenario) == (
+        [3, 5],
+        {"clip": [0.1, 0.2]},
+        "grid",
+        ["fading"],
+    )
+    assert load_spec(spec, {"env_steps": 20}).env_steps == 20
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"algoritm": "ppo"}, "unknown key 'algoritm'; allowed are algorithm, scenario, env_steps"),
+        ({"search": {"metod": "grid"}}, "unknown key 'search.metod'; allowed are method, samples, seed"),
+        (
+            {"search": {"method": "gird"}},
+            "search.method = 'gird' is not allowed; it must be 'grid', 'random' or 'sobol'",
+        ),
+        ({"env_steps": 0}, "env_steps = 0 is not allowed; it must be greater than or equal to 1"),
+        ({"env_steps": "many"}, "env_steps = 'many' is not allowed; it must be a valid integer"),
+        ({"seeds": -1}, "seeds = -1 is not allowed; it must be greater than or equal to 1"),
+        ({"chunk_width": "wide"}, "chunk_width = 'wide' is not allowed; it must be 'auto' or a valid integer"),
+        ({"hypers": 3}, "hypers = 3 is not allowed; it must be a valid dictionary"),
+        ({"algorithm": []}, r"algorithm = \[\] is not allowed"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(change, message):
+    with pytest.raises(InputError, match=message):
+        load_spec({"algorithm": "ppo", "env_steps": 10} | change)
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(InputError, match="the key 'env_steps' is missing"):
+        load_spec({"algorithm": "ppo"})
+
+
+@pytest.mark.parametrize("text", ["seeds", "=3", "seeds="])
+def test_an_override_without_key_or_value_is_refused(text):
+    with pytest.raises(InputError, match="is not of the form KEY=VALUE"):
+        load_spec({"algorithm": "ppo", "env_steps": 10}, [text])
+
+
+def test_a_file_that_is_no_toml_or_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere.toml cannot be read: No such file"):
+        load_spec(tmp_path / "nowhere.toml")
+    (tmp_path / "bad.toml").write_text("algorithm = = 3")
+    with pytest.raises(InputError, match=r"bad.toml is not a TOML file: .*line 1"):
+        load_spec(tmp_path / "bad.toml")
+
+
+def test_the_first_difference_of_two_specs_is_told():
+    old = SweepSpec(algorithm=["ppo"], env_steps=10, hypers={"clip": 0.1})
+    assert first_difference(old, old) is None
+    assert first_difference(old, load_spec(old, ["hypers.clip=0.2"])) == "hypers.clip was 0.1 and is now 0.2"
+    assert first_difference(old, load_spec(old, ["params.slot_s=3"])) == "params.slot_s was 'absent' and is now 3"
