@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from safetensors.numpy import save
@@ -18,7 +16,7 @@ from jaxmoe.sweeps import checkpoint
 from jaxmoe.sweeps.engine import bind, make_program
 from jaxmoe.sweeps.evaluating import SEED, Judge
 from jaxmoe.sweeps.inputs import algorithm_module, checked_config, environments
-from jaxmoe.sweeps.lanes import block_width, blocks
+from jaxmoe.sweeps.lanes import block_width
 from jaxmoe.sweeps.loop import Pace, Trainer, curve_rows, evaluation_times
 from jaxmoe.sweeps.plan import Group, Plan
 from jaxmoe.sweeps.run import named_leaves
@@ -64,9 +62,8 @@ class GroupTrainer:
         self._times = evaluation_times(self.iterations, spec.evaluations)
 
     def bytes_per_agent(self) -> int:
-        """Memory of one agent in training: networks, moments, environments, replay."""
-        [part] = blocks(self.plan.agents(self.group, self.group.agents[:1]))
-        return sum(map(_nbytes, jax.tree.leaves(self._program.shape(part)))) // block_width()
+        """Memory of one agent in training."""
+        return bind(self._program, self.plan.agents(self.group, self.group.agents[:1])).bytes_per_agent()
 
     def seconds_per_block(self) -> float:
         """Time that a block's whole training takes, measured for a moment in the middle of an imagined run."""
@@ -158,9 +155,3 @@ def reference_rows(environment: int, tallies: Tallies, table: ExpertTable) -> pd
         for policy, tally in policies.items():
             frames.append(prompt_rows({"environment": [environment], "policy": [policy]}, {split: tally}, table))
     return pd.concat(frames, ignore_index=True)
-
-
-def _nbytes(leaf: Any) -> int:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return int(leaf.size) * 8
-    return int(leaf.size) * leaf.dtype.itemsize

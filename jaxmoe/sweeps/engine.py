@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.agents.algorithm import AgentState, Algorithm, Clock
-from jaxmoe.sweeps.lanes import blocks, for_each_agent, joined, zeros
+from jaxmoe.sweeps.lanes import block_width, blocks, for_each_agent, joined, zeros
 
 
 class Agents(NamedTuple):
@@ -61,6 +61,11 @@ class Engine(NamedTuple):
         totals = joined([part.totals for part in parts], self.agents)
         means = {name: total / np.float32(iterations) for name, total in totals.items()}
         return [part._replace(totals=jax.tree.map(jnp.zeros_like, part.totals)) for part in parts], means
+
+    def bytes_per_agent(self) -> int:
+        """Memory of one agent in training: networks, moments, environments, replay."""
+        [part, *_] = self.shape()
+        return sum(map(_bytes, jax.tree.leaves(part))) // block_width()
 
     def policies(self, parts: list[Block]) -> Any:
         """Parameters of the acting networks, agents along the leading axis."""
@@ -134,3 +139,9 @@ def bind(program: Program, agents: Agents) -> Engine:
 def make_engine(algorithm: Algorithm, env_params: Any, agents: Agents, root_seed: int = 0) -> Engine:
     """Prepare the training of these agents; see `make_program`."""
     return bind(make_program(algorithm, env_params, root_seed), agents)
+
+
+def _bytes(leaf: Any) -> int:
+    """Of an array, or of a shape."""
+    key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return int(leaf.size) * (8 if key else leaf.dtype.itemsize)

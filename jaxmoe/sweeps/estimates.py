@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxmoe.progress import SILENT, Reporter
+from jaxmoe.progress import SILENT, Reporter, size
 from jaxmoe.sweeps.chunks import GroupTrainer
 from jaxmoe.sweeps.lanes import block_width
 from jaxmoe.sweeps.plan import make_plan, parse_shard
@@ -45,27 +45,14 @@ def describe_plan(
             chunk_bytes = -(-min(width, len(own)) // block_width()) * block_width() * bytes_each
             steps, largest = steps + trainer.env_steps * len(own), max(largest, chunk_bytes)
             chunks = f"{'at least ' if automatic else ''}{_counted(-(-len(own) // width), 'chunk')}"
+            each = f"{_counted(len(own), 'agent')} of {trainer.env_steps:,} env steps and {size(bytes_each)} each"
             lines.append(
-                f"{group}: {_counted(len(own), 'agent')} of {trainer.env_steps:,} env steps and {size(bytes_each)} each, in "
-                f"{chunks} of {'up to ' if automatic else ''}{width} agents and {size(chunk_bytes)}"
+                f"{group}: {each}, in {chunks} of {'up to ' if automatic else ''}{width} agents and {size(chunk_bytes)}"
             )
     lines.append(f"in all {steps:,} env steps; training takes {size(largest)} beside what JAX itself takes")
     if automatic:
         lines.append(f"a measurement at the start cuts chunks so that each trains about {CHUNK_S:.0f} s")
     return lines
-
-
-def size(count: float) -> str:
-    """Bytes as a person says them.
-
-    >>> size(512), size(3 * 2**20)
-    ('512 B', '3.0 MiB')
-    """
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 def _counted(count: int, what: str) -> str:

@@ -17,7 +17,7 @@ import jaxmoe
 from jaxmoe.devices import use_compilation_cache
 from jaxmoe.env.evaluation import reference_tallier
 from jaxmoe.errors import InputError
-from jaxmoe.progress import SILENT, Reporter, SweepProgress
+from jaxmoe.progress import SILENT, Reporter, SweepProgress, size
 from jaxmoe.sweeps import tables
 from jaxmoe.sweeps.chunks import GroupTrainer, Trained, Verdict, reference_rows
 from jaxmoe.sweeps.evaluating import SEED
@@ -142,8 +142,8 @@ class _Run:
         agents = self.shard.of(group.agents)
         if all(agent in self.progress.trained for agent in agents):
             return True
-        self.report.stage(f"compiling {group}, {len(agents)} agents")
         trainer = GroupTrainer(self.plan, group, self.table)
+        self.report.stage(f"compiling {group}, {len(agents)} agents of {size(trainer.bytes_per_agent())} each")
         width = self._width(trainer, len(agents))
         begin = 0
         while begin < len(agents):

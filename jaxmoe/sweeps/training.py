@@ -15,7 +15,7 @@ from jaxmoe.devices import use_compilation_cache
 from jaxmoe.env.evaluation import best_reference
 from jaxmoe.files import claim_folder
 from jaxmoe.intervals import Tally
-from jaxmoe.progress import SILENT, Progress, Reporter
+from jaxmoe.progress import SILENT, Progress, Reporter, size
 from jaxmoe.sweeps.engine import Agents, make_engine
 from jaxmoe.sweeps.evaluating import Judge, add, comparison, level_table, tally_references, with_normalised
 from jaxmoe.sweeps.inputs import (
@@ -89,8 +89,8 @@ def train(
         jax.tree.map(lambda value: jnp.full(len(chosen_seeds), value, jnp.float32), chosen_hypers),
         {},
     )
-    report.stage(f"compiling {algorithm} for {len(chosen_seeds)} agents")
     engine = make_engine(bound, splits["train"], agents, root_seed)
+    report.stage(f"compiling {algorithm} for {len(chosen_seeds)} agents of {size(engine.bytes_per_agent())} each")
     trainer = Trainer(engine, -(-env_steps // engine.env_steps), Pace())
     judge, levels = Judge(bound, env, splits), level_table(tallies, best_reference(env))
     who = {"agent": range(engine.agents), "seed": chosen_seeds}
