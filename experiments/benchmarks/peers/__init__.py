@@ -1,1 +1,1 @@
-"""Workers of `train_speed.py`, one per contender, each a process in its own environment; and what they share."""
+"""Workers of the benchmarks, one per contender, each a process in its own environment; and what they share."""

@@ -1,48 +1,87 @@
-"""jaxmoe's own engine on all host devices. Argument: iterations per round."""
+"""jaxmoe's own engine on all host devices."""
 
-import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxmoe.agents import ppo
+from jaxmoe.agents import dqn, ppo, sac
 from jaxmoe.agents.algorithm import Clock
 from jaxmoe.env.scenarios import make
 from jaxmoe.sweeps.engine import Agents, make_engine
-from peers import worker
+from peers import tasks, worker
+from peers.flops import ppo_flops_per_env_step
+from peers.gemm import gemm_peak_gflops
 from peers.stepping import step_command
+
+ALGORITHMS = {"ppo": ppo, "dqn": dqn, "sac": sac}
+ITERATIONS = 1_000_000  # of the whole run, as schedules see it: rates and epsilon hardly fall
 
 
 def main() -> None:
-    iterations = int(sys.argv[1])
+    task = worker.task()
     env, params = make("oneshot")
-    config = ppo.Config(
-        num_envs=worker.NUM_ENVS,
-        rollout_length=worker.ROLLOUT_LENGTH,
-        epochs=worker.EPOCHS,
-        minibatches=worker.MINIBATCHES,
-        hidden=worker.HIDDEN,
-        activation="tanh",
+    config, hypers = settings(task)
+    each = jax.tree.map(lambda value: jnp.full(task.agents, value), hypers)
+    engine = make_engine(
+        ALGORITHMS[task.algorithm].make(env, config, params), params, Agents(jnp.arange(task.agents), each, {})
     )
-    hypers = ppo.Hypers(
-        learning_rate=worker.LEARNING_RATE,
-        discount=worker.DISCOUNT,
-        gae_lambda=worker.GAE_LAMBDA,
-        clip=worker.CLIP,
-        entropy_coef=worker.ENTROPY_COEF,
-        value_coef=worker.VALUE_COEF,
-        max_grad_norm=worker.MAX_GRAD_NORM,
-    )
-    each = jax.tree.map(lambda value: jnp.full(worker.AGENTS, value), hypers)
-    agents = Agents(jnp.arange(worker.AGENTS), each, {})
-    engine = make_engine(ppo.make(env, config, params), params, agents)
-    clock = Clock(jnp.int32(0), jnp.int32(iterations))
+    warmup = -(-task.replay_capacity // task.env_steps)  # iterations until the replay is full
+    agents, done = None, 0
+
+    def advance(iterations: int) -> dict[str, float]:
+        nonlocal agents, done
+        clock = Clock(jnp.int32(done), jnp.int32(ITERATIONS))
+        agents = jax.block_until_ready(engine.advance(agents, clock, iterations))
+        done += iterations
+        return {"env_steps": iterations * task.env_steps * task.agents}
+
+    def begin() -> dict[str, float]:
+        nonlocal agents
+        agents = engine.init()
+        return advance(warmup)
 
     def train() -> dict[str, float]:
-        jax.block_until_ready(engine.segment(engine.init(), clock, iterations))
-        return {"env_steps": iterations * engine.env_steps * engine.agents}
+        return advance(task.iterations)
 
-    worker.serve(("jax", "jaxlib"), {"train": train, "step": step_command(env, params)})
+    def gemm() -> dict[str, float]:
+        sizes = env.observation_space(params).shape[0], tasks.HIDDEN, env.num_actions
+        flops = ppo_flops_per_env_step(*sizes, tasks.EPOCHS)
+        return {"env_steps": 0, "gemm_gflops": gemm_peak_gflops(), "ppo_flops_per_env_step": flops}
+
+    commands = {"begin": begin, "train": train, "step": step_command(task, env, params), "gemm": gemm}
+    worker.serve(("jax", "jaxlib"), commands)
+
+
+def settings(task: tasks.Task) -> tuple[Any, Any]:
+    """`Config` and `Hypers` of the task's algorithm."""
+    shape = {"num_envs": tasks.NUM_ENVS, "hidden": tasks.HIDDEN, "activation": tasks.activation(task)}
+    hypers = {"final_rate": 1.0, "discount": tasks.DISCOUNT, "max_grad_norm": tasks.MAX_GRAD_NORM}
+    rates = ("actor_rate", "critic_rate", "temperature_rate") if task.algorithm == "sac" else ("learning_rate",)
+    hypers |= dict.fromkeys(rates, tasks.LEARNING_RATE)
+    if task.algorithm == "ppo":
+        shape |= {"rollout_length": tasks.ROLLOUT_LENGTH, "epochs": tasks.EPOCHS, "minibatches": tasks.MINIBATCHES}
+        hypers |= {
+            "gae_lambda": tasks.GAE_LAMBDA,
+            "clip": tasks.CLIP,
+            "entropy_coef": tasks.ENTROPY_COEF,
+            "value_coef": tasks.VALUE_COEF,
+        }
+    else:
+        shape |= {
+            "rollout_length": 1,
+            "updates": 1,
+            "batch_size": tasks.BATCH_SIZE,
+            "replay_capacity": task.replay_capacity,
+            "warmup_steps": task.replay_capacity,  # what is timed begins with a full replay
+        }
+        hypers["target_tau"] = tasks.TARGET_RATE
+        if task.algorithm == "dqn":
+            hypers |= {"double_q": 1.0, "epsilon_end": tasks.EPSILON}
+        else:
+            hypers |= {"temperature": 1.0, "learn_temperature": 1.0, "target_entropy_ratio": tasks.TARGET_ENTROPY_RATIO}
+    algorithm = ALGORITHMS[task.algorithm]
+    return algorithm.Config(**shape), algorithm.Hypers(**hypers)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""rejax as it is on PyPI: `vmap` over the seeds of its `train`. Argument: iterations per round.
+"""rejax as it is on PyPI: `vmap` over the seeds of its `train`.
 
 With one host device nothing is added; with several the agents are split over them by hand, with `shard_map`.
 """
 
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxmoe.env.edge_experts import EdgeExperts
 from jaxmoe.env.rules import EnvParams, EnvState, Settings
 from jaxmoe.env.scenarios import make
-from peers import worker
+from peers import tasks, worker
 from peers.stepping import step_command
 
 
@@ -39,41 +39,77 @@ class OneSlotExperts(EdgeExperts):
 
 
 def main() -> None:
-    iterations = int(sys.argv[1])
+    task = worker.task()
     inner, params = make("oneshot")
     env = OneSlotExperts(inner.settings, params)
-    env_steps = iterations * worker.NUM_ENVS * worker.ROLLOUT_LENGTH
-    algorithm = rejax.get_algo("ppo").create(
-        env=env,
-        env_params=params,
-        total_timesteps=env_steps,
-        eval_freq=env_steps,
-        skip_initial_evaluation=True,
-        num_envs=worker.NUM_ENVS,
-        num_steps=worker.ROLLOUT_LENGTH,
-        num_epochs=worker.EPOCHS,
-        num_minibatches=worker.MINIBATCHES,
-        agent_kwargs={"hidden_layer_sizes": worker.HIDDEN, "activation": "tanh"},
-        learning_rate=worker.LEARNING_RATE,
-        gamma=worker.DISCOUNT,
-        gae_lambda=worker.GAE_LAMBDA,
-        clip_eps=worker.CLIP,
-        ent_coef=worker.ENTROPY_COEF,
-        vf_coef=worker.VALUE_COEF,
-        max_grad_norm=worker.MAX_GRAD_NORM,
-    )
-    algorithm = algorithm.replace(eval_callback=lambda *_: ())  # the others do not evaluate either
-    train_all = jax.jit(_sharded(jax.vmap(algorithm.train)))
-    keys = jax.random.split(jax.random.key(0), worker.AGENTS)
+    algorithm = make_algorithm(task, env, params)
+    keys = jax.random.split(jax.random.key(0), task.agents)
+    begin_all = jax.jit(sharded(jax.vmap(lambda key: strongly_typed(algorithm.init_state(key)))))
+    train_all = jax.jit(sharded(jax.vmap(lambda state: algorithm.train(train_state=state)[0])), donate_argnums=0)
+    states = None
+
+    def begin() -> dict[str, float]:
+        nonlocal states
+        states = jax.block_until_ready(begin_all(keys))
+        return {"env_steps": 0}
 
     def train() -> dict[str, float]:
-        jax.block_until_ready(train_all(keys))
-        return {"env_steps": env_steps * worker.AGENTS}
+        nonlocal states
+        states = jax.block_until_ready(train_all(states))
+        return {"env_steps": task.iterations * task.env_steps * task.agents}
 
-    worker.serve(("rejax", "jax", "jaxlib"), {"train": train, "step": step_command(env, params)})
+    commands = {"begin": begin, "train": train, "step": step_command(task, env, params)}
+    worker.serve(("rejax", "jax", "jaxlib"), commands)
 
 
-def _sharded(function: Any) -> Any:
+def make_algorithm(task: tasks.Task, env: OneSlotExperts, params: EnvParams) -> Any:
+    """The task's algorithm, without evaluation, since the others do not evaluate either."""
+    env_steps = task.iterations * task.env_steps
+    shared = {
+        "env": env,
+        "env_params": params,
+        "total_timesteps": env_steps,
+        "eval_freq": env_steps,
+        "skip_initial_evaluation": True,
+        "num_envs": tasks.NUM_ENVS,
+        "learning_rate": tasks.LEARNING_RATE,
+        "gamma": tasks.DISCOUNT,
+        "max_grad_norm": tasks.MAX_GRAD_NORM,
+    }
+    networks: dict[str, Any] = {"activation": tasks.activation(task)}
+    if task.algorithm == "ppo":
+        networks["hidden_layer_sizes"] = tasks.HIDDEN
+        own = {
+            "num_steps": tasks.ROLLOUT_LENGTH,
+            "num_epochs": tasks.EPOCHS,
+            "num_minibatches": tasks.MINIBATCHES,
+            "gae_lambda": tasks.GAE_LAMBDA,
+            "clip_eps": tasks.CLIP,
+            "ent_coef": tasks.ENTROPY_COEF,
+            "vf_coef": tasks.VALUE_COEF,
+        }
+    else:
+        own = {
+            "buffer_size": task.replay_capacity,
+            "fill_buffer": tasks.WARMUP_STEPS,
+            "batch_size": tasks.BATCH_SIZE,
+            "polyak": 1.0 - tasks.TARGET_RATE,
+        }
+        if task.algorithm == "sac":
+            own |= {"hidden_layer_sizes": tasks.HIDDEN, "target_entropy_ratio": tasks.TARGET_ENTROPY_RATIO}
+        else:  # its networks have two layers of 64 units, which cannot be changed
+            own |= {"ddqn": True, "eps_end": tasks.EPSILON}
+    algorithm = rejax.get_algo(task.algorithm).create(**shared, **own, agent_kwargs=networks)
+    return algorithm.replace(eval_callback=lambda *_: ())
+
+
+def strongly_typed(state: Any) -> Any:
+    """Arrays in place of Python's numbers, whose type would change in the first round and compile another program."""
+    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jax.numpy.asarray(leaf).dtype), state)
+
+
+def sharded(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function of all agents, which are split over the host devices if there are several."""
     if jax.local_device_count() == 1:
         return function
     mesh, split = Mesh(np.array(jax.local_devices()), ("agents",)), PartitionSpec("agents")

@@ -1,110 +1,82 @@
-"""Stable-Baselines3 PPO, one agent on the CPU. Argument: iterations per round."""
+"""Stable-Baselines3, one agent on the CPU. Form: `gymnasium` or `compiled`, how its environments take a step."""
 
-import sys
 from typing import Any
 
-import jax
 import numpy as np
 import torch
-from gymnasium import spaces
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from jaxmoe.env.scenarios import make
-from peers import worker
+from peers import tasks, worker
+from peers.sb3_envs import CompiledVecEnv, gymnasium_envs
 
-
-class OneSlotVecEnv(VecEnv):
-    """`oneshot` for Stable-Baselines3: all environments take a step, and begin anew, in one compiled call."""
-
-    def __init__(self, num_envs: int) -> None:
-        env, self.params = make("oneshot")
-        self.key = jax.random.key(0)
-        self._reset = jax.jit(lambda keys: jax.vmap(env.reset, (0, None))(keys, self.params))
-
-        def step(key: jax.Array, state: Any, actions: jax.Array) -> tuple[Any, ...]:
-            key, key_steps = jax.random.split(key)
-            step_all = jax.vmap(env.step, (0, 0, 0, None))
-            keys = jax.random.split(key_steps, num_envs)
-            observation, state, reward, terminated, _, _ = step_all(keys, state, actions, self.params)
-            return key, state, observation, reward, terminated
-
-        self._step = jax.jit(step)
-        box = spaces.Box(-np.inf, np.inf, env.observation_space(self.params).shape, np.float32)
-        super().__init__(num_envs, box, spaces.Discrete(env.num_actions))
-
-    def reset(self) -> np.ndarray:
-        """Begin all episodes."""
-        self.key, key = jax.random.split(self.key)
-        observation, self.state = self._reset(jax.random.split(key, self.num_envs))
-        return np.array(observation)
-
-    def step_async(self, actions: np.ndarray) -> None:
-        """Keep the actions for `step_wait`."""
-        self.actions = actions
-
-    def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Step; the last observations are not handed on, since only truncated episodes would need them."""
-        self.key, self.state, *seen = self._step(self.key, self.state, self.actions)
-        observation, reward, done = map(np.array, seen)  # copies, because torch wants to be able to write
-        return observation, reward, done, [{} for _ in range(self.num_envs)]
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """The environments have no attributes of their own."""
-        del indices
-        return [getattr(self, attr_name, None)] * self.num_envs
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """See `get_attr`."""
-        raise NotImplementedError
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        """See `get_attr`."""
-        raise NotImplementedError
-
-    def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
-        """They are not."""
-        del wrapper_class, indices
-        return [False] * self.num_envs
+FORMS = {"gymnasium": gymnasium_envs, "compiled": CompiledVecEnv}
 
 
 def main() -> None:
-    iterations = int(sys.argv[1])
+    task = worker.task()
     torch.set_num_threads(1)  # faster than two: the networks are small
-    env = OneSlotVecEnv(worker.NUM_ENVS)
-    env_steps = iterations * worker.NUM_ENVS * worker.ROLLOUT_LENGTH
-    agent = PPO(
-        "MlpPolicy",
-        env,
-        n_steps=worker.ROLLOUT_LENGTH,
-        batch_size=worker.NUM_ENVS * worker.ROLLOUT_LENGTH // worker.MINIBATCHES,
-        n_epochs=worker.EPOCHS,
-        policy_kwargs={"net_arch": list(worker.HIDDEN), "activation_fn": torch.nn.Tanh},
-        learning_rate=worker.LEARNING_RATE,
-        gamma=worker.DISCOUNT,
-        gae_lambda=worker.GAE_LAMBDA,
-        clip_range=worker.CLIP,
-        ent_coef=worker.ENTROPY_COEF,
-        vf_coef=worker.VALUE_COEF,
-        max_grad_norm=worker.MAX_GRAD_NORM,
-        seed=0,
-        device="cpu",
-    )
+    env = FORMS[worker.form()](tasks.NUM_ENVS)
+    agent = make_agent(task, env)
+
+    def begin() -> dict[str, float]:
+        warmup_steps = tasks.WARMUP_STEPS if task.algorithm == "dqn" else 0
+        agent.learn(warmup_steps)
+        return {"env_steps": warmup_steps}
 
     def train() -> dict[str, float]:
-        agent.learn(env_steps)
+        env_steps = task.lone_iterations * task.env_steps
+        agent.learn(env_steps, reset_num_timesteps=False)
         return {"env_steps": env_steps}
 
     def step() -> dict[str, float]:
         env.reset()
-        actions = np.random.default_rng(0).integers(env.action_space.n, size=(env_steps // env.num_envs, env.num_envs))
+        actions = np.random.default_rng(0).integers(env.action_space.n, size=(tasks.LONE_STEPS, env.num_envs))
         rewards = [env.step(action)[1] for action in actions]
-        return {"mean_reward": float(np.mean(rewards)), "env_steps": env_steps}
+        return {"mean_reward": float(np.mean(rewards)), "env_steps": actions.size}
 
-    worker.serve(("stable-baselines3", "torch", "jax", "jaxlib"), {"train": train, "step": step})
+    packages = ("stable-baselines3", "torch", "jax", "jaxlib")
+    worker.serve(packages, {"begin": begin, "train": train, "step": step})
+
+
+def make_agent(task: tasks.Task, env: VecEnv) -> BaseAlgorithm:
+    """PPO or DQN, which is not double here."""
+    shared: dict[str, Any] = {
+        "policy": "MlpPolicy",
+        "env": env,
+        "learning_rate": tasks.LEARNING_RATE,
+        "gamma": tasks.DISCOUNT,
+        "max_grad_norm": tasks.MAX_GRAD_NORM,
+        "policy_kwargs": {
+            "net_arch": list(tasks.HIDDEN),
+            "activation_fn": {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[tasks.activation(task)],
+        },
+        "seed": 0,
+        "device": "cpu",
+    }
+    if task.algorithm == "ppo":
+        return PPO(
+            **shared,
+            n_steps=tasks.ROLLOUT_LENGTH,
+            batch_size=tasks.NUM_ENVS * tasks.ROLLOUT_LENGTH // tasks.MINIBATCHES,
+            n_epochs=tasks.EPOCHS,
+            gae_lambda=tasks.GAE_LAMBDA,
+            clip_range=tasks.CLIP,
+            ent_coef=tasks.ENTROPY_COEF,
+            vf_coef=tasks.VALUE_COEF,
+        )
+    return DQN(
+        **shared,
+        buffer_size=task.replay_capacity,
+        learning_starts=tasks.WARMUP_STEPS,
+        batch_size=tasks.BATCH_SIZE,
+        tau=tasks.TARGET_RATE,
+        target_update_interval=tasks.NUM_ENVS,  # in environment steps: once per iteration
+        train_freq=1,
+        gradient_steps=1,
+        exploration_final_eps=tasks.EPSILON,
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from peers import worker
+from peers import tasks
 
 
 def random_stepper(env: Any, num_envs: int, steps: int) -> Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]]:
@@ -30,13 +30,13 @@ def random_stepper(env: Any, num_envs: int, steps: int) -> Callable[[jax.Array, 
     return jax.jit(run)
 
 
-def step_command(env: Any, params: Any) -> Callable[[], dict[str, float]]:
+def step_command(task: tasks.Task, env: Any, params: Any) -> Callable[[], dict[str, float]]:
     """A worker's command that steps as many environments as its agents have, without learning."""
-    num_envs = worker.AGENTS * worker.NUM_ENVS
-    stepper = random_stepper(env, num_envs, worker.STEPS)
+    num_envs = task.agents * tasks.NUM_ENVS
+    stepper = random_stepper(env, num_envs, tasks.STEPS)
 
     def step() -> dict[str, float]:
         _, reward = stepper(jax.random.key(0), params)
-        return {"mean_reward": float(reward), "env_steps": num_envs * worker.STEPS}
+        return {"mean_reward": float(reward), "env_steps": num_envs * tasks.STEPS}
 
     return step

@@ -1,42 +1,63 @@
-"""What all workers share: the sizes they train with, and the protocol between driver and worker.
+"""The protocol between driver and worker, and what a worker measures of itself.
 
-A worker reads commands from stdin, one a line, and answers each with one line of JSON on stdout.
+A worker is given its task and, where its contender has several, its form as arguments. It reads commands from stdin,
+one a line, and answers each with one line of JSON on stdout.
 """
 
 import importlib.metadata
 import json
 import resource
 import sys
+import time
 from collections.abc import Callable
 
+import jax
+
 from peers.machine import timed
+from peers.tasks import Task
 
-AGENTS = 64  # trained at once; Stable-Baselines3 trains one
-NUM_ENVS = 8  # of one agent
-ROLLOUT_LENGTH = 32
-EPOCHS = 4
-MINIBATCHES = 4
-HIDDEN = (64, 64)  # tanh, of actor and critic each
-LEARNING_RATE = 3e-4
-DISCOUNT = 0.99
-GAE_LAMBDA = 0.95
-CLIP = 0.2
-ENTROPY_COEF = 0.01
-VALUE_COEF = 0.5
-MAX_GRAD_NORM = 0.5
-
-STEPS = 8192  # of each environment where environments are stepped without learning
+Command = Callable[[], dict[str, float]]
 
 
-def serve(packages: tuple[str, ...], commands: dict[str, Callable[[], dict[str, float]]]) -> None:
+def task() -> Task:
+    """What this worker is to do."""
+    return Task(**json.loads(sys.argv[1]))
+
+
+def form() -> str:
+    """Which form of its contender this worker is."""
+    return sys.argv[2]
+
+
+def serve(packages: tuple[str, ...], commands: dict[str, Command]) -> None:
     """Say the versions of the packages, then time commands until stdin ends.
 
-    A command returns at least `env_steps`, how many environment steps it made, and returns only once they are made.
+    A command returns only once its work is done, and says in `env_steps` how many environment steps that was.
     """
+    compiling: list[tuple[float, float]] = []
+
+    def listen(event: str, seconds: float, **_: str | int) -> None:
+        if event.startswith("/jax/core/compile/"):
+            compiling.append((time.perf_counter() - seconds, time.perf_counter()))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
     _say({name: importlib.metadata.version(name) for name in packages})
     for line in sys.stdin:
         result, times = timed(commands[line.strip()])
-        _say({**result, **times, "peak_mib": _peak_mib()})
+        _say({**result, **times, "compile_s": covered(compiling), "peak_mib": _peak_mib()})
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """Time covered by spans, which may lie within each other: tracing a function traces those it calls.
+
+    >>> covered([(1.0, 2.0), (0.0, 3.0), (5.0, 6.0)])
+    4.0
+    """
+    total, end = 0.0, float("-inf")
+    for begin, until in sorted(spans):
+        total += max(0.0, until - max(begin, end))
+        end = max(end, until)
+    return total
 
 
 def _peak_mib() -> float:
