@@ -1,11 +1,14 @@
 """What the README shows works as it stands, in smaller sizes."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import jaxmoe
+from jaxmoe.sweeps.plan import make_plan
+from jaxmoe.sweeps.spec import load_spec
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -28,3 +31,10 @@ def test_the_python_of_the_readme_runs(tmp_path, capsys):
 def test_every_link_of_the_readme_leads_somewhere():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (Path(__file__).parents[1] / target).exists(), target
+
+
+def test_the_sweep_of_the_readme_can_be_begun():
+    [text] = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    plan = make_plan(load_spec(tomllib.loads(text)), jaxmoe.load_table())
+    assert plan.num_agents == 2 * 64 * 16
+    assert [group.algorithm for group in plan.groups] == ["ppo", "dqn"]
