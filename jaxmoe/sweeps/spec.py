@@ -114,7 +114,8 @@ def first_difference(old: SweepSpec, new: SweepSpec) -> str | None:
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     for key in [*before, *(key for key in after if key not in before)]:
         if before.get(key) != after.get(key):
-            return f"{key} was {before.get(key, 'absent')!r} and is now {after.get(key, 'absent')!r}"
+            old_value, new_value = (repr(found[key]) if key in found else "absent" for found in (before, after))
+            return f"{key} was {old_value} and is now {new_value}"
     return None
 
 

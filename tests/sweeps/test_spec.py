@@ -98,4 +98,4 @@ def test_the_first_difference_of_two_specs_is_told():
     old = SweepSpec(algorithm=["ppo"], env_steps=10, hypers={"clip": 0.1})
     assert first_difference(old, old) is None
     assert first_difference(old, load_spec(old, ["hypers.clip=0.2"])) == "hypers.clip was 0.1 and is now 0.2"
-    assert first_difference(old, load_spec(old, ["params.slot_s=3"])) == "params.slot_s was 'absent' and is now 3"
+    assert first_difference(old, load_spec(old, ["params.slot_s=3"])) == "params.slot_s was absent and is now 3"

@@ -181,7 +181,7 @@ def test_a_damaged_part_is_named_and_nothing_is_lost(found, folder, tmp_path, da
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"hypers.clip": 0.1}, "holds the sweep of another spec: hypers.clip was 'absent' and is now 0.1"),
+        ({"hypers.clip": 0.1}, "holds the sweep of another spec: hypers.clip was absent and is now 0.1"),
         ({"seeds": 10}, "holds the sweep of another spec: seeds was 9 and is now 10; choose another output folder"),
         ({"table": "data/stories"}, "holds the sweep of another spec: table was None"),
     ],
