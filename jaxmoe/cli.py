@@ -233,7 +233,7 @@ def _train_command(algorithm: str) -> Any:
     def command(
         out: Annotated[Path, typer.Option(help="New or empty folder for tables, policies and figures.")],
         scenario: Scenario = "oneshot",
-        seeds: Annotated[str, typer.Option(help="How many agents, or their seeds joined by commas.")] = "8",
+        seeds: Annotated[str, typer.Option(help="How many agents, or their seeds joined by commas.")] = "16",
         steps: Annotated[int, typer.Option(help="Environment steps of each agent.")] = 500_000,
         table: TableOption = None,
         no_relevance: NoRelevance = False,

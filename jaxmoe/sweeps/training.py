@@ -35,7 +35,7 @@ def train(
     algorithm: str = "ppo",
     scenario: str = "oneshot",
     *,
-    seeds: int | Iterable[int] = 8,
+    seeds: int | Iterable[int] = 16,
     env_steps: int = 500_000,
     hypers: Mapping[str, float] | None = None,
     config: Mapping[str, Any] | None = None,
