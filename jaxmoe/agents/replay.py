@@ -87,8 +87,8 @@ def draw(key: Array, shape: tuple[int, ...], clock: Clock, layout: Layout) -> In
 
 def read(memory: Memory, first: Int[Array, " B"], discount: Float[Array, ""], layout: Layout) -> Batch:
     """What the windows hold that begin at these rows."""
-    steps = jnp.arange(layout.n_step) * layout.num_envs
-    outcome = memory.outcome[_wrapped(first[:, None] + steps, layout)]
+    later = jnp.arange(layout.n_step) * layout.num_envs
+    outcome = memory.outcome[_wrapped(first[:, None] + later[None, :], layout)]
     _, rewards, terminated, done = jnp.moveaxis(outcome, -1, 0)
     reward, weight, last = jax.vmap(n_step_return, in_axes=(0, 0, None))(rewards, done > 0.5, discount)
     ending = _wrapped(first + last * layout.num_envs, layout)

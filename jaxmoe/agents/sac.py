@@ -78,7 +78,7 @@ def make(env: Environment, config: Config, env_params: Any) -> Algorithm:
 
     def critics_loss(critics: Array, batch: Batch, target: Array) -> tuple[Array, Array]:
         found = values(critics, batch.observation)
-        errors = jax.vmap(of_action, in_axes=(0, None))(found, batch.action) - target
+        errors = jax.vmap(of_action, in_axes=(0, None))(found, batch.action) - target[None, :]
         return 0.5 * jnp.sum(jnp.mean(jnp.square(errors), axis=1)), jnp.min(found, axis=0)
 
     def actor_loss(flat: Array, batch: Batch, lowest: Array, temperature: Array) -> tuple[Array, Array]:

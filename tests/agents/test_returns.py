@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxmoe.agents.returns import generalised_advantages, td_targets
+from jaxmoe.agents.returns import generalised_advantages, n_step_return, td_targets
 
 rewards = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=12)
 
@@ -49,3 +49,27 @@ def test_a_truncated_step_bootstraps_but_passes_no_advantage_back():
 def test_with_lambda_one_and_no_values_it_is_the_discounted_return():
     found = advantages([1, 1, 1], [0, 0, 0], [0, 0, 0], [False, False, True], [False, False, True], 0.5, 1.0)
     np.testing.assert_allclose(found, [1.75, 1.5, 1.0])
+
+
+def test_rewards_of_a_window_end_with_the_episode():
+    r_t, done_t = jnp.array([1.0, 2.0, 4.0]), jnp.array([False, True, False])
+    total, weight, last = n_step_return(r_t, done_t, jnp.float32(0.5))
+    assert (float(total), float(weight), int(last)) == (2.0, 0.25, 1)  # 1 + 0.5 * 2, then 0.5^2
+    total, weight, last = n_step_return(r_t, jnp.zeros(3, bool), jnp.float32(0.5))
+    assert (float(total), float(weight), int(last)) == (3.0, 0.125, 2)
+
+
+def test_without_discount_only_the_first_reward_of_a_window_counts():
+    total, weight, _ = n_step_return(jnp.array([1.0, 2.0]), jnp.array([False, False]), jnp.float32(0.0))
+    assert (float(total), float(weight)) == (1.0, 0.0)
+
+
+@given(rewards, st.floats(0, 1, width=32), st.integers(0, 2**31))
+def test_n_step_returns_are_the_sums_written_out(r_t, discount, seed):
+    done = np.random.default_rng(seed).random(len(r_t)) < 0.3
+    count = int(np.argmax(done)) + 1 if done.any() else len(r_t)
+    total, weight, last = n_step_return(jnp.array(r_t, jnp.float32), jnp.array(done), jnp.float32(discount))
+    expected = sum(float(discount) ** k * r_t[k] for k in range(count))
+    np.testing.assert_allclose(total, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(weight, float(discount) ** count, rtol=1e-4, atol=1e-6)
+    assert int(last) == count - 1
