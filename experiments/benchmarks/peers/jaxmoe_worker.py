@@ -22,7 +22,7 @@ def main() -> None:
     task = worker.task()
     env, params = make("oneshot")
     config, hypers = settings(task)
-    each = jax.tree.map(lambda value: jnp.full(task.agents, value), hypers)
+    each = jax.tree.map(lambda value: jnp.full(task.agents, value, jnp.float32), hypers)
     engine = make_engine(
         ALGORITHMS[task.algorithm].make(env, config, params), params, Agents(jnp.arange(task.agents), each, {})
     )
