@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Share of the lookahead's gain that agents win in `queueing`.")
     parser.add_argument("--algorithms", nargs="+", default=["ppo", "dqn", "sac"])
     parser.add_argument("--seeds", type=int, default=16)
-    parser.add_argument("--steps", type=int, nargs="+", default=[500_000, 2_000_000])
+    parser.add_argument("--steps", type=int, nargs="+", default=[500_000, 1_000_000])
     arguments = parser.parse_args()
     rows = [
         row
