@@ -8,7 +8,7 @@ import tempfile
 
 PROGRAMS = tempfile.TemporaryDirectory(prefix="jaxmoe-tests-")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
