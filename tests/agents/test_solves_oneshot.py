@@ -6,7 +6,7 @@ import jaxmoe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("algorithm", "env_steps"), [("dqn", 200_000), ("sac", 262_144)])
+@pytest.mark.parametrize(("algorithm", "env_steps"), [("dqn", 200_000), ("sac", 400_000)])
 def test_the_shipped_defaults_solve_oneshot(algorithm, env_steps):
     training = jaxmoe.train(algorithm, "oneshot", seeds=8, env_steps=env_steps, evaluations=1)
     assert training.results["train_normalised"].mean() >= 0.98
