@@ -1,12 +1,14 @@
 """What an algorithm is: pure functions of one agent. Whoever wants thousands of agents applies `jax.vmap` once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
 from gymnax.environments.environment import Environment
 from jaxtyping import Array, Bool, Float, Int
+
+from jaxmoe.errors import InputError
 
 
 class Clock(NamedTuple):
@@ -39,6 +41,12 @@ def about(settings: type) -> dict[str, About]:
         assert get_origin(hint) is Annotated, f"{settings.__name__}.{name} says nothing about itself"
         found[name] = get_args(hint)[1]
     return found
+
+
+def require_choice(name: str, value: str, options: Iterable[str]) -> None:
+    """Refuse a word of a `Config` that is none of the options."""
+    if value not in options:
+        raise InputError(f"{name} = {value!r} is unknown; choose one of {', '.join(options)}")
 
 
 class AgentState(NamedTuple):

@@ -10,7 +10,15 @@ from gymnax.environments.environment import Environment
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.agents import replay
-from jaxmoe.agents.algorithm import About, AgentState, Clock, StepFunction, begin_environments, freeze_if_diverged
+from jaxmoe.agents.algorithm import (
+    About,
+    AgentState,
+    Clock,
+    StepFunction,
+    begin_environments,
+    freeze_if_diverged,
+    require_choice,
+)
 from jaxmoe.agents.categorical import any_action
 from jaxmoe.agents.networks import ACTIVATIONS
 from jaxmoe.agents.rollout import collect
@@ -48,9 +56,8 @@ class Config:
         return replay.Layout(self.replay_capacity, self.num_envs, self.rollout_length, self.n_step, self.replay_dtype)
 
     def __post_init__(self) -> None:
-        for name, options in (("activation", ACTIVATIONS), ("replay_dtype", replay.DTYPES)):
-            if (value := getattr(self, name)) not in options:
-                raise InputError(f"{name} = {value!r} is unknown; choose one of {', '.join(options)}")
+        require_choice("activation", self.activation, ACTIVATIONS)
+        require_choice("replay_dtype", self.replay_dtype, replay.DTYPES)
         if self.replay_capacity % self.env_steps:
             raise InputError(
                 f"replay_capacity = {self.replay_capacity} is not a multiple of num_envs * rollout_length = "

@@ -11,7 +11,15 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.agents import optimiser
-from jaxmoe.agents.algorithm import About, AgentState, Algorithm, Clock, begin_environments, freeze_if_diverged
+from jaxmoe.agents.algorithm import (
+    About,
+    AgentState,
+    Algorithm,
+    Clock,
+    begin_environments,
+    freeze_if_diverged,
+    require_choice,
+)
 from jaxmoe.agents.categorical import log_probability, sample
 from jaxmoe.agents.networks import ACTIVATIONS, MLP
 from jaxmoe.agents.returns import generalised_advantages
@@ -46,8 +54,7 @@ class Config:
     activation: Annotated[str, About(f"of the hidden layers: {', '.join(ACTIVATIONS)}")] = "tanh"
 
     def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise InputError(f"activation = {self.activation!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
+        require_choice("activation", self.activation, ACTIVATIONS)
         if self.num_envs * self.rollout_length % self.minibatches:
             raise InputError(
                 f"minibatches = {self.minibatches} does not divide num_envs * rollout_length = "
