@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxmoe.progress import SILENT, Reporter, size
 from jaxmoe.sweeps.chunks import GroupTrainer
-from jaxmoe.sweeps.lanes import block_width
+from jaxmoe.sweeps.lanes import block_width, padded_count
 from jaxmoe.sweeps.plan import make_plan, parse_shard
 from jaxmoe.sweeps.spec import SweepSpec, load_spec
 from jaxmoe.sweeps.sweeping import CHUNK_S, memory_width, spec_table
@@ -42,7 +42,7 @@ def describe_plan(
             trainer = GroupTrainer(plan, group, table)
             limit, bytes_each = memory_width(trainer, len(own)), trainer.bytes_per_agent()
             width = limit if checked.chunk_width == "auto" else checked.chunk_width
-            chunk_bytes = -(-min(width, len(own)) // block_width()) * block_width() * bytes_each
+            chunk_bytes = padded_count(min(width, len(own))) * bytes_each
             steps, largest = steps + trainer.env_steps * len(own), max(largest, chunk_bytes)
             chunks = f"{'at least ' if automatic else ''}{_counted(-(-len(own) // width), 'chunk')}"
             each = f"{_counted(len(own), 'agent')} of {trainer.env_steps:,} env steps and {size(bytes_each)} each"

@@ -19,7 +19,7 @@ from jaxmoe.env.references import Policy
 from jaxmoe.errors import InputError
 from jaxmoe.intervals import Tally
 from jaxmoe.progress import SILENT, Reporter
-from jaxmoe.sweeps.comparison import compare
+from jaxmoe.sweeps.comparison import compare, normalised_score
 from jaxmoe.sweeps.engine import Block, Engine
 from jaxmoe.sweeps.inputs import environments, require_positive
 from jaxmoe.sweeps.lanes import blocks, for_each_agent, joined
@@ -159,7 +159,8 @@ def with_normalised(rows: pd.DataFrame, levels: Mapping[str, tuple[float, float]
     """The rows with a column `{split}_normalised` after each `{split}_qos`."""
     for split, (worst, best) in levels.items():
         place = list(rows.columns).index(f"{split}_qos") + 1
-        rows.insert(place, f"{split}_normalised", (rows[f"{split}_qos"] - worst) / (best - worst))
+        scores = normalised_score(rows[f"{split}_qos"].to_numpy()[:, None], np.array([worst]), np.array([best]))
+        rows.insert(place, f"{split}_normalised", scores[:, 0])
     return rows
 
 

@@ -17,7 +17,7 @@ def merge(shards: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str],
     """Put the folders of all shards of a sweep together in a new folder; the shards stay as they are.
 
     Args:
-        shards: folders of the sweeps of one spec that were made with `shard=Shard(i, n)`, each i once.
+        shards: folders of the sweeps of one spec that were made with `shard="i/n"`, each i once.
         out: a new or empty folder.
         report: told how it goes.
 

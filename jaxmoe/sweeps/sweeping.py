@@ -22,7 +22,7 @@ from jaxmoe.sweeps import tables
 from jaxmoe.sweeps.chunks import GroupTrainer, Trained, Verdict, reference_rows
 from jaxmoe.sweeps.evaluating import SEED
 from jaxmoe.sweeps.inputs import environments
-from jaxmoe.sweeps.lanes import block_width, lanes
+from jaxmoe.sweeps.lanes import block_width, lanes, padded_count
 from jaxmoe.sweeps.loop import Trainer, interruptible
 from jaxmoe.sweeps.plan import Group, Plan, Shard, make_plan, parse_shard
 from jaxmoe.sweeps.spec import SweepSpec, load_spec
@@ -215,7 +215,7 @@ def automatic_width(trainer: GroupTrainer, agents: int) -> int:
 def memory_width(trainer: GroupTrainer, agents: int) -> int:
     """As many whole blocks as there are agents for, in at most half of the free memory; at least one."""
     fitting = int(MEMORY_SHARE * free_memory() / (trainer.bytes_per_agent() * block_width()))
-    return block_width() * max(1, min(fitting, -(-agents // block_width())))
+    return min(block_width() * max(1, fitting), padded_count(agents))
 
 
 def free_memory() -> int:
@@ -251,7 +251,7 @@ class _Tally:
 
     def now(self) -> SweepProgress:
         """Where the sweep stands between two chunks."""
-        return self._at(0.0, float("nan"), self.best)
+        return self._at(0.0, None, self.best)
 
     def _count(self, agents: list[int], curves: pd.DataFrame) -> None:
         last = curves.groupby("agent").tail(1)
@@ -266,7 +266,7 @@ class _Tally:
         what = f"{point.algorithm} in {point.scenario}, configuration {number}"
         return max(self.best, (float(evaluated["train_qos"].iloc[best]), what))
 
-    def _at(self, share: float, env_steps_per_s: float, best: tuple[float, str]) -> SweepProgress:
+    def _at(self, share: float, env_steps_per_s: float | None, best: tuple[float, str]) -> SweepProgress:
         steps = self.plan.spec.env_steps
         done = self._env_steps + share * steps
         average = done / (time.monotonic() - self._began)
@@ -274,7 +274,7 @@ class _Tally:
             agents_done=len(self.trained),
             agents=self.agents,
             share_done=(len(self.trained) + share) / self.agents,
-            env_steps_per_s=average if env_steps_per_s != env_steps_per_s else env_steps_per_s,
+            env_steps_per_s=average if env_steps_per_s is None else env_steps_per_s,
             seconds_left=(self.agents - len(self.trained) - share) * steps / max(average, 1e-9),
             best_qos=best[0],
             best=best[1],
