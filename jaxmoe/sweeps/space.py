@@ -85,7 +85,7 @@ def configurations(spec: SweepSpec, table: ExpertTable) -> list[Configuration]:
         _require_used(section, getattr(spec, section), ALGORITHMS, spec.algorithm)
     for section in ("params", "settings"):
         _require_used(section, getattr(spec, section), SCENARIOS, spec.scenario)
-    for algorithm, scenario in itertools.product(dict.fromkeys(spec.algorithm), dict.fromkeys(spec.scenario)):
+    for algorithm, scenario in itertools.product(spec.algorithm, spec.scenario):
         axes = _axes(spec, algorithm, scenario)
         points = [
             Configuration(
@@ -132,6 +132,10 @@ def _axis(section: str, name: str, value: Any, wide: bool) -> Axis:
     elif not isinstance(value, list) or (wide and not any(isinstance(entry, list) for entry in value)):
         return Axis(section, name, (tuple(value) if isinstance(value, list) else value,))
     values = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
+    if any(
+        isinstance(part, list | Mapping) for entry in values for part in (entry if type(entry) is tuple else [entry])
+    ):
+        raise InputError(f"{key} = {value!r} holds a value that is neither a number, a word nor a list of these")
     if not values:
         raise InputError(f"{key} = [] is an empty grid; give at least one value")
     if len({(type(entry), entry) for entry in values}) < len(values):
@@ -213,3 +217,7 @@ def _require_used(section: str, entries: Mapping[str, Any], known: Iterable[str]
     for name in entries:
         if name in known and name not in used:
             raise InputError(f"[{section}.{name}] is there, but the spec uses only {', '.join(used)}")
+        if name in known and not isinstance(entries[name], Mapping):
+            raise InputError(
+                f"{section}.{name} = {entries[name]!r} is no section; write [{section}.{name}], keys below it"
+            )

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from jaxmoe.errors import InputError
 
@@ -38,7 +39,13 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+def _all_different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("doubled", "Input should be different names, each once")
+    return names
+
+
+Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_all_different)]
 
 
 class _Section(BaseModel):

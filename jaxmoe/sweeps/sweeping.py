@@ -75,6 +75,8 @@ def sweep(
     if compilation_cache:
         use_compilation_cache()
     checked, part = load_spec(spec, overrides), parse_shard(shard)
+    if not checkpoint_minutes >= 0:
+        raise InputError(f"checkpoint_minutes = {checkpoint_minutes} must be at least 0")
     table = spec_table(checked)
     plan = make_plan(checked, table)
     store = Store(out, checked, {"table_digest": table.meta.digest, "shard": str(part)})

@@ -111,6 +111,15 @@ def test_algorithms_that_share_an_axis_share_its_samples():
         ),
         ({"hypers": {"dqn": {"discount": 0}}}, r"\[hypers.dqn\] is there, but the spec uses only ppo"),
         ({"params": {"fading": {"slot_s": 1}}}, r"\[params.fading\] is there, but the spec uses only oneshot"),
+        ({"hypers": {"ppo": 3}}, r"hypers.ppo = 3 is no section; write \[hypers.ppo\], keys below it"),
+        (
+            {"hypers": {"clip": [{"a": 1}]}},
+            "hypers.clip = .* holds a value that is neither a number, a word nor a list",
+        ),
+        (
+            {"config": {"hidden": [[[1]]]}},
+            "config.hidden = .* holds a value that is neither a number, a word nor a list",
+        ),
         ({"search": {"samples": 3}}, "search.samples is for method = 'random' or 'sobol'"),
         ({"search": {"method": "random"}}, "search.method = 'random' needs search.samples"),
         ({"search": {"method": "sobol", "samples": 3}}, "search.method = 'sobol' has no axis to sample"),

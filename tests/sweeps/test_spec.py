@@ -68,6 +68,7 @@ def test_overrides_change_keys_by_their_dotted_names():
         ({"chunk_width": "wide"}, "chunk_width = 'wide' is not allowed; it must be 'auto' or a valid integer"),
         ({"hypers": 3}, "hypers = 3 is not allowed; it must be a valid dictionary"),
         ({"algorithm": []}, r"algorithm = \[\] is not allowed"),
+        ({"algorithm": ["ppo", "ppo"]}, r"\['ppo', 'ppo'\] is not allowed; it must be different names, each once"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_value_and_what_is_allowed(change, message):

@@ -192,6 +192,12 @@ def test_a_changed_spec_is_refused(found, folder, overrides, message):
         sweep(folder, overrides)
 
 
+def test_checkpoints_cannot_be_taken_backwards_in_time(tmp_path):
+    with pytest.raises(InputError, match="checkpoint_minutes = -1 must be at least 0"):
+        sweep(tmp_path / "new", checkpoint_minutes=-1)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("precious")
     with pytest.raises(InputError, match="exists already and holds no sweep"):
