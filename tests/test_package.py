@@ -21,7 +21,8 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "study": set(),
     "progress": set(),
     "sweeps": {"env", "agents", "table", "intervals", "study", "progress"},
-    "cli": {"table", "agents", "sweeps", "progress"},
+    "commands": {"table", "agents", "sweeps", "progress"},
+    "cli": {"commands"},
 }
 FOR_ALL = {"errors", "files", "devices"}
 

@@ -1,0 +1,97 @@
+"""What several commands share: options, how their texts become values, and how comparisons are printed."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+import jaxmoe
+from jaxmoe.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OUT = Console(highlight=False)
+
+NoRelevance = Annotated[bool, typer.Option("--no-relevance", help="The table needs no relevance; observe zeros.")]
+TableOption = Annotated[
+    Path | None, typer.Option("--table", help="Expert table: folder, CSV, Excel or Parquet; the shipped one if absent.")
+]
+Scenario = Annotated[str, typer.Option(help="oneshot, fading or queueing.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=NUMBER", help="Change a number of the scenario, as in latency_weight=0.05."),
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--setting", metavar="NAME=VALUE", help="Change a setting of the scenario, as in num_replicas=2."),
+]
+CompilationCache = Annotated[
+    bool, typer.Option(help="Keep compiled programs in the user's cache folder, for the next start.")
+]
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """One number, or several joined by commas."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()] or [int(text)]
+    except ValueError:
+        raise InputError(f"{option} {text!r} is not a whole number or several joined by commas") from None
+
+
+def assignments(option: str, texts: Iterable[str] | None) -> dict[str, Any]:
+    """`NAME=VALUE` pairs; numbers and yes/no become such."""
+    pairs: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise InputError(f"{option} {text!r} is not of the form NAME=VALUE")
+        pairs[name.strip()] = _value(value.strip())
+    return pairs
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def read_table(path: Path | None, no_relevance: bool) -> Any:
+    """The table that an option names, or the shipped one."""
+    return jaxmoe.load_table(path, relevance="none" if no_relevance else "required")
+
+
+def require_table_file(out: Path | None) -> None:
+    """Say that a result file cannot be written before the work is done, not after."""
+    if out is None:
+        return
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"{out} ends neither in .csv nor in .parquet")
+    if out.exists():
+        raise InputError(f"{out} exists already; choose another file")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: the folder {out.parent} does not exist; create it first")
+
+
+def print_comparison(comparison: "pd.DataFrame", highlight: str | None) -> None:
+    """Two tables: how good each policy is, and what it does."""
+    from jaxmoe.sweeps.comparison import behaviour_table, quality_table
+
+    OUT.print()
+    title = "Mean QoS, and normalised score [95 % interval over prompts and seeds]"
+    OUT.print(quality_table(comparison, title, highlight))
+    OUT.print()
+    OUT.print(
+        behaviour_table(
+            comparison,
+            "What each policy does per request, on train prompts: means, and how often it asks each expert",
+            highlight,
+        )
+    )

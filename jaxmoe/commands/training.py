@@ -1,0 +1,139 @@
+"""`jaxmoe train`: one command per algorithm."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import jaxmoe
+from jaxmoe.commands.options import (
+    OUT,
+    CompilationCache,
+    NoRelevance,
+    Parameters,
+    Scenario,
+    SettingsOption,
+    TableOption,
+    assignments,
+    print_comparison,
+    read_table,
+    whole_numbers,
+)
+from jaxmoe.progress import reporting
+
+ALGORITHMS = {
+    "ppo": "Train PPO agents: proximal policy optimisation.",
+    "dqn": "Train DQN agents: deep Q-learning, double if asked for.",
+    "sac": "Train SAC agents: soft actor-critic for discrete actions.",
+}
+
+
+class _AlgorithmCommands(TyperGroup):
+    """`train`: one command per algorithm, with its hyperparameters and configuration as options.
+
+    They are read from the algorithm's module, whose import starts JAX: only when one of these commands is asked for.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(ALGORITHMS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        del ctx
+        return _train_command(cmd_name) if cmd_name in ALGORITHMS else None
+
+
+train_app = typer.Typer(no_args_is_help=True, cls=_AlgorithmCommands, help="Train agents, many at once.")
+
+
+def _train_command(algorithm: str) -> Any:
+    """The command that trains agents with one algorithm, its options made from `Hypers` and `Config`."""
+    from jaxmoe.agents.algorithm import about
+    from jaxmoe.sweeps.inputs import algorithm_module
+
+    module = algorithm_module(algorithm)
+    hypers, config = module.Hypers()._asdict(), vars(module.Config())
+    kinds = {"Hyperparameters": (module.Hypers, hypers), "Configuration": (module.Config, config)}
+
+    def command(
+        out: Annotated[Path, typer.Option(help="New or empty folder for tables, policies and figures.")],
+        scenario: Scenario = "oneshot",
+        seeds: Annotated[str, typer.Option(help="How many agents, or their seeds joined by commas.")] = "16",
+        steps: Annotated[int, typer.Option(help="Environment steps of each agent.")] = 500_000,
+        table: TableOption = None,
+        no_relevance: NoRelevance = False,
+        param: Parameters = None,
+        setting: SettingsOption = None,
+        evaluations: Annotated[int, typer.Option(help="How often the agents are evaluated on the way.")] = 20,
+        root_seed: Annotated[int, typer.Option(help="All agents' random numbers come from it and their seeds.")] = 0,
+        compilation_cache: CompilationCache = True,
+        **algorithm_options: Any,
+    ) -> None:
+        with reporting() as report:
+            training = jaxmoe.train(
+                algorithm,
+                scenario,
+                seeds=_seeds(seeds),
+                env_steps=steps,
+                hypers={name: algorithm_options[name] for name in hypers},
+                config={name: _parsed(name, algorithm_options[name], config[name]) for name in config},
+                params=assignments("--param", param),
+                settings=assignments("--setting", setting),
+                table=read_table(table, no_relevance),
+                evaluations=evaluations,
+                root_seed=root_seed,
+                out=out,
+                compilation_cache=compilation_cache,
+                report=report,
+            )
+        print_comparison(training.comparison, highlight=training.run.agents_name)
+        diverged = int(training.results["diverged"].sum())
+        OUT.print(
+            f"\n{training.run.agents_name}, {training.run.env_steps:,} env steps each, "
+            f"{training.env_steps_per_s:,.0f} env steps/s of all agents, {diverged} diverged"
+        )
+        OUT.print(f"tables, policies and learning curve: {out}", soft_wrap=True)
+        if training.interrupted:
+            OUT.print("Stopped early: what was trained until then is there.")
+            raise typer.Exit(130)
+
+    fixed = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    generated = [
+        _option(name, _shown(default), about(owner)[name].meaning, panel)
+        for panel, (owner, defaults) in kinds.items()
+        for name, default in defaults.items()
+    ]
+    return _command_of(command, [*fixed, *generated], ALGORITHMS[algorithm])
+
+
+def _option(name: str, default: Any, meaning: str, panel: str) -> inspect.Parameter:
+    kind = type(default)
+    annotation = Annotated[kind, typer.Option(help=meaning, rich_help_panel=panel)]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _command_of(function: Callable[..., None], parameters: list[inspect.Parameter], description: str) -> Any:
+    """A command that calls the function with these parameters as options."""
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    single = typer.Typer(add_completion=False)
+    single.command(help=description)(function)
+    return typer.main.get_command(single)
+
+
+def _shown(default: Any) -> Any:
+    """How an option shows a default: widths as `64,64`."""
+    return ",".join(map(str, default)) if isinstance(default, tuple) else default
+
+
+def _parsed(name: str, value: Any, default: Any) -> Any:
+    """Inverse of `_shown`."""
+    return tuple(whole_numbers(f"--{name}", value)) if isinstance(default, tuple) else value
+
+
+def _seeds(text: str) -> int | list[int]:
+    numbers = whole_numbers("--seeds", text)
+    return numbers if "," in text else numbers[0]
