@@ -7,6 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxmoe.collect.collecting import collect_table as collect_table
+    from jaxmoe.collect.collecting import estimate_collection as estimate_collection
     from jaxmoe.env.edge_experts import EdgeExperts as EdgeExperts
     from jaxmoe.env.scenarios import make as make
     from jaxmoe.errors import InputError as InputError
@@ -23,6 +25,8 @@ _HOMES = {
     "EdgeExperts": "jaxmoe.env.edge_experts",
     "ExpertTable": "jaxmoe.table",
     "InputError": "jaxmoe.errors",
+    "collect_table": "jaxmoe.collect.collecting",
+    "estimate_collection": "jaxmoe.collect.collecting",
     "evaluate": "jaxmoe.sweeps.evaluating",
     "load_table": "jaxmoe.table",
     "make": "jaxmoe.env.scenarios",

@@ -24,6 +24,15 @@ def write_whole(path: Path, write: Callable[[Path], None], *, overwrite: bool) -
         partial.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write or replace a text file, whole."""
+
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding="utf-8")
+
+    write_whole(path, write, overwrite=True)
+
+
 def claim_folder(path: str | os.PathLike[str]) -> Path:
     """Makes an empty folder for results; raises `InputError` if there is something already, so that nothing is lost."""
     folder = Path(path)

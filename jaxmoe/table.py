@@ -86,6 +86,23 @@ class ExpertTable:
             )
         return np.asarray(indices, np.int32)
 
+    def gaps(self) -> list[tuple[str, str]]:
+        """What an incomplete table lacks, as pairs of prompt and subset; ``relevance`` stands for what the gate says.
+
+        >>> load_table().gaps()
+        []
+        """
+        subsets = np.isnan(np.asarray(self.score_mean)) | np.isnan(np.asarray(self.fused_words))
+        gate = np.isnan(np.asarray(self.relevance)).any(axis=1)
+        return [
+            (prompt_id, name)
+            for prompt_id, without, lacking in zip(self.meta.prompt_ids, gate, subsets, strict=True)
+            for name in [
+                *(["relevance"] if without else []),
+                *(subset_name(int(subset), self.experts) for subset in np.flatnonzero(lacking)),
+            ]
+        ]
+
     def expected_words(self) -> Float32[np.ndarray, " E"]:
         """Mean words of each expert's passages over the train prompts, or over all where there is no train prompt.
 
@@ -202,7 +219,10 @@ class ExpertTable:
 
 
 def load_table(
-    path: str | os.PathLike[str] | None = None, *, relevance: Literal["required", "none"] = "required"
+    path: str | os.PathLike[str] | None = None,
+    *,
+    relevance: Literal["required", "none"] = "required",
+    missing: Literal["error", "keep"] = "error",
 ) -> ExpertTable:
     """The shipped table (32 prompts, 4 experts), or the one at `path`.
 
@@ -211,7 +231,8 @@ def load_table(
     per subset), ``score_std`` (instead of judges), ``prompt``, ``split`` (without it all are train prompts), and
     ``relevance`` on the rows of single experts. A cell of ``experts`` is ``local`` or names joined by ``+``. Experts
     and prompts come in the order in which they first appear. With ``relevance="none"`` the table needs no relevance,
-    what it has is not read, and the array holds zeros.
+    what it has is not read, and the array holds zeros. With ``missing="keep"`` a table may have gaps, as while it is
+    being collected: they are NaN, `ExpertTable.gaps` names them, and `jaxmoe.make` refuses the table.
 
     Raises `InputError`, naming file and row, for anything missing, doubled, unknown or out of range, and for a
     Parquet file that was changed after `ExpertTable.save` wrote it.
@@ -221,17 +242,19 @@ def load_table(
     """
     if relevance not in ("required", "none"):
         raise InputError(f"relevance is {relevance!r}, it must be 'required' or 'none'.")
+    if missing not in ("error", "keep"):
+        raise InputError(f"missing is {missing!r}, it must be 'error' or 'keep'.")
     path = _shipped_path() if path is None else Path(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")
     if path.is_dir():
-        records, provenance = read_folder(path, relevance), _provenance(path)
+        records, provenance = read_folder(path, relevance, missing), _provenance(path)
     elif path.suffix.lower() == ".parquet" and (about := read_parquet_metadata(path)):
-        records, provenance = read_file(path, relevance, tuple(about["experts"])), about["provenance"]
+        records, provenance = read_file(path, relevance, tuple(about["experts"]), missing), about["provenance"]
         if relevance == "required" and _digest(records) != about["digest"]:
             raise InputError(f"{path}: the table does not match its own digest, it was changed after it was written.")
     else:
-        records, provenance = read_file(path, relevance), _provenance(path)
+        records, provenance = read_file(path, relevance, missing=missing), _provenance(path)
     return _table(records, provenance if relevance == "required" else f"{provenance}; without relevance")
 
 

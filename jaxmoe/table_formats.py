@@ -64,7 +64,7 @@ def read_rows(path: Path, columns: Iterable[str]) -> list[Row]:
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputError(f"{path}: a table is a folder of raw records or a file that ends in {', '.join(readers)}.")
-    records = _reading(path, lambda: list(reader(path)))
+    records = reading(path, lambda: list(reader(path)))
     header = [_as_text(name) for name in records[0][1]] if records else []
     if missing := [column for column in columns if column not in header]:
         found = ", ".join(filter(None, header)) or "none"
@@ -79,13 +79,13 @@ def read_rows(path: Path, columns: Iterable[str]) -> list[Row]:
 
 def read_json_lines(path: Path) -> list[Row]:
     """All rows of a file with one JSON object per line. Raises `InputError` for a line that is not one."""
-    lines = _reading(path, lambda: path.read_text(encoding="utf-8")).split("\n")
+    lines = reading(path, lambda: path.read_text(encoding="utf-8")).split("\n")
     return [_json_row(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises `InputError` if it cannot be read or is not JSON."""
-    text = _reading(path, lambda: path.read_text(encoding="utf-8"))
+    text = reading(path, lambda: path.read_text(encoding="utf-8"))
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -96,7 +96,7 @@ def read_parquet_metadata(path: Path) -> dict[str, Any] | None:
     """What `write_parquet` stored beside the columns, or None for a Parquet file of another writer."""
     import pyarrow.parquet as pq
 
-    stored = (_reading(path, lambda: pq.read_schema(path)).metadata or {}).get(METADATA_KEY)
+    stored = (reading(path, lambda: pq.read_schema(path)).metadata or {}).get(METADATA_KEY)
     return None if stored is None else json.loads(stored)
 
 
@@ -109,7 +109,7 @@ def write_parquet(path: Path, columns: dict[str, Any], metadata: dict[str, Any])
     pq.write_table(table.replace_schema_metadata({METADATA_KEY: json.dumps(metadata)}), path)
 
 
-def _reading(path: Path, read: Callable[[], T]) -> T:
+def reading(path: Path, read: Callable[[], T]) -> T:
     """The result of `read`, with every way in which a file can be unreadable turned into an `InputError`."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such file.")

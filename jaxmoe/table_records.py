@@ -3,9 +3,10 @@
 Two forms are read. A folder of raw records keeps one file per stage of the collection: ``prompts.csv``,
 ``experts.json``, ``gate.csv``, ``texts.jsonl`` and ``scores.csv``. A single file keeps one row per prompt and subset
 (and judge), as the demonstration of Wang et al. (arXiv 2402.06942) does. Both come down to values keyed by prompt and
-subset, and a key without a value is an `InputError`: nothing is filled.
+subset, and a key without a value is an `InputError`, or NaN where the caller allows gaps: nothing is filled.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ MAX_WORDS = 1_000_000.0
 RAW_FILES = ("prompts.csv", "experts.json", "gate.csv", "texts.jsonl", "scores.csv")
 
 Relevance = Literal["required", "none"]
+Missing = Literal["error", "keep"]
 Key = tuple[str, int]  # (prompt id, subset or expert index)
 K = TypeVar("K")
 V = TypeVar("V")
@@ -77,33 +79,36 @@ def subset_index(name: str, experts: Sequence[str]) -> int:
     return subset
 
 
-def read_folder(folder: Path, relevance: Relevance) -> Records:
-    """Raw records. A text's words are counted by splitting at white space.
+def read_folder(folder: Path, relevance: Relevance, missing: Missing = "error") -> Records:
+    """Raw records. A text's words are counted by splitting at white space; a judgement that failed has no score.
 
     Raises `InputError` for anything missing, doubled, unknown or out of range, naming file and row.
     """
     prompts_file, experts_file, gate_file, texts_file, scores_file = (folder / name for name in RAW_FILES)
-    experts = _read_experts(experts_file)
+    experts = read_experts(experts_file)
     prompts = _read_prompts(prompts_file)
     words: dict[Key, float] = {}
     for row in read_json_lines(texts_file):
         _put_once(words, _key(row, prompts, experts), _count_words(row), row)
     judged: dict[Key, dict[str, float]] = {}
     for row in read_rows(scores_file, ["prompt_id", "experts", "judge", "score"]):
-        _put_score(judged, _key(row, prompts, experts), row)
+        if row.has("score") or not _says_why(row):
+            _put_score(judged, _key(row, prompts, experts), row)
     gate = _read_gate(gate_file, prompts, experts) if relevance == "required" else None
     mean, std = _over_judges(judged)
     return Records(
         *_prompt_columns(prompts),
         experts,
-        _relevance_array(gate, prompts, experts, gate_file),
-        _subset_array(mean, prompts, experts, scores_file),
-        _subset_array(std, prompts, experts, scores_file),
-        _subset_array(words, prompts, experts, texts_file),
+        _relevance_array(gate, prompts, experts, gate_file, missing),
+        _subset_array(mean, prompts, experts, scores_file, missing),
+        _subset_array(std, prompts, experts, scores_file, missing),
+        _subset_array(words, prompts, experts, texts_file, missing),
     )
 
 
-def read_file(path: Path, relevance: Relevance, experts: tuple[str, ...] | None = None) -> Records:
+def read_file(
+    path: Path, relevance: Relevance, experts: tuple[str, ...] | None = None, missing: Missing = "error"
+) -> Records:
     """One row per prompt and subset (and judge): ``prompt_id, experts, score, words`` and optional columns.
 
     Optional are ``judge`` (several rows per subset, of which mean and population standard deviation are taken) or
@@ -120,22 +125,26 @@ def read_file(path: Path, relevance: Relevance, experts: tuple[str, ...] | None 
     for row in rows:
         _put_same(prompts, row.text("prompt_id"), _prompt(row), row, "prompt or split")
     keyed = [(_key(row, prompts, experts), row) for row in rows]
+
+    def having(column: str) -> list[tuple[Key, Row]]:
+        return [(key, row) for key, row in keyed if missing == "error" or row.has(column)]
+
     words: dict[Key, float] = {}
-    for key, row in keyed:
+    for key, row in having("words"):
         _put_same(words, key, row.number("words", 0.0, MAX_WORDS), row, "words")
-    gate = _gate_of_single_experts(keyed, experts) if relevance == "required" else None
-    mean, std = _scores(keyed)
+    gate = _gate_of_single_experts(having("relevance"), experts) if relevance == "required" else None
+    mean, std = _scores(having("score"))
     return Records(
         *_prompt_columns(prompts),
         experts,
-        _relevance_array(gate, prompts, experts, path),
-        _subset_array(mean, prompts, experts, path),
-        _subset_array(std, prompts, experts, path),
-        _subset_array(words, prompts, experts, path),
+        _relevance_array(gate, prompts, experts, path, missing),
+        _subset_array(mean, prompts, experts, path, missing),
+        _subset_array(std, prompts, experts, path, missing),
+        _subset_array(words, prompts, experts, path, missing),
     )
 
 
-def _read_experts(path: Path) -> tuple[str, ...]:
+def read_experts(path: Path) -> tuple[str, ...]:
     """Names in the order of ``experts.json``, a list of objects."""
     content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
@@ -235,6 +244,11 @@ def _put_same(values: dict[K, V], key: K, value: V, row: Row, what: str) -> None
         raise row.error(f"{what} differs from an earlier row of the same prompt and experts, it must be the same.")
 
 
+def _says_why(row: Row) -> bool:
+    """Whether a row without a score says in its status that the judgement failed."""
+    return row.has("status") and row.text("status") not in ("done", "length")
+
+
 def _put_score(judged: dict[Key, dict[str, float]], key: Key, row: Row) -> None:
     judge = row.text("judge") if "judge" in row.cells else ""
     of_judge = judged.setdefault(key, {})
@@ -269,30 +283,33 @@ def _prompt_columns(prompts: dict[str, _Prompt]) -> tuple[tuple[str, ...], tuple
 
 
 def _subset_array(
-    values: dict[Key, float], prompts: dict[str, _Prompt], experts: tuple[str, ...], path: Path
+    values: dict[Key, float], prompts: dict[str, _Prompt], experts: tuple[str, ...], path: Path, missing: Missing
 ) -> Float32[np.ndarray, "P 2**E"]:
     names = [subset_name(subset, experts) for subset in range(1 << len(experts))]
-    return _array(values, prompts, names, path)
+    return _array(values, prompts, names, path, missing)
 
 
 def _relevance_array(
-    gate: dict[Key, float] | None, prompts: dict[str, _Prompt], experts: tuple[str, ...], path: Path
+    gate: dict[Key, float] | None,
+    prompts: dict[str, _Prompt],
+    experts: tuple[str, ...],
+    path: Path,
+    missing: Missing,
 ) -> Float32[np.ndarray, "P E"]:
     if gate is None:
         return np.zeros((len(prompts), len(experts)), np.float32)
-    return _array(gate, prompts, experts, path)
+    return _array(gate, prompts, experts, path, missing)
 
 
 def _array(
-    values: dict[Key, float], prompts: dict[str, _Prompt], names: Sequence[str], path: Path
+    values: dict[Key, float], prompts: dict[str, _Prompt], names: Sequence[str], path: Path, missing: Missing
 ) -> Float32[np.ndarray, "P N"]:
-    """The values as an array. Raises `InputError` for the first key that has none."""
-    for prompt_id in prompts:
-        for index, name in enumerate(names):
-            if (prompt_id, index) not in values:
-                raise InputError(
-                    f"{path}: the prompt {prompt_id!r} has no row for {name!r}, every prompt needs one for each of "
-                    f"{', '.join(names[:16])}{', ...' if len(names) > 16 else ''}."
-                )
-    flat = [values[prompt_id, index] for prompt_id in prompts for index in range(len(names))]
+    """The values as an array. Raises `InputError` for the first key that has none, unless gaps are kept as NaN."""
+    keys = [(prompt_id, index) for prompt_id in prompts for index in range(len(names))]
+    if missing == "error" and (gap := next((key for key in keys if key not in values), None)):
+        raise InputError(
+            f"{path}: the prompt {gap[0]!r} has no row for {names[gap[1]]!r}, every prompt needs one for each of "
+            f"{', '.join(names[:16])}{', ...' if len(names) > 16 else ''}."
+        )
+    flat = [values.get(key, math.nan) for key in keys]
     return np.asarray(flat, np.float32).reshape(len(prompts), len(names))

@@ -16,12 +16,13 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "table_records": {"table_formats"},
     "table_formats": set(),
     "intervals": set(),
+    "collect": {"table", "table_formats", "table_records", "progress"},
     "env": {"wireless", "table", "intervals"},
     "agents": set(),
     "study": set(),
     "progress": set(),
     "sweeps": {"env", "agents", "table", "intervals", "study", "progress"},
-    "commands": {"table", "agents", "sweeps", "progress"},
+    "commands": {"table", "agents", "sweeps", "progress", "collect"},
     "cli": {"commands"},
 }
 FOR_ALL = {"errors", "files", "devices"}

@@ -85,7 +85,7 @@ def make(
         The environment and its parameters; change a number with `params.replace(latency_weight=0.05)`.
 
     Raises:
-        InputError: an unknown scenario, split or setting, or a value that a setting does not take.
+        InputError: an unknown scenario, split or setting, a value that a setting does not take, or a table with gaps.
 
     >>> env, params = make("oneshot")
     >>> env.num_actions
@@ -96,6 +96,12 @@ def make(
     table = load_table() if table is None else table
     base, numbers = SCENARIOS[scenario]
     chosen = replace(base, num_experts=table.num_experts, **_checked_settings(settings))
+    if gaps := table.gaps():
+        raise InputError(
+            f"the table is not complete: {len(gaps)} entries are missing, the first is {gaps[0][1]!r} of the prompt "
+            f"{gaps[0][0]!r}; complete it with the same jaxmoe collect command without --subsets and "
+            "--max-subset-size, and with --retry-failed where a model's answer was of no use"
+        )
     chosen_prompts = table.prompt_indices(split).tolist()
     params = EnvParams(
         table=jax.tree.map(jnp.asarray, table),

@@ -1,0 +1,202 @@
+"""What a gate and a judge must answer: JSON schemas for servers that enforce them, and strict parsers for all.
+
+A reply is what was asked for as a whole, or it is invalid: nothing is searched in a text, clamped or filled.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from jaxmoe.collect.templates import Trusted
+
+SCALES = {
+    "integer": Trusted("a whole number from 0 to 10"),
+    "decimal": Trusted("a number from 0 to 10 with at most two decimals"),
+}
+MAX_SCORE = 10
+MAX_SUBTASK = 300  # characters, where a server enforces it: a small model may not find an end
+COVERED = 0.95  # of the probability, at least, that must be read off for a weighted score
+
+Schema = dict[str, Any]
+
+
+class ReplyError(ValueError):
+    """A reply that is not what was asked for; the message says why."""
+
+
+class Task(NamedTuple):
+    """What the gate says to one expert."""
+
+    subtask: str
+    relevance: float  # in [0, 1]
+
+
+class Structure(NamedTuple):
+    """A structured answer: its schema, and the strict reading of a reply."""
+
+    name: str
+    schema: Schema
+    parse: Callable[[str], Any]
+
+
+class Token(NamedTuple):
+    """A token of a reply, with the alternatives that the server names."""
+
+    text: str
+    alternatives: dict[str, float]  # text -> probability, itself included
+
+
+def gate_structure(experts: Sequence[str]) -> Structure:
+    """One subtask and one relevance for each expert."""
+    steps = [step / 10 for step in range(11)]
+    task = _object(
+        {"subtask": {"type": "string", "maxLength": MAX_SUBTASK}, "relevance": {"type": "number", "enum": steps}}
+    )
+    return Structure("gate", _object(dict.fromkeys(experts, task)), lambda reply: parse_gate(reply, experts))
+
+
+def judge_structure(scale: str) -> Structure:
+    """One score from 0 to 10."""
+    kind: Schema = {"type": "number"} if scale == "decimal" else {"type": "integer", "enum": list(range(MAX_SCORE + 1))}
+    return Structure("judge", _object({"score": kind}), lambda reply: parse_score(reply, scale))
+
+
+def gate_form(experts: Sequence[str]) -> Trusted:
+    """How the gate's answer looks, for servers that enforce no schema."""
+    return Trusted(json.dumps({expert: {"subtask": "...", "relevance": 0.5} for expert in experts}))
+
+
+def unbounded(schema: Schema) -> Schema:
+    """The schema without lengths of strings, which some servers do not take."""
+    kept = {key: value for key, value in schema.items() if key != "maxLength"}
+    return {key: unbounded(value) if isinstance(value, dict) else value for key, value in kept.items()}
+
+
+def parse_gate(reply: str, experts: Sequence[str]) -> dict[str, Task]:
+    """The gate's answer. Raises `ReplyError` for anything but a subtask and a relevance in [0, 1] for each expert.
+
+    >>> parse_gate('{"setting": {"subtask": "a storm", "relevance": 0.8}}', ["setting"])
+    {'setting': Task(subtask='a storm', relevance=0.8)}
+    """
+    answer = _json(reply)
+    if not isinstance(answer, dict) or set(answer) != set(experts):
+        raise ReplyError(f"the answer must be an object with exactly the experts {', '.join(experts)}")
+    return {expert: _task(expert, answer[expert]) for expert in experts}
+
+
+def parse_score(reply: str, scale: str) -> float:
+    """The judge's score: an object with the one field `score`, or the bare number. Raises `ReplyError` for all else.
+
+    >>> parse_score('{"score": 7}', "integer"), parse_score("6.5", "decimal")
+    (7.0, 6.5)
+    """
+    answer = _json(reply)
+    if isinstance(answer, dict):
+        if set(answer) != {"score"}:
+            raise ReplyError('the answer must be an object with the one field "score"')
+        answer = answer["score"]
+    if not isinstance(answer, (int, Decimal)) or isinstance(answer, bool):
+        raise ReplyError(f"the score must be {SCALES[scale]}")
+    value = Decimal(answer)
+    if not (0 <= value <= MAX_SCORE and value == round(value, 0 if scale == "integer" else 2)):
+        raise ReplyError(f"the score is {answer}, it must be {SCALES[scale]}")
+    return float(value)
+
+
+def weighted_score(tokens: Sequence[Token]) -> float | None:
+    """Mean of the whole scores from 0 to 10 under the probabilities of the token that begins the score.
+
+    This is the expectation of Liu et al. 2023 (G-Eval, arXiv 2303.16634, section 3). A "1" may go on to "10": where
+    the reply went that way, the next token tells how often; where it did not and there is no token "10", it is not
+    known. None where less than `COVERED` of the probability can be read off.
+
+    >>> weighted_score([Token('{"score": ', {}), Token("7", {"7": 0.75, "8": 0.25})])
+    7.25
+    """
+    position = _score_position(tokens)
+    if position is None:
+        return None
+    begin = tokens[position].alternatives
+    mass: dict[int, float] = {}
+    for text, probability in begin.items():
+        if match := re.fullmatch(r"\D*(\d+)(\D.*)?", text, re.DOTALL):
+            for value, share in _continued(match, text, position, tokens).items():
+                if 0 <= value <= MAX_SCORE:
+                    mass[value] = mass.get(value, 0.0) + probability * share
+    covered = math.fsum(mass.values())
+    if covered < COVERED:
+        return None
+    return math.fsum(value * probability for value, probability in mass.items()) / covered
+
+
+def _score_position(tokens: Sequence[Token]) -> int | None:
+    """Which token holds the first digit of the score."""
+    text = "".join(token.text for token in tokens)
+    match = re.search(r'"score"\s*:\s*(\d)', text) or re.match(r"\s*(\d)", text)
+    if match is None:
+        return None
+    end = 0
+    for position, token in enumerate(tokens):
+        end += len(token.text)
+        if match.start(1) < end:
+            return position
+    return None
+
+
+def _continued(match: re.Match[str], text: str, position: int, tokens: Sequence[Token]) -> dict[int, float]:
+    """Which scores a token begins, and the share of each."""
+    value = int(match[1])
+    if match[2] is not None or value != 1:
+        return {value: 1.0}
+    if text == tokens[position].text and position + 1 < len(tokens):
+        after = tokens[position + 1].alternatives
+        ten = math.fsum(probability for following, probability in after.items() if following.startswith("0"))
+        return {10: ten, 1: 1.0 - ten}
+    if any(re.fullmatch(r"\D*10(\D.*)?", other, re.DOTALL) for other in tokens[position].alternatives):
+        return {1: 1.0}
+    return {}
+
+
+def _object(properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+def _task(expert: str, entry: Any) -> Task:
+    if not isinstance(entry, dict) or set(entry) != {"subtask", "relevance"}:
+        raise ReplyError(f"the entry of {expert} must have exactly the fields subtask and relevance")
+    subtask, relevance = entry["subtask"], entry["relevance"]
+    if not isinstance(subtask, str) or not subtask.strip():
+        raise ReplyError(f"the subtask of {expert} must be a text that is not empty")
+    if not isinstance(relevance, (int, Decimal)) or isinstance(relevance, bool) or not 0 <= relevance <= 1:
+        raise ReplyError(f"the relevance of {expert} is {relevance}, it must be a number from 0 to 1")
+    return Task(subtask.strip(), float(relevance))
+
+
+def _json(reply: str) -> Any:
+    """The reply as JSON, alone or as one fenced block, with no NaN and no name twice."""
+    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", reply, re.DOTALL)
+    try:
+        return json.loads(
+            fenced[1] if fenced else reply,
+            parse_float=Decimal,
+            parse_constant=_no_constant,
+            object_pairs_hook=_once,
+        )
+    except ReplyError:
+        raise
+    except (ValueError, ArithmeticError, RecursionError) as error:  # no JSON, or a number beyond all bounds
+        raise ReplyError(f"the answer is not JSON ({error})") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ReplyError(f"{name} is no number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ReplyError("a name is there twice")
+    return found

@@ -1,0 +1,134 @@
+"""The data card of a collected table: where it comes from, what is in it, and what speaks against it."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import jaxmoe
+from jaxmoe.collect.agreement import agreement, describe_agreement
+from jaxmoe.collect.pipeline import Collected
+from jaxmoe.collect.plan import Plan
+from jaxmoe.collect.requests import BUNDLED
+from jaxmoe.table import ExpertTable
+
+
+def data_card(plan: Plan, found: Collected, rows: list[dict[str, Any]], table: ExpertTable | None) -> str:
+    """Markdown. `rows` are those of the journal that belong to this plan."""
+    settings = plan.settings
+    sections = [
+        "# Expert table collected with jaxmoe",
+        "Raw records and the table that is built from them; the columns are those of `jaxmoe.load_table`.",
+        _list(_contents(plan, found, table)),
+        "## How the texts were written",
+        _list(_models(rows)),
+        _list(
+            [
+                f"temperature {settings.temperature:g}, at most {settings.max_tokens} tokens a text "
+                f"({_truncated(found)} texts ended there)",
+                f"{settings.samples} judgements by each of {', '.join(map(str, settings.judges))}, "
+                f"scale: {settings.scale}, temperature {settings.judge_temperature:g}",
+            ]
+        ),
+        "## How far the scores can be trusted",
+        _list([*describe_agreement(agreement(found)), *warnings(plan)]),
+        "## Failures",
+        _list(_failures(rows)),
+        "## Cost",
+        _list(_costs(rows)),
+        "## What was said to the models",
+        *(_template(stage, template.system, template.user) for stage, template in plan.templates.items()),
+        "## Versions",
+        _list(
+            [
+                f"jaxmoe {jaxmoe.__version__}, openai {importlib.metadata.version('openai')}, "
+                f"Python {platform.python_version()}",
+                f"templates sha256 {_digest(plan.templates)}",
+                *([f"table digest {table.meta.digest}"] if table is not None else []),
+            ]
+        ),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def warnings(plan: Plan) -> list[str]:
+    """What a reader should know before believing the scores."""
+    settings = plan.settings
+    writers = {endpoint.model for endpoint in plan.endpoints - set(settings.judges)} | {settings.writer.model}
+    same = sorted({judge.model for judge in settings.judges} & writers)
+    lines = [f"{model} judges texts that it wrote itself: it may prefer them" for model in same]
+    if any(judge.base_url == BUNDLED for judge in settings.judges):
+        lines.append("the scores are noise: the small model on this machine proves the plumbing and cannot judge")
+    return lines
+
+
+def _contents(plan: Plan, found: Collected, table: ExpertTable | None) -> Iterable[str]:
+    yield f"{len(plan.prompts)} prompts ({_counted(prompt.split for prompt in plan.prompts)})"
+    yield f"experts: {', '.join(plan.names)}"
+    usable = [sum(answer.usable for answer in answers.values()) for answers in (found.texts, found.scores)]
+    yield f"{usable[0]} texts, {usable[1]} scores"
+    gaps = table.gaps() if table is not None else []
+    if table is None:
+        yield "there is no table yet"
+    elif gaps:
+        yield f"not complete: {len(gaps)} entries are missing, the first is {gaps[0][1]} of {gaps[0][0]}"
+    else:
+        yield "complete"
+
+
+def _models(rows: list[dict[str, Any]]) -> list[str]:
+    """Each stage's model as asked for and as the server called it, its fingerprints and when it answered."""
+    lines = []
+    for stage, model, base_url in dict.fromkeys((row["stage"], row["model"], row["base_url"]) for row in rows):
+        own = [row for row in rows if (row["stage"], row["model"], row["base_url"]) == (stage, model, base_url)]
+        returned = sorted({row["returned_model"] for row in own if row["returned_model"]}) or ["unnamed"]
+        fingerprints = sorted({row["fingerprint"] for row in own if row["fingerprint"]}) or ["none"]
+        days = sorted({row["answered_at"][:10] for row in own if row["answered_at"]}) or ["never"]
+        lines.append(
+            f"{stage}: {model} at {base_url}, answered as {', '.join(returned)}, "
+            f"fingerprints {', '.join(fingerprints)}, {days[0]}{' to ' + days[-1] if len(days) > 1 else ''}"
+        )
+    return lines
+
+
+def _failures(rows: list[dict[str, Any]]) -> list[str]:
+    counts = Counter(
+        (row["stage"], row["status"], row["error"]) for row in rows if row["status"] not in ("done", "length")
+    )
+    return [f"{count} x {stage} {status}: {error}" for (stage, status, error), count in counts.most_common()] or [
+        "none"
+    ]
+
+
+def _costs(rows: list[dict[str, Any]]) -> list[str]:
+    attempts = sum(row["attempts"] or 0 for row in rows)
+    prompt_tokens = sum(row["prompt_tokens"] or 0 for row in rows)
+    completion_tokens = sum(row["completion_tokens"] or 0 for row in rows)
+    unknown = sum(row["cost_usd"] is None for row in rows)
+    cost = f"{sum(row['cost_usd'] or 0.0 for row in rows):.4f} US dollars"
+    cost += f", and {unknown} requests whose price is unknown" if unknown else ""
+    return [f"{len(rows)} requests in {attempts} attempts, {prompt_tokens:,} + {completion_tokens:,} tokens", cost]
+
+
+def _truncated(found: Collected) -> int:
+    return sum(answer.status == "length" for answer in found.texts.values())
+
+
+def _template(stage: str, system: str, user: str) -> str:
+    said = f"[system]\n{system}\n[user]\n{user}" if system else f"[user]\n{user}"
+    return f"{stage}:\n\n~~~\n{said}\n~~~"
+
+
+def _digest(templates: Any) -> str:
+    return hashlib.sha256(json.dumps(templates, sort_keys=True).encode()).hexdigest()
+
+
+def _counted(words: Iterable[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).items())
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
