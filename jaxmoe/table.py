@@ -312,6 +312,12 @@ def _provenance(path: Path) -> str:
     return f"{'raw records' if path.is_dir() else 'file'} {path.resolve().name}, sha256 {sha256}"
 
 
+def shipped_experts_path() -> Path:
+    """The file that says who the experts of the shipped table are."""
+    installed = Path(__file__).with_name("stories_experts.json")
+    return installed if installed.is_file() else Path(__file__).parents[1] / "data" / "stories" / "experts.json"
+
+
 def _shipped_path() -> Path:
     """Beside this module in an installed wheel, in the data folder of a checkout."""
     installed = Path(__file__).with_name("stories.parquet")

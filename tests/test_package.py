@@ -22,7 +22,7 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "study": set(),
     "progress": set(),
     "sweeps": {"env", "agents", "table", "intervals", "study", "progress"},
-    "commands": {"table", "agents", "sweeps", "progress", "collect"},
+    "commands": {"table", "table_records", "env", "agents", "sweeps", "progress", "collect"},
     "cli": {"commands"},
 }
 FOR_ALL = {"errors", "files", "devices"}

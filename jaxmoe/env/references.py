@@ -81,20 +81,11 @@ def predict_then_optimise(env: EdgeExperts, train: EnvParams) -> Reference:
     Ridge regression from relevance to the score of every subset, fitted on the prompts of `train`; then the action
     with the largest QoS of this slot, under the predicted scores, the expected words and the observed channel.
     """
-    table, prompts = train.table, train.prompts[: int(train.num_prompts)]
-    weights = ridge(table.relevance[prompts], table.score_mean[prompts], RIDGE_PENALTY)
-    local_words = jnp.mean(table.fused_words[prompts, 0])
+    predicted = predicted_values(env, train)
 
     def act(key: Array, observation: Array, state: EnvState, params: EnvParams) -> Array:
         del key, observation
-        features = jnp.append(params.table.relevance[state.prompt], 1.0)
-        believed = rules.true_slot(state, params)._replace(
-            words=params.words_hat,
-            local_words=local_words,
-            score_mean=features @ weights,
-            snr_db=state.observed_snr_db,
-        )
-        return jnp.argmax(slot_values(believed, params, env.settings))
+        return jnp.argmax(predicted(state, params))
 
     return Reference("predict_then_optimise", "observation, scores of the train prompts, exact costs", act)
 
@@ -152,6 +143,25 @@ def lookahead(env: EdgeExperts, rollouts: int = 16, horizon: int = 8, weight: fl
         return jnp.argmax(jnp.mean(totals, axis=1))
 
     return Reference("lookahead", "true model and this slot, not the future's draws", act)
+
+
+def predicted_values(env: EdgeExperts, train: EnvParams) -> Callable[[EnvState, EnvParams], Float[Array, " A"]]:
+    """What `predict_then_optimise` believes: the QoS of every action in this slot."""
+    table, prompts = train.table, train.prompts[: int(train.num_prompts)]
+    weights = ridge(table.relevance[prompts], table.score_mean[prompts], RIDGE_PENALTY)
+    local_words = jnp.mean(table.fused_words[prompts, 0])
+
+    def values(state: EnvState, params: EnvParams) -> Float[Array, " A"]:
+        features = jnp.append(params.table.relevance[state.prompt], 1.0)
+        believed = rules.true_slot(state, params)._replace(
+            words=params.words_hat,
+            local_words=local_words,
+            score_mean=features @ weights,
+            snr_db=state.observed_snr_db,
+        )
+        return slot_values(believed, params, env.settings)
+
+    return values
 
 
 def slot_values(slot: Slot, params: EnvParams, settings: Settings) -> Float[Array, " A"]:

@@ -23,13 +23,16 @@ def learning_curve(curves: pd.DataFrame, comparison: pd.DataFrame, agent: str) -
     axes = figure.subplots()
     curves = curves[curves["env_steps"] > 0]
     steps = np.sort(curves["env_steps"].unique())
-    for split, colour in _COLOURS.items():
+    splits = [split for split in _COLOURS if f"{split}_qos" in curves]
+    for split in splits:
+        colour = _COLOURS[split]
         by_step = curves.groupby("env_steps")[f"{split}_qos"]
         axes.fill_between(steps, by_step.quantile(0.025), by_step.quantile(0.975), color=colour, alpha=0.2, lw=0)
         axes.plot(steps, by_step.mean(), color=colour, label=f"{agent}, {split} prompts")
     qos = comparison[(comparison["split"] == "train") & (comparison["metric"] == "qos")].set_index("policy")["mean"]
     levels = qos.drop(agent, errors="ignore").sort_values()
-    span = max(qos.max(), float(curves["train_qos"].max())) - min(levels.min(), float(curves["test_qos"].min()))
+    learned = curves[[f"{split}_qos" for split in splits]].to_numpy()
+    span = max(qos.max(), learned.max()) - min(levels.min(), learned.min())
     for name, level, label_at in zip(levels.index, levels, _spread(levels.to_numpy(), 0.045 * span), strict=True):
         axes.axhline(level, color=_GREY, lw=0.8, ls=":")
         axes.annotate(

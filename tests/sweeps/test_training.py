@@ -98,6 +98,14 @@ def test_agents_are_not_evaluated_on_another_table(training, folder):
         jaxmoe.evaluate(folder, table=table)
 
 
+def test_a_table_without_test_prompts_is_trained_on_as_well(tmp_path):
+    frame = jaxmoe.load_table().select_experts(["character", "action"]).to_frame()
+    frame[frame["split"] == "train"].to_csv(tmp_path / "table.csv", index=False)
+    training = small_run(table=jaxmoe.load_table(tmp_path / "table.csv"), out=tmp_path / "run")
+    assert set(training.comparison["split"]) == {"train"}
+    assert (tmp_path / "run" / "learning_curve.png").is_file()
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"no finished training run.*manifest\.json"):
         jaxmoe.evaluate(tmp_path)

@@ -1,0 +1,108 @@
+"""One text: what is chosen, asked and said."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from chat_server import ChatServer, own_reply, stage_of
+
+from jaxmoe.collect.generating import Decision, generate_text
+from jaxmoe.collect.inputs import Expert
+from jaxmoe.collect.plan import Settings
+from jaxmoe.errors import InputError
+
+COMMAND = [sys.executable, "-c", "import sys; sys.argv[0] = 'jaxmoe'; from jaxmoe.cli import main; main()"]
+EXPERTS = (Expert("setting", "You write of places."), Expert("action", "You write of events."))
+
+
+def generate(server, subset, prompt="a whale"):
+    settings = Settings(model="writer", base_url=server.base_url, local_model="small")
+    return generate_text(prompt, EXPERTS, lambda relevance: Decision(subset, {}, str(relevance)), settings)
+
+
+@pytest.mark.parametrize(
+    ("subset", "systems", "models"),
+    [
+        (0, [], ["small"]),
+        (2, ["You write of events."], ["writer"]),
+        (3, ["You write of places.", "You write of events.", "You join passages"], ["writer"] * 3),
+    ],
+)
+def test_only_the_chosen_experts_are_asked(subset, systems, models):
+    with ChatServer() as server:
+        found = generate(server, subset)
+    asked = [asked.body for asked in server.log if stage_of(asked.body) == "text"]
+    assert [body["model"] for body in asked] == models
+    said = [body["messages"][0]["content"] for body in asked if len(body["messages"]) == 2]
+    assert all(any(text.startswith(system) for text in said) for system in systems)
+    assert len(said) == len(systems)
+    assert found.text in server.answered[server.log[-1].key]
+    assert found.requests == len(server.log)
+
+
+def test_the_policy_sees_the_gates_relevance():
+    with ChatServer() as server:
+        found = generate(server, 1)
+    assert found.decision.meaning == str([task.relevance for task in found.tasks.values()])
+
+
+def test_a_gate_that_says_nothing_of_use_is_said():
+    def reply(asked):
+        return "no idea" if stage_of(asked.body) == "gate" else own_reply(asked)
+
+    with (
+        ChatServer(reply=reply) as server,
+        pytest.raises(InputError, match=r"as gate gave no usable answer .*not JSON"),
+    ):
+        generate(server, 1)
+
+
+def test_an_empty_prompt_is_refused():
+    with ChatServer() as server, pytest.raises(InputError, match="the prompt is empty"):
+        generate(server, 1, prompt=" ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--snr-db", "12,3"], "snr_db has 2 values, and there are 4 experts"),
+        (["--snr-db", "12,x,1,2"], "--snr-db '12,x,1,2' is not a list of numbers"),
+        (["--snr-db", "12,3,nan,7"], "snr_db must be finite numbers"),
+        (["--snr-db", "1,2,3,4", "--policy", "best"], "unknown expert 'best'"),
+        (["--snr-db", "1,2,3,4", "--scenario", "moon"], "unknown scenario 'moon'"),
+        (["--snr-db", "1,2,3,4", "--model", ""], "--model says which model writes"),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments, said):
+    done = subprocess.run([*COMMAND, "generate", "a whale", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_command_says_what_was_chosen_and_why():
+    with ChatServer() as server:
+        done = subprocess.run(
+            [
+                *COMMAND,
+                "generate",
+                "a whale",
+                "--snr-db",
+                "12,3,18,7",
+                "--model",
+                "gpt-4o-mini",
+                "--base-url",
+                server.base_url,
+            ],
+            env={**os.environ, "OPENAI_API_KEY": "none of your business"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    [values] = [line for line in done.stdout.splitlines() if line.startswith("QoS that predict_then_optimise expects")]
+    [chosen] = [line for line in done.stdout.splitlines() if line.startswith("chosen: ")]
+    assert values.split(": ")[1].startswith(chosen.removeprefix("chosen: ") + " ")
+    assert values.count(",") == 15
+    assert "US dollars" in done.stdout
