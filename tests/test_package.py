@@ -20,7 +20,8 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "agents": set(),
     "study": set(),
     "progress": set(),
-    "sweeps": {"env", "agents", "table", "intervals", "study", "progress"},
+    "policy": {"env", "agents"},
+    "sweeps": {"env", "agents", "table", "intervals", "study", "progress", "policy"},
     "commands": {"table", "agents", "sweeps", "progress"},
     "cli": {"commands"},
 }
