@@ -22,7 +22,7 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "progress": set(),
     "policy": {"env", "agents"},
     "sweeps": {"env", "agents", "table", "intervals", "study", "progress", "policy"},
-    "commands": {"table", "agents", "sweeps", "progress"},
+    "commands": {"table", "agents", "sweeps", "progress", "policy"},
     "cli": {"commands"},
 }
 FOR_ALL = {"errors", "files", "devices"}
