@@ -14,7 +14,7 @@ from jaxmoe.policy.plain_json import LARGEST, Entry, Reader
 
 FORMAT = 1  # of the contract; a policy of a higher one is refused
 ACTIVATIONS = ("tanh", "relu", "gelu", "swish")
-OUTPUTS = {
+PREFERENCES = {
     "ppo": "logits",
     "dqn": "action_values",
     "sac": "logits",
@@ -53,10 +53,10 @@ class Network(NamedTuple):
 
 
 class Contract(NamedTuple):
-    """What a policy is. The action of an observation is the index of the largest output; the first, if several are."""
+    """What a policy is. The action of an observation is the index of the largest preference, of several the first."""
 
     algorithm: str
-    outputs: str  # "logits", of the probabilities of actions, or "action_values"
+    preferences: str  # what the network puts out: "logits", of the probabilities of actions, or "action_values"
     network: Network
     observation: tuple[Field, ...]
     experts: tuple[str, ...]
@@ -92,8 +92,8 @@ def parse_contract(tree: Any, source: str) -> Contract:
     require_format(read, "policy")
     network = read.member("network", _network)
     contract = Contract(
-        algorithm=read.choice("algorithm", tuple(OUTPUTS)),
-        outputs=read.choice("outputs", tuple(dict.fromkeys(OUTPUTS.values()))),
+        algorithm=read.choice("algorithm", tuple(PREFERENCES)),
+        preferences=read.choice("preferences", tuple(dict.fromkeys(PREFERENCES.values()))),
         network=network,
         observation=read.each("observation", lambda entry: _field(Reader(entry.value, source, entry.path))),
         experts=read.each("experts", lambda entry: entry.text()),

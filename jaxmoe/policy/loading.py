@@ -35,7 +35,7 @@ class Choice(NamedTuple):
     subset: int  # of experts that are asked, as a bitmask: bit e is expert e; 0 is `local`, nobody
     experts: tuple[str, ...]  # that are asked
     replicas: tuple[int, ...]  # on which each of them runs
-    value: float  # the policy's output: a logit, or the value of the action
+    value: float  # the policy's preference: a logit, or the value of the action
     probability: float | None  # with which the agent chose it in training; absent if it learned values
 
 
@@ -68,11 +68,11 @@ class Policy:
         Raises:
             InputError: the last axis has not the length of an observation, or a number is not finite.
         """
-        actions = self.outputs(observations).argmax(axis=-1)
+        actions = self.preferences(observations).argmax(axis=-1)
         return int(actions) if actions.ndim == 0 else actions
 
-    def outputs(self, observations: ArrayLike) -> NDArray[np.float32]:
-        """What the network says of each action: logits or action values, as the contract says."""
+    def preferences(self, observations: ArrayLike) -> NDArray[np.float32]:
+        """What the policy says of each action, logits or action values: the largest is chosen."""
         hidden = self._checked(observations)
         with np.errstate(over="ignore", invalid="ignore"):
             for kernel, bias in self._layers[:-1]:
@@ -80,14 +80,14 @@ class Policy:
             kernel, bias = self._layers[-1]
             found = hidden @ kernel + bias
         if not np.isfinite(found).all():
-            raise InputError("the observation holds a number so large that the network's output is not finite")
+            raise InputError("the observation holds a number so large that the preferences are not finite")
         return found
 
     def probabilities(self, observations: ArrayLike) -> NDArray[np.float64]:
         """With which the agent chose each action in training; `InputError` if it learned values instead."""
-        if self.contract.outputs != "logits":
+        if self.contract.preferences != "logits":
             raise InputError(f"a policy of {self.contract.algorithm} has action values and no probabilities")
-        return _softmax(self.outputs(observations))
+        return _softmax(self.preferences(observations))
 
     def observation(self, **quantities: ArrayLike) -> NDArray[np.float32]:
         """The observation of a situation in physical units: one argument per field of the contract.
@@ -112,16 +112,16 @@ class Policy:
         Raises:
             InputError: a field is unknown, missing, of the wrong length, not finite or outside its limits.
         """
-        outputs = self.outputs(self.observation(**quantities))
-        logits = self.contract.outputs == "logits"
-        probabilities = _softmax(outputs).tolist() if logits else [None] * len(outputs)
+        values = self.preferences(self.observation(**quantities))
+        logits = self.contract.preferences == "logits"
+        probabilities = _softmax(values).tolist() if logits else [None] * len(values)
         available = np.asarray(quantities.get("available", np.ones(1))).reshape(-1) > 0
         asked = np.broadcast_to(available, len(self.contract.experts) * self.contract.num_replicas).tolist()
         choices = tuple(
             self._choice(action, asked, value, probability)
-            for action, (value, probability) in enumerate(zip(outputs.tolist(), probabilities, strict=True))
+            for action, (value, probability) in enumerate(zip(values.tolist(), probabilities, strict=True))
         )
-        best = choices[int(outputs.argmax())]
+        best = choices[int(values.argmax())]
         return Decision(best.action, best.subset, best.experts, best.replicas, choices)
 
     def _choice(self, action: int, available: list[bool], value: float, probability: float | None) -> Choice:

@@ -15,8 +15,10 @@ from jaxmoe.env.params import EnvParams
 from jaxmoe.env.scenarios import NUMBERS
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import file_format, read_bundle, write_bundle, write_stack
-from jaxmoe.policy.contract import FILE_FORMATS, OUTPUTS, Contract, Network, parse_contract
+from jaxmoe.policy.contract import FILE_FORMATS, PREFERENCES, Contract, Network, parse_contract
 from jaxmoe.policy.layout import action_choices, observation_fields
+from jaxmoe.policy.onnx_graph import to_onnx
+from jaxmoe.policy.stablehlo import to_stablehlo
 from jaxmoe.policy.tensors import Tensors, check_tensors, checksum
 from jaxmoe.sweeps.inputs import environments
 from jaxmoe.sweeps.trained import TrainedAgent, agent_numbered, best_agent, load_agents
@@ -74,7 +76,7 @@ def policy_of(agent: TrainedAgent, table: ExpertTable) -> tuple[Contract, Tensor
     check_tensors(tensors, network.shapes(), f"agent {agent.number}")
     contract = Contract(
         algorithm=agent.algorithm,
-        outputs=OUTPUTS[agent.algorithm],
+        preferences=PREFERENCES[agent.algorithm],
         network=network,
         observation=observation_fields(params, env.settings),
         experts=table.experts,
@@ -106,10 +108,16 @@ def tensors_of(agent: TrainedAgent) -> Tensors:
     }
 
 
+def _to_safetensors(contract: Contract, tensors: Tensors) -> bytes:
+    return save({name: tensors[name] for name in contract.network.shapes()})
+
+
 WRITERS: dict[str, Callable[[Contract, Tensors], bytes]] = {
-    "safetensors": lambda contract, tensors: save({name: tensors[name] for name in contract.network.shapes()})
+    "safetensors": _to_safetensors,
+    "stablehlo": to_stablehlo,
+    "onnx": to_onnx,
 }
-assert set(WRITERS) <= set(FILE_FORMATS)
+assert set(WRITERS) == set(FILE_FORMATS)
 
 
 def _export_stack(agents: list[TrainedAgent], table: ExpertTable, path: Path) -> list[Contract]:

@@ -37,7 +37,7 @@ def test_outputs_are_those_of_the_network(tmp_path, activation):
     agent = case("ppo", activation=activation, iterations=2)
     policy = jaxmoe.load_policy(agent.write(tmp_path))
     observations = agent.observations(100)
-    np.testing.assert_allclose(policy.outputs(observations), agent.preferences(observations), atol=1e-5)
+    np.testing.assert_allclose(policy.preferences(observations), agent.preferences(observations), atol=1e-5)
 
 
 def test_one_observation_and_several_give_the_same_actions(policy):
@@ -58,7 +58,9 @@ def test_a_situation_is_the_observation_that_the_environment_makes_of_it(policy)
     decision = policy.select(**said)
     assert decision.action == policy.act(observation)
     assert decision[:4] == (decision.choices[decision.action][:1] + decision.choices[decision.action][1:4])
-    np.testing.assert_allclose([choice.value for choice in decision.choices], policy.outputs(observation), atol=1e-5)
+    np.testing.assert_allclose(
+        [choice.value for choice in decision.choices], policy.preferences(observation), atol=1e-5
+    )
     assert sum(choice.probability for choice in decision.choices) == pytest.approx(1)
 
 

@@ -71,7 +71,7 @@ def test_one_agent_of_a_sweep(sweep, tmp_path):
     found, folder = sweep
     contract = jaxmoe.export(folder, tmp_path / "policy.safetensors", agent=5)
     row = found.results.loc[5]
-    assert (contract.algorithm, contract.agent["seed"], contract.outputs) == ("dqn", row["seed"], "action_values")
+    assert (contract.algorithm, contract.agent["seed"], contract.preferences) == ("dqn", row["seed"], "action_values")
     assert contract.evaluation["train"] == {"qos": pytest.approx(row["train_qos"])}
     assert contract.scenario["params"]["latency_weight"] == pytest.approx(0.01)
 
@@ -87,7 +87,7 @@ def test_all_agents_in_one_stack_and_one_out_of_it(sweep, tmp_path):
         jaxmoe.export(tmp_path / "all.safetensors", out, agent=number)
         alone, within = jaxmoe.load_policy(out), jaxmoe.load_policy(tmp_path / "all.safetensors", agent=number)
         assert alone.contract == within.contract == contracts[number]
-        np.testing.assert_array_equal(alone.outputs(observation), within.outputs(observation))
+        np.testing.assert_array_equal(alone.preferences(observation), within.preferences(observation))
         assert jaxmoe.export(folder, tmp_path / f"again-{number}.safetensors", agent=number) == contracts[number]
         assert (tmp_path / f"again-{number}.safetensors").read_bytes() == out.read_bytes()
     with pytest.raises(InputError, match="is the index of a stack; say which agent of it"):
