@@ -43,6 +43,11 @@ def file_format(path: Path) -> str:
     return found
 
 
+def is_policy_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is, by its name, a policy's file or its contract."""
+    return Path(path).suffix.removeprefix(".") in (*FILE_FORMATS, "json") and not Path(path).is_dir()
+
+
 def contract_path(path: Path) -> Path:
     """Where the contract of a policy file is."""
     return path.with_suffix(".json") if file_format(path) == "safetensors" else path.with_name(f"{path.name}.json")
