@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts as EdgeExperts
     from jaxmoe.env.scenarios import make as make
     from jaxmoe.errors import InputError as InputError
+    from jaxmoe.policy.loading import load_policy as load_policy
     from jaxmoe.sweeps.evaluating import evaluate as evaluate
+    from jaxmoe.sweeps.exporting import export as export
     from jaxmoe.sweeps.merging import merge as merge
     from jaxmoe.sweeps.sweeping import sweep as sweep
     from jaxmoe.sweeps.training import train as train
@@ -28,6 +30,8 @@ _HOMES = {
     "collect_table": "jaxmoe.collect.collecting",
     "estimate_collection": "jaxmoe.collect.collecting",
     "evaluate": "jaxmoe.sweeps.evaluating",
+    "export": "jaxmoe.sweeps.exporting",
+    "load_policy": "jaxmoe.policy.loading",
     "load_table": "jaxmoe.table",
     "make": "jaxmoe.env.scenarios",
     "merge": "jaxmoe.sweeps.merging",

@@ -9,6 +9,7 @@ from rich.console import Console
 import jaxmoe
 from jaxmoe.commands.collecting import collect
 from jaxmoe.commands.evaluating import evaluate
+from jaxmoe.commands.exporting import export
 from jaxmoe.commands.generating import generate
 from jaxmoe.commands.options import OUT
 from jaxmoe.commands.sweeping import merge, sweep
@@ -19,7 +20,7 @@ from jaxmoe.errors import InputError
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Which edge experts should write your text?")
 app.add_typer(table_app, name="table")
 app.add_typer(train_app, name="train")
-for command in (collect, generate, evaluate, sweep, merge):
+for command in (collect, generate, evaluate, export, sweep, merge):
     app.command()(command)
 
 

@@ -21,8 +21,9 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "agents": set(),
     "study": set(),
     "progress": set(),
-    "sweeps": {"env", "agents", "table", "intervals", "study", "progress"},
-    "commands": {"table", "table_records", "env", "agents", "sweeps", "progress", "collect"},
+    "policy": {"env", "agents"},
+    "sweeps": {"env", "agents", "table", "intervals", "study", "progress", "policy"},
+    "commands": {"table", "table_records", "env", "agents", "sweeps", "progress", "collect", "policy"},
     "cli": {"commands"},
 }
 FOR_ALL = {"errors", "files", "devices"}

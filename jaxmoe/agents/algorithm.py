@@ -81,6 +81,11 @@ class ActFunction(Protocol):
     def __call__(self, policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]: ...
 
 
+def adopt(state: AgentState, policy: Any) -> AgentState:
+    """The agent with another acting network; what else it has learned is as it was."""
+    return state._replace(policy=policy)
+
+
 class Algorithm(NamedTuple):
     """An algorithm, bound to an environment and a static `Config`."""
 
@@ -90,6 +95,7 @@ class Algorithm(NamedTuple):
     act: ActFunction
     preferences: Callable[[Any, Float[Array, " O"]], Float[Array, " A"]]  # its argmax is the greedy action
     env_steps: int  # environment steps of one iteration
+    adopt: Callable[[AgentState, Any], AgentState] = adopt  # a fresh agent that goes on from a trained acting network
 
 
 def begin_environments(key: Array, env: Environment, env_params: Any, num_envs: int) -> tuple[Array, Any]:

@@ -92,8 +92,11 @@ def make(env: Environment, config: Config, env_params: Any) -> Algorithm:
         weight = off_policy.target_weight(hypers.target_tau, hypers.target_period, number)
         return (network_of(flat), Learner(off_policy.mixed(learner.target, flat, weight), moments)), metrics
 
+    def adopt(state: AgentState, policy: Any) -> AgentState:
+        return state._replace(policy=policy, learner=state.learner._replace(target=ravel_pytree(policy)[0]))
+
     step = off_policy.make_step(env, config, explore, update)
-    return Algorithm("dqn", init, step, act, preferences, config.env_steps)
+    return Algorithm("dqn", init, step, act, preferences, config.env_steps, adopt)
 
 
 def next_values(online: Float[Array, "B A"], delayed: Float[Array, "B A"], double_q: Number) -> Float[Array, " B"]:

@@ -18,6 +18,8 @@ from jaxmoe.commands.options import (
 )
 from jaxmoe.errors import InputError
 from jaxmoe.files import write_whole
+from jaxmoe.policy.bundle import is_policy_file
+from jaxmoe.policy.contract import FILE_FORMATS
 from jaxmoe.progress import reporting
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 def evaluate(
     run: Annotated[
         Path | None, typer.Argument(help="Folder of a training run; without it the references alone.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="A policy's .safetensors, .stablehlo or .onnx file; its own scenario if none is said."),
     ] = None,
     scenario: Annotated[
         str | None, typer.Option(help="oneshot (default), fading or queueing; a run has its own.")
@@ -39,14 +45,18 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the random numbers, the same for every policy.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
 ) -> None:
-    """Compare trained agents, or the references alone, on the same requests."""
+    """Compare trained agents, an exported policy, or the references alone, on the same requests."""
+    if run is not None and policy is not None:
+        raise InputError(f"say either the run {run} or --policy {policy}")
+    if policy is not None and not is_policy_file(policy):
+        raise InputError(f"--policy {policy} ends in none of .safetensors, .stablehlo, .onnx and .json")
     if run is not None and (scenario or param or setting):
         raise InputError(f"{run} says its own scenario; give --scenario, --param and --setting only without a run")
     require_table_file(out)
     with reporting() as report:
         found = jaxmoe.evaluate(
-            run,
-            scenario or "oneshot",
+            policy or run,
+            scenario,
             params=assignments("--param", param),
             settings=assignments("--setting", setting),
             table=read_table(table, no_relevance),
@@ -57,9 +67,10 @@ def evaluate(
     if out is not None:
         write = found.to_csv if out.suffix == ".csv" else found.to_parquet
         write_whole(out, lambda path: write(path, index=False), overwrite=False)
-    print_comparison(found, highlight=_agents_name(found))
+    print_comparison(found, highlight=_name_of_none_of_the_references(found))
 
 
-def _agents_name(comparison: "pd.DataFrame") -> str | None:
-    """The policy that is no reference, if there is one."""
-    return next((name for name in comparison["policy"].unique() if name.endswith(("agent)", "agents)"))), None)
+def _name_of_none_of_the_references(comparison: "pd.DataFrame") -> str | None:
+    """Of the policy that the others are compared with, if there is one."""
+    endings = ("agent)", "agents)", *(f".{name}" for name in FILE_FORMATS))
+    return next((name for name in comparison["policy"].unique() if name.endswith(endings)), None)

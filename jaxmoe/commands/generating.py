@@ -1,10 +1,12 @@
 """`jaxmoe generate`: one text, by the experts that a policy chooses."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import jaxmoe
 from jaxmoe.commands.options import OUT, NoRelevance, Parameters, Scenario, TableOption, assignments, read_table
 from jaxmoe.errors import InputError
 from jaxmoe.progress import reporting
@@ -21,7 +23,8 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What is to be written.")],
     snr_db: Annotated[str, typer.Option(help="SNR of each expert's device in dB, joined by commas.")],
     policy: Annotated[
-        str, typer.Option(help="predict_then_optimise, all, or a subset as in setting+action or local.")
+        str,
+        typer.Option(help="File of an exported policy, predict_then_optimise, all, or a subset as in setting+action."),
     ] = REFERENCES[0],
     experts: Annotated[
         Path | None, typer.Option(help="JSON file that says who the experts are; those of the shipped table if absent.")
@@ -72,11 +75,36 @@ def generate(
     _print_generated(found, names, channels, costs(at, found.decision.subset, words))
 
 
+def _exported(path: Path, names: Sequence[str], snr_db: list[float]) -> "Decide":
+    """What an exported policy chooses; it must know the same experts, each on one device."""
+    from jaxmoe.collect.generating import Decision
+
+    policy = jaxmoe.load_policy(path)
+    contract = policy.contract
+    if contract.experts != tuple(names) or contract.num_replicas != 1:
+        raise InputError(
+            f"{path} chooses among {', '.join(contract.experts)} on {contract.num_replicas} devices each, and the "
+            f"experts are {', '.join(names)}; name them in this order with --experts and --table"
+        )
+
+    def decide(relevance: list[float]) -> Decision:
+        found = policy.select(relevance=relevance, snr_db=snr_db)
+        values = {
+            choice.subset: choice.value if choice.probability is None else choice.probability
+            for choice in found.choices
+        }
+        kind = "value of each action" if found.choices[0].probability is None else "probability of each action"
+        return Decision(found.subset, values, f"{kind} by the policy ({contract.algorithm})")
+
+    return decide
+
+
 def _decide(
     policy: str, table: "ExpertTable", scenario: str, snr_db: list[float], numbers: dict[str, float]
 ) -> "Decide":
     from jaxmoe.collect.generating import Decision
     from jaxmoe.env.situation import predicted_qos, situation
+    from jaxmoe.policy.bundle import is_policy_file
     from jaxmoe.table_records import subset_index
 
     def predicted(relevance: list[float]) -> Decision:
@@ -85,6 +113,8 @@ def _decide(
 
     if policy == "predict_then_optimise":
         return predicted
+    if is_policy_file(policy):
+        return _exported(Path(policy), table.experts, snr_db)
     fixed = (1 << table.num_experts) - 1 if policy == "all" else subset_index(policy, table.experts)
     return lambda _: Decision(fixed, {}, "")
 

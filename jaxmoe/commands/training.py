@@ -69,6 +69,9 @@ def _train_command(algorithm: str) -> Any:
         setting: SettingsOption = None,
         evaluations: Annotated[int, typer.Option(help="How often the agents are evaluated on the way.")] = 20,
         root_seed: Annotated[int, typer.Option(help="All agents' random numbers come from it and their seeds.")] = 0,
+        init_from: Annotated[
+            Path | None, typer.Option(help="Go on from a policy that was exported as .safetensors.")
+        ] = None,
         compilation_cache: CompilationCache = True,
         **algorithm_options: Any,
     ) -> None:
@@ -85,6 +88,7 @@ def _train_command(algorithm: str) -> Any:
                 table=read_table(table, no_relevance),
                 evaluations=evaluations,
                 root_seed=root_seed,
+                init_from=init_from,
                 out=out,
                 compilation_cache=compilation_cache,
                 report=report,

@@ -18,6 +18,8 @@ from jaxmoe.env.params import EnvParams
 from jaxmoe.env.references import Policy
 from jaxmoe.errors import InputError
 from jaxmoe.intervals import Tally
+from jaxmoe.policy.bundle import is_policy_file, read_bundle
+from jaxmoe.policy.running import policy_function, training_place
 from jaxmoe.progress import SILENT, Reporter
 from jaxmoe.sweeps.comparison import compare, normalised_score
 from jaxmoe.sweeps.engine import Block, Engine
@@ -33,7 +35,7 @@ PART_SLOTS = 1024  # about so many requests are served by each agent in one call
 
 def evaluate(
     policy: Policy | str | os.PathLike[str] | None = None,
-    scenario: str = "oneshot",
+    scenario: str | None = None,
     *,
     params: Mapping[str, float] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -46,8 +48,10 @@ def evaluate(
 
     Args:
         policy: a function `(key, observation, state, params) -> action` of one environment; or the folder of a training
-            run, which then says the scenario itself; or nothing, for the references alone.
-        scenario: "oneshot", "fading" or "queueing".
+            run, which then says the scenario itself; or an exported policy's file, of any format, which is evaluated on
+            any table that has its experts; or nothing, for the references alone.
+        scenario: "oneshot", "fading" or "queueing"; if absent the one that an exported policy was trained in, and
+            "oneshot" for others.
         params: numbers of the scenario to change.
         settings: static settings of the scenario to change.
         table: what the experts write; the shipped table if absent.
@@ -63,13 +67,15 @@ def evaluate(
     """
     table = load_table() if table is None else table
     require_positive("slots", slots)
+    if isinstance(policy, str | os.PathLike) and is_policy_file(policy):
+        return _evaluate_exported(policy, scenario, params or {}, settings or {}, table, slots, seed, report)
     folder = policy if isinstance(policy, str | os.PathLike) else None
     run = None if folder is None else load_run(folder)
     if run is not None:
         if run.table_digest != table.meta.digest:
             raise InputError(f"{folder} was trained on another expert table; give the table it was trained on")
         scenario, params, settings = run.scenario, run.params, run.settings
-    env, splits = environments(scenario, table, settings or {}, params or {})
+    env, splits = environments(scenario or "oneshot", table, settings or {}, params or {})
     tallies = tally_references(env, splits, report, seed, slots)
     if folder is not None and run is not None:
         report.stage("evaluating the agents")
@@ -80,6 +86,35 @@ def evaluate(
     elif callable(policy):
         report.stage("evaluating the policy")
         add(tallies, "policy", {name: evaluation.tally(policy, env, splits[name], seed, slots) for name in splits})
+    return comparison(tallies, env, table)
+
+
+def _evaluate_exported(
+    path: str | os.PathLike[str],
+    scenario: str | None,
+    params: Mapping[str, float],
+    settings: Mapping[str, Any],
+    table: ExpertTable,
+    slots: int,
+    seed: int,
+    report: Reporter,
+) -> pd.DataFrame:
+    bundle = read_bundle(path)
+    contract = bundle.contract
+    if table.experts != contract.experts:
+        table = table.select_experts(contract.experts)
+    own = training_place(contract)
+    if scenario is None:
+        scenario, settings, params = own.scenario, {**own.settings, **settings}, {**own.params, **params}
+    interface: dict[str, Any] = {
+        name: own.settings[name] for name in ("num_replicas", "observe_words") if name in own.settings
+    }
+    env, splits = environments(scenario, table, {**interface, **settings}, params)
+    function = policy_function(bundle, env, splits["train"])
+    tallies = tally_references(env, splits, report, seed, slots)
+    report.stage(f"evaluating {bundle.path.name}")
+    found = {name: evaluation.tally(function, env, splits[name], seed, slots) for name in splits}
+    add(tallies, bundle.path.name, found)
     return comparison(tallies, env, table)
 
 

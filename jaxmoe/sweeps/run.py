@@ -44,6 +44,7 @@ class Run:
     root_seed: int
     env_steps: int  # of each agent, as trained
     table_digest: str
+    init_from: str | None = None  # checksum of the weights that all agents went on from, if they did
 
     @property
     def agents_name(self) -> str:

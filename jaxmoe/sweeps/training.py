@@ -28,6 +28,7 @@ from jaxmoe.sweeps.inputs import (
 )
 from jaxmoe.sweeps.loop import Pace, Trainer, curve_rows, evaluation_times, interruptible
 from jaxmoe.sweeps.run import Run, Training
+from jaxmoe.sweeps.starting import Start
 from jaxmoe.table import ExpertTable, load_table
 
 
@@ -44,6 +45,7 @@ def train(
     table: ExpertTable | None = None,
     evaluations: int = 20,
     root_seed: int = 0,
+    init_from: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     compilation_cache: bool = True,
     report: Reporter = SILENT,
@@ -62,6 +64,7 @@ def train(
         table: what the experts write; the shipped table if absent.
         evaluations: how often the greedy policies are evaluated at equal distances; at the start more often.
         root_seed: all agents' keys are derived from it and from their seeds.
+        init_from: a policy exported as safetensors, that all agents go on from. Critics, moments and replay are fresh.
         out: an empty or new folder for the result files.
         compilation_cache: keep compiled programs in the user's cache folder.
         report: told how the run goes.
@@ -79,17 +82,18 @@ def train(
     chosen_seeds = seed_list(seeds)
     require_positive("env_steps", env_steps)
     require_positive("evaluations", evaluations)
+    bound = module.make(env, chosen_config, splits["train"])
+    start = None if init_from is None else Start.read(init_from, bound, chosen_config, env, splits["train"], table)
     if out is not None:
         claim_folder(out)
 
     tallies = tally_references(env, splits, report)
-    bound = module.make(env, chosen_config, splits["train"])
     agents = Agents(
         jnp.array(chosen_seeds, jnp.int32),
         jax.tree.map(lambda value: jnp.full(len(chosen_seeds), value, jnp.float32), chosen_hypers),
         {},
     )
-    engine = make_engine(bound, splits["train"], agents, root_seed)
+    engine = make_engine(bound if start is None else start.algorithm, splits["train"], agents, root_seed)
     report.stage(f"compiling {algorithm} for {len(chosen_seeds)} agents of {size(engine.bytes_per_agent())} each")
     trainer = Trainer(engine, -(-env_steps // engine.env_steps), Pace())
     judge, levels = Judge(bound, env, splits), level_table(tallies, best_reference(env))
@@ -137,6 +141,7 @@ def train(
         root_seed=root_seed,
         env_steps=trainer.env_steps,
         table_digest=table.meta.digest,
+        init_from=None if start is None else start.weights_sha256,
     )
     add(tallies, run.agents_name, found)
     training = Training(

@@ -9,14 +9,14 @@ from jaxmoe.collect.agreement import Agreement, agreement, describe_agreement
 from jaxmoe.collect.pipeline import Collected
 from jaxmoe.collect.requests import DONE, INVALID, Answer
 
-WORDS = (10, 30, 20)  # of the texts local, a and b
+WORDS = (10, 90, 20)  # of the texts local, a and b
 
 
 def collected(*judges, words=WORDS):
     """Scores of three texts by each judge; None for a judgement that failed."""
     texts = {("p", subset): Answer(DONE, text="word " * count) for subset, count in enumerate(words)}
     scores = {
-        ("p", subset, str(judge)): Answer(DONE, value=score) if score is not None else Answer(INVALID)
+        ("p", subset, str(judge)): Answer(DONE, value=score) if score is not None else Answer(INVALID, value=9.0)
         for judge, own in enumerate(judges, start=1)
         for subset, score in enumerate(own)
     }

@@ -1,5 +1,6 @@
 """One text: what is chosen, asked and said."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 from chat_server import ChatServer, own_reply, stage_of
 
+import jaxmoe
 from jaxmoe.collect.generating import Decision, generate_text
 from jaxmoe.collect.inputs import Expert
 from jaxmoe.collect.plan import Settings
@@ -79,6 +81,42 @@ def test_bad_input_is_one_sentence(arguments, said):
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_exported_policy_chooses(tmp_path):
+    """A real agent, trained a little, exported, and asked through the command line."""
+    small = {"num_envs": 4, "rollout_length": 8, "epochs": 1, "minibatches": 1, "hidden": (8,)}
+    jaxmoe.train("ppo", "oneshot", seeds=2, env_steps=64, config=small, evaluations=1, out=tmp_path / "run")
+    path = tmp_path / "policy.safetensors"
+    jaxmoe.export(tmp_path / "run", path)
+    with ChatServer() as server:
+        said = ask(server, "--policy", path)
+        wrong = ask(server, "--policy", path, "--experts", experts_file(tmp_path), code=2)
+    [gate] = [json.loads(server.answered[asked.key][0]) for asked in server.log if stage_of(asked.body) == "gate"]
+    relevance = [task["relevance"] for task in gate.values()]
+    chosen = jaxmoe.load_policy(path).select(relevance=relevance, snr_db=[12, 3, 18, 7])
+    assert f"chosen: {'+'.join(chosen.experts) or 'local'}\n" in said
+    assert "probability of each action by the policy (ppo)" in said
+    assert "name them in this order with --experts" in wrong
+
+
+def experts_file(folder):
+    path = folder / "experts.json"
+    path.write_text(json.dumps([{"expert": name, "system_prompt": "You write."} for name in ("setting", "action")]))
+    return path
+
+
+def ask(server, *arguments, code=0):
+    where = ["--model", "gpt-4o-mini", "--base-url", server.base_url, "--local-model", "gpt-4o-mini"]
+    channels = "12,3" if "--experts" in arguments else "12,3,18,7"
+    done = subprocess.run(
+        [*COMMAND, "generate", "a whale", "--snr-db", channels, *where, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
 
 
 def test_the_command_says_what_was_chosen_and_why():

@@ -1,0 +1,138 @@
+"""A policy as an ONNX graph, for phones, browsers and services that have an ONNX runtime.
+
+The graph takes `observations`, float32 of `[batch, inputs]`, and gives `preferences`, float32 of `[batch, actions]`,
+and `actions`, int64 of `[batch]`. Its metadata hold the contract, as JSON, under `jaxmoe.contract`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxmoe.errors import InputError
+from jaxmoe.policy.contract import Contract
+from jaxmoe.policy.tensors import Tensors
+
+METADATA = "jaxmoe.contract"
+OPSET, IR_VERSION = 17, 8  # what runtimes of 2022 and newer read
+_GELU_CONSTANTS = {"half": 0.5, "one": 1.0, "cubic": 0.044715, "root": float(np.sqrt(2 / np.pi))}
+
+
+def to_onnx(contract: Contract, tensors: Tensors) -> bytes:
+    """The content of a file."""
+    onnx = _library("onnx")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    nodes, network = [], contract.network
+    constants = {name: tensors[name] for name in network.shapes()}
+    value = "observations"
+    for layer in range(len(network.hidden) + 1):
+        last = layer == len(network.hidden)
+        target = "preferences" if last else f"layer{layer}"
+        parameters = [f"layer{layer}/kernel", f"layer{layer}/bias"]
+        nodes.append(helper.make_node("Gemm", [value, *parameters], [target], name=f"Gemm{layer}"))
+        value = target if last else f"hidden{layer}"
+        if not last:
+            nodes += _ACTIVATIONS[network.activation](helper.make_node, target, value)
+    nodes.append(helper.make_node("ArgMax", ["preferences"], ["actions"], axis=1, keepdims=0, name="ArgMax"))
+    if network.activation == "gelu":
+        constants |= {name: np.array(number, np.float32) for name, number in _GELU_CONSTANTS.items()}
+    graph = helper.make_graph(
+        nodes,
+        "policy",
+        [helper.make_tensor_value_info("observations", kinds.FLOAT, ["batch", network.inputs])],
+        [
+            helper.make_tensor_value_info("preferences", kinds.FLOAT, ["batch", network.outputs]),
+            helper.make_tensor_value_info("actions", kinds.INT64, ["batch"]),
+        ],
+        [onnx.numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in constants.items()],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="jaxmoe"
+    )
+    helper.set_model_props(model, {METADATA: json.dumps(contract.to_json(), sort_keys=True)})
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def from_onnx(content: bytes, contract: Contract, source: str) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
+    """The graph in a file, run by onnxruntime: actions of observations.
+
+    Raises:
+        InputError: it is no such graph, names other files, or takes or gives something else than the contract says.
+    """
+    onnx, runtime = _library("onnx"), _library("onnxruntime")
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf has its own
+        raise InputError(f"{source} is not an ONNX graph ({error})") from None
+    if any(message.data_location == onnx.TensorProto.EXTERNAL for message in _messages(model, onnx.TensorProto)):
+        raise InputError(f"{source} has weights in other files, which a policy has not")
+    try:
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has its own, one for each kind of mistake
+        raise InputError(f"{source} cannot be run by onnxruntime ({error})") from None
+    ports = {port.name: port.shape[1:] for port in (*session.get_inputs(), *session.get_outputs())}
+    network = contract.network
+    if ports != {"observations": [network.inputs], "preferences": [network.outputs], "actions": []}:
+        raise InputError(f"{source} does not take and give what its contract says")
+    return lambda observations: session.run(["actions"], {"observations": observations})[0]
+
+
+def _library(name: str) -> Any:
+    """A package that comes with the extra `onnx`."""
+    try:
+        return __import__(name)
+    except ImportError:
+        raise InputError(f"ONNX needs the package {name}: pip install 'jaxmoe[onnx]'") from None
+
+
+def _messages(message: Any, kind: Any) -> Iterator[Any]:
+    """All messages of a kind that a protobuf message holds, however deep."""
+    if isinstance(message, kind):
+        yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if isinstance(value, Iterable) else [value]:
+                yield from _messages(part, kind)
+
+
+Node = Callable[..., Any]
+
+
+def _single(operator: str) -> Callable[[Node, str, str], list[Any]]:
+    return lambda node, value, target: [node(operator, [value], [target], name=target)]
+
+
+def _swish(node: Node, value: str, target: str) -> list[Any]:
+    return [
+        node("Sigmoid", [value], [f"{target}/gate"], name=f"{target}/gate"),
+        node("Mul", [value, f"{target}/gate"], [target], name=target),
+    ]
+
+
+def _gelu(node: Node, value: str, target: str) -> list[Any]:
+    """`0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`; the operator of that name came with opset 20."""
+    steps = [
+        ("Mul", [value, value], "square"),
+        ("Mul", [f"{target}/square", value], "cube"),
+        ("Mul", [f"{target}/cube", "cubic"], "bend"),
+        ("Add", [value, f"{target}/bend"], "sum"),
+        ("Mul", [f"{target}/sum", "root"], "argument"),
+        ("Tanh", [f"{target}/argument"], "tanh"),
+        ("Add", [f"{target}/tanh", "one"], "gate"),
+        ("Mul", [value, "half"], "halved"),
+    ]
+    nodes = [node(operator, inputs, [f"{target}/{name}"], name=f"{target}/{name}") for operator, inputs, name in steps]
+    return [*nodes, node("Mul", [f"{target}/halved", f"{target}/gate"], [target], name=target)]
+
+
+_ACTIVATIONS: dict[str, Callable[[Node, str, str], list[Any]]] = {
+    "tanh": _single("Tanh"),
+    "relu": _single("Relu"),
+    "gelu": _gelu,
+    "swish": _swish,
+}

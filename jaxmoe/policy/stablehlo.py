@@ -1,0 +1,67 @@
+"""A policy as StableHLO, for whatever runs XLA programs: CPUs, CUDA GPUs and TPUs, with any number of observations.
+
+The program takes `observations`, float32 of `[batch, inputs]`, and gives a dictionary of `preferences`, float32 of
+`[batch, actions]`, and `actions`, int32 of `[batch]`. `jax.export.deserialize` reads the file.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxmoe.agents.networks import MLP
+from jaxmoe.errors import InputError
+from jaxmoe.policy.contract import Contract, Network
+from jaxmoe.policy.tensors import Tensors
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def to_stablehlo(contract: Contract, tensors: Tensors) -> bytes:
+    """The content of a file."""
+    preferences_of = network_function(contract.network, tensors)
+
+    def decide(observations: Float[Array, "B O"]) -> dict[str, Array]:
+        preferences = preferences_of(observations)
+        return {"preferences": preferences, "actions": jnp.argmax(preferences, axis=-1).astype(jnp.int32)}
+
+    [batch] = jax.export.symbolic_shape("batch")
+    observations = jax.ShapeDtypeStruct((batch, contract.network.inputs), jnp.float32)
+    return bytes(jax.export.export(jax.jit(decide), platforms=PLATFORMS)(observations).serialize())
+
+
+def from_stablehlo(content: bytes, contract: Contract, source: str) -> Callable[[Float[Array, "B O"]], Any]:
+    """The program in a file, as a function that JAX can compile into another.
+
+    Raises:
+        InputError: it is no such program, or takes something else than the contract says.
+    """
+    try:
+        exported = jax.export.deserialize(bytearray(content))
+    except Exception as error:  # whatever a damaged file makes the reader of flatbuffers say
+        raise InputError(f"{source} is not a StableHLO program that this version of JAX reads ({error})") from None
+    found = [(shape.shape[1:], shape.dtype) for shape in exported.in_avals]
+    if found != [((contract.network.inputs,), jnp.float32)]:
+        raise InputError(
+            f"{source} does not take observations of {contract.network.inputs} numbers, as its contract says"
+        )
+    return exported.call
+
+
+def network_function(network: Network, tensors: Tensors) -> Callable[[Float[Array, "*B O"]], Float[Array, "*B A"]]:
+    """A policy's preferences in JAX, with products in full float32 on every kind of device."""
+    module = MLP(network.hidden, network.outputs, network.activation)
+    layers = range(len(network.hidden) + 1)
+    parameters = {
+        f"Dense_{layer}": {name: jnp.asarray(tensors[f"layer{layer}/{name}"]) for name in ("kernel", "bias")}
+        for layer in layers
+    }
+
+    def preferences(observations: Float[Array, "*B O"]) -> Float[Array, "*B A"]:
+        with jax.default_matmul_precision("highest"):
+            return module.apply({"params": parameters}, observations)
+
+    return preferences

@@ -1,0 +1,104 @@
+"""Agents that have learned a little, and their policies, made once for all tests."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import save
+
+import jaxmoe
+from jaxmoe.agents.algorithm import Algorithm, Clock
+from jaxmoe.env import rules
+from jaxmoe.env.edge_experts import EdgeExperts
+from jaxmoe.env.params import EnvParams
+from jaxmoe.policy.bundle import write_bundle
+from jaxmoe.policy.contract import Contract
+from jaxmoe.policy.tensors import Tensors
+from jaxmoe.sweeps.exporting import policy_of
+from jaxmoe.sweeps.inputs import algorithm_module, checked_config, environments
+from jaxmoe.sweeps.run import named_leaves
+from jaxmoe.sweeps.trained import TrainedAgent
+
+SMALL = {"num_envs": 4, "rollout_length": 8, "hidden": (16, 16)}
+SIZES = {
+    "ppo": SMALL | {"minibatches": 2, "epochs": 2},
+    "dqn": SMALL | {"replay_capacity": 1024, "warmup_steps": 64, "batch_size": 32, "updates": 4},
+    "sac": SMALL | {"replay_capacity": 1024, "warmup_steps": 64, "batch_size": 32, "updates": 4},
+}
+
+
+class Case(NamedTuple):
+    """An agent that has learned, and its policy."""
+
+    algorithm: Algorithm
+    env: EdgeExperts
+    params: EnvParams
+    policy: Any
+    agent: TrainedAgent
+    contract: Contract
+    tensors: Tensors
+
+    def write(self, folder, name="policy.safetensors"):
+        """The policy as a file in a folder."""
+        path = folder / name
+        write_bundle(path, save(self.tensors), self.contract)
+        return path
+
+    def observations(self, count, seed=0):
+        """Observations that requests bring, after random actions."""
+        return np.asarray(_walk(self.env, self.params, jax.random.key(seed), -(-count // 25)))[:count]
+
+    def preferences(self, observations):
+        """What the trained agent says of each action."""
+        return np.asarray(self.algorithm.preferences(self.policy, jnp.asarray(observations)))
+
+
+@functools.cache
+def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activation=None) -> Case:
+    module = algorithm_module(algorithm)
+    table = jaxmoe.load_table()
+    env, splits = environments(scenario, table, dict(settings), {})
+    said = SIZES[algorithm] | ({"activation": activation} if activation else {})
+    config = checked_config(module.Config, said)
+    bound, hypers = module.make(env, config, splits["train"]), module.Hypers()
+    state = jax.jit(bound.init)(jax.random.key(3), hypers, splits["train"])
+    step = jax.jit(bound.step)
+    for number in range(iterations):
+        state, _ = step(state, hypers, splits["train"], Clock(jnp.int32(number), jnp.int32(iterations)))
+    agent = TrainedAgent(
+        number=0,
+        group=0,
+        seed=3,
+        root_seed=0,
+        env_steps=iterations * bound.env_steps,
+        algorithm=algorithm,
+        scenario=scenario,
+        settings=dict(settings),
+        params={},
+        hypers={name: float(value) for name, value in hypers._asdict().items()},
+        config=vars(config),
+        leaves={name: np.asarray(leaf) for name, leaf in named_leaves(state.policy)},
+        scores={"diverged": False, "train": {"qos": 0.5}},
+        versions={"jaxmoe": jaxmoe.__version__},
+    )
+    return Case(bound, env, splits["train"], state.policy, agent, *policy_of(agent, table))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _walk(env, params, key, walks):
+    """Observations of so many walks of 25 slots."""
+
+    def walk(key):
+        def slot(state, key):
+            key_action, key_draws = jax.random.split(key)
+            action = jax.random.randint(key_action, (), 0, env.num_actions)
+            observation = rules.observe(state, params, env.settings)
+            state, _ = rules.transition(state, action, rules.draw(key_draws, env.settings), params, env.settings)
+            return state, observation
+
+        first = rules.begin(rules.draw(key, env.settings), params, env.settings)
+        return jax.lax.scan(slot, first, jax.random.split(jax.random.fold_in(key, 1), 25))[1]
+
+    return jax.vmap(walk)(jax.random.split(key, walks)).reshape(-1, env.settings.observation_size)
