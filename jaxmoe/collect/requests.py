@@ -32,7 +32,7 @@ class Endpoint(NamedTuple):
     model: str
 
     def __str__(self) -> str:
-        return f"{self.model} at {self.base_url}"
+        return f"{self.model} {'on this machine' if self.base_url == BUNDLED else 'at ' + self.base_url}"
 
 
 @dataclass(frozen=True)
