@@ -12,7 +12,7 @@ import jaxmoe
 from jaxmoe.collect.agreement import agreement, describe_agreement
 from jaxmoe.collect.pipeline import Collected
 from jaxmoe.collect.plan import Plan
-from jaxmoe.collect.requests import BUNDLED
+from jaxmoe.collect.requests import BUNDLED, Endpoint
 from jaxmoe.table import ExpertTable
 
 
@@ -36,7 +36,7 @@ def data_card(plan: Plan, found: Collected, rows: list[dict[str, Any]], table: E
         "## How far the scores can be trusted",
         _list([*describe_agreement(agreement(found)), *warnings(plan)]),
         "## Failures",
-        _list(_failures(rows)),
+        _list(failures(rows) or ["none"]),
         "## Cost",
         _list(_costs(rows)),
         "## What was said to the models",
@@ -88,19 +88,18 @@ def _models(rows: list[dict[str, Any]]) -> list[str]:
         fingerprints = sorted({row["fingerprint"] for row in own if row["fingerprint"]}) or ["none"]
         days = sorted({row["answered_at"][:10] for row in own if row["answered_at"]}) or ["never"]
         lines.append(
-            f"{stage}: {model} at {base_url}, answered as {', '.join(returned)}, "
+            f"{stage}: {Endpoint(base_url, model)}, answered as {', '.join(returned)}, "
             f"fingerprints {', '.join(fingerprints)}, {days[0]}{' to ' + days[-1] if len(days) > 1 else ''}"
         )
     return lines
 
 
-def _failures(rows: list[dict[str, Any]]) -> list[str]:
+def failures(rows: list[dict[str, Any]]) -> list[str]:
+    """What went wrong and how often, the most frequent first."""
     counts = Counter(
         (row["stage"], row["status"], row["error"]) for row in rows if row["status"] not in ("done", "length")
     )
-    return [f"{count} x {stage} {status}: {error}" for (stage, status, error), count in counts.most_common()] or [
-        "none"
-    ]
+    return [f"{count} x {stage} {status}: {error}" for (stage, status, error), count in counts.most_common()]
 
 
 def _costs(rows: list[dict[str, Any]]) -> list[str]:

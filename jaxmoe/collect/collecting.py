@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from jaxmoe.collect.agreement import agreement, describe_agreement
 from jaxmoe.collect.budget import Budget, LimitError, load_prices
-from jaxmoe.collect.card import data_card, warnings
+from jaxmoe.collect.card import data_card, failures, warnings
 from jaxmoe.collect.client import Client, Limits, understood
 from jaxmoe.collect.estimate import Estimate, describe_estimates, estimate
 from jaxmoe.collect.inputs import load_experts, read_prompts
@@ -32,6 +32,8 @@ from jaxmoe.table import ExpertTable, load_table
 from jaxmoe.table_records import RAW_FILES
 
 T = TypeVar("T")
+FAILURES_SHOWN = 3  # the most frequent; the data card has all
+
 AnyPath = str | os.PathLike[str]
 
 
@@ -49,7 +51,7 @@ class Collection(NamedTuple):
     folder: Path
     table: ExpertTable | None  # with what is there, perhaps with gaps; None without any text
     statuses: dict[tuple[str, str], int]  # requests by stage and status
-    notes: list[str]  # what a user should know: agreement of judges, warnings
+    notes: list[str]  # what a user should know: frequent failures, agreement of judges, warnings
     spent: str  # requests and cost of the folder so far
     stopped: str  # why it ended early, "" if it did not
     interrupted: bool
@@ -217,7 +219,7 @@ async def _written(
         folder,
         table,
         dict(Counter((row["stage"], row["status"]) for row in rows)),
-        [*describe_agreement(agreement(found)), *warnings(plan)],
+        [*failures(rows)[:FAILURES_SHOWN], *describe_agreement(agreement(found)), *warnings(plan)],
         f"{totals.requests:,} requests sent, {totals.cost_usd:.4f} US dollars{unpriced}",
         str(stopped) if isinstance(stopped, LimitError) else "",
         interrupted,
