@@ -16,6 +16,8 @@ from jaxmoe.errors import InputError
 
 T = TypeVar("T")
 
+csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 characters of the standard library
+
 METADATA_KEY = b"jaxmoe.table"  # of the Parquet schema; its value is a JSON object
 _NAMING_COLUMNS = ("prompt_id", "experts", "expert", "judge")  # what tells one row from another in an error
 

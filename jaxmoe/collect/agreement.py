@@ -15,7 +15,7 @@ class Agreement(NamedTuple):
     texts: int  # with at least one score
     judges: int  # or samples of one judge
     mean_std: float  # within a text, over judges (population standard deviation), of texts with two scores or more
-    pearson: float  # mean over pairs of judges
+    pearson: float  # mean over pairs of judges that both vary
     length_spearman: float  # rank correlation of words and mean score
 
 
@@ -35,12 +35,13 @@ def agreement(found: Collected) -> Agreement:
     wide = scores.pivot_table(index=["prompt_id", "subset"], columns="judge", values="score")
     several = wide[wide.notna().sum(axis=1) > 1]
     pairs = [_correlation(wide[one], wide[other]) for one, other in combinations(wide.columns, 2)]
+    known = [pair for pair in pairs if not np.isnan(pair)]
     words = pd.Series({key: len(found.texts[key].text.split()) for key in wide.index}, dtype=float)
     return Agreement(
         texts=len(wide),
         judges=len(wide.columns),
         mean_std=float(several.std(axis=1, ddof=0).mean()) if len(several) else np.nan,
-        pearson=float(np.mean(pairs)) if pairs else np.nan,
+        pearson=float(np.mean(known)) if known else np.nan,
         length_spearman=_correlation(words.rank(), wide.mean(axis=1).rank()),
     )
 

@@ -20,6 +20,8 @@ MAX_SCORE = 10
 MAX_SUBTASK = 300  # characters, where a server enforces it: a small model may not find an end
 COVERED = 0.95  # of the probability, at least, that must be read off for a weighted score
 
+_SURROGATE = re.compile("[\\ud800-\\udfff]")  # half of a character, which no file can hold
+
 Schema = dict[str, Any]
 
 
@@ -72,7 +74,14 @@ def gate_form(experts: Sequence[str]) -> Trusted:
 def unbounded(schema: Schema) -> Schema:
     """The schema without lengths of strings, which some servers do not take."""
     kept = {key: value for key, value in schema.items() if key != "maxLength"}
-    return {key: unbounded(value) if isinstance(value, dict) else value for key, value in kept.items()}
+    if "properties" in kept:  # their names are not keywords
+        kept["properties"] = {name: unbounded(value) for name, value in kept["properties"].items()}
+    return kept
+
+
+def whole_characters(text: str) -> str:
+    """The text with a replacement character for each half of one, which JSON can hold and files cannot."""
+    return _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def parse_gate(reply: str, experts: Sequence[str]) -> dict[str, Task]:
@@ -81,7 +90,7 @@ def parse_gate(reply: str, experts: Sequence[str]) -> dict[str, Task]:
     >>> parse_gate('{"setting": {"subtask": "a storm", "relevance": 0.8}}', ["setting"])
     {'setting': Task(subtask='a storm', relevance=0.8)}
     """
-    answer = _json(reply)
+    answer = parse_json(reply)
     if not isinstance(answer, dict) or set(answer) != set(experts):
         raise ReplyError(f"the answer must be an object with exactly the experts {', '.join(experts)}")
     return {expert: _task(expert, answer[expert]) for expert in experts}
@@ -93,7 +102,7 @@ def parse_score(reply: str, scale: str) -> float:
     >>> parse_score('{"score": 7}', "integer"), parse_score("6.5", "decimal")
     (7.0, 6.5)
     """
-    answer = _json(reply)
+    answer = parse_json(reply)
     if isinstance(answer, dict):
         if set(answer) != {"score"}:
             raise ReplyError('the answer must be an object with the one field "score"')
@@ -102,8 +111,8 @@ def parse_score(reply: str, scale: str) -> float:
         raise ReplyError(f"the score must be {SCALES[scale]}")
     value = Decimal(answer)
     if not (0 <= value <= MAX_SCORE and value == round(value, 0 if scale == "integer" else 2)):
-        raise ReplyError(f"the score is {answer}, it must be {SCALES[scale]}")
-    return float(value)
+        raise ReplyError(f"the score is {str(answer)[:20]}, it must be {SCALES[scale]}")
+    return float(value) + 0.0  # no negative zero
 
 
 def weighted_score(tokens: Sequence[Token]) -> float | None:
@@ -122,7 +131,7 @@ def weighted_score(tokens: Sequence[Token]) -> float | None:
     begin = tokens[position].alternatives
     mass: dict[int, float] = {}
     for text, probability in begin.items():
-        if match := re.fullmatch(r"\D*(\d+)(\D.*)?", text, re.DOTALL):
+        if match := re.fullmatch(r"[^\d.-]*(\d+)(\D.*)?", text, re.DOTALL):
             for value, share in _continued(match, text, position, tokens).items():
                 if 0 <= value <= MAX_SCORE:
                     mass[value] = mass.get(value, 0.0) + probability * share
@@ -155,7 +164,7 @@ def _continued(match: re.Match[str], text: str, position: int, tokens: Sequence[
         after = tokens[position + 1].alternatives
         ten = math.fsum(probability for following, probability in after.items() if following.startswith("0"))
         return {10: ten, 1: 1.0 - ten}
-    if any(re.fullmatch(r"\D*10(\D.*)?", other, re.DOTALL) for other in tokens[position].alternatives):
+    if any(re.fullmatch(r"[^\d.-]*10(\D.*)?", other, re.DOTALL) for other in tokens[position].alternatives):
         return {1: 1.0}
     return {}
 
@@ -170,17 +179,20 @@ def _task(expert: str, entry: Any) -> Task:
     subtask, relevance = entry["subtask"], entry["relevance"]
     if not isinstance(subtask, str) or not subtask.strip():
         raise ReplyError(f"the subtask of {expert} must be a text that is not empty")
+    if _SURROGATE.search(subtask):
+        raise ReplyError(f"the subtask of {expert} holds half of a character")
     if not isinstance(relevance, (int, Decimal)) or isinstance(relevance, bool) or not 0 <= relevance <= 1:
-        raise ReplyError(f"the relevance of {expert} is {relevance}, it must be a number from 0 to 1")
+        raise ReplyError(f"the relevance of {expert} is {str(relevance)[:20]}, it must be a number from 0 to 1")
     return Task(subtask.strip(), float(relevance))
 
 
-def _json(reply: str) -> Any:
+def parse_json(reply: str) -> Any:
     """The reply as JSON, alone or as one fenced block, with no NaN and no name twice."""
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*?)\n\s*```\s*", reply, re.DOTALL)
+    first, *lines = reply.strip().split("\n")
+    fenced = lines and first.strip() in ("```", "```json") and lines[-1].strip() == "```"
     try:
         return json.loads(
-            fenced[1] if fenced else reply,
+            "\n".join(lines[:-1]) if fenced else reply,
             parse_float=Decimal,
             parse_constant=_no_constant,
             object_pairs_hook=_once,

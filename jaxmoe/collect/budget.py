@@ -1,9 +1,10 @@
 """What requests cost, and the limits that a run must not pass."""
 
+import math
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxmoe.collect.requests import BUNDLED, Endpoint, Request
 from jaxmoe.errors import InputError
@@ -60,10 +61,9 @@ def load_prices(path: Path | None = None) -> Prices:
     try:
         found = tomllib.loads(text)
         models = {
-            model: Price(float(entry["input"]), float(entry["output"])) for model, entry in found["models"].items()
+            model: Price(_dollars(entry["input"]), _dollars(entry["output"]))
+            for model, entry in found["models"].items()
         }
-        if not all(price.input >= 0 and price.output >= 0 for price in models.values()):
-            raise ValueError("a price is negative")
         return Prices(str(found["date"]), models)
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
@@ -120,6 +120,12 @@ class Budget:
     def settle(self, reserved_usd: float | None, cost_usd: float | None) -> None:
         """Replace what was reserved by what it has cost."""
         self.spent_usd += (cost_usd or 0.0) - (reserved_usd or 0.0)
+
+
+def _dollars(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"{value!r} is no price")
+    return float(value)
 
 
 def _dated(model: str, name: str) -> bool:

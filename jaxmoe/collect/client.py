@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import openai
 
 from jaxmoe.collect.answers import ReplyError
 from jaxmoe.collect.budget import Budget, LimitError
-from jaxmoe.collect.completions import RetryError, message_of, read_completion, retry_after_s
+from jaxmoe.collect.completions import RetryError, message_of, read_completion, retry_after_s, shortened
 from jaxmoe.collect.dialects import Dialect, body, probe
 from jaxmoe.collect.journal import Journal
 from jaxmoe.collect.pace import Pace
@@ -26,6 +26,7 @@ from jaxmoe.collect.servers import Address, redacted
 from jaxmoe.errors import InputError
 
 LONGEST_PAUSE_S = 60.0
+_SAID = ("text", "error", "returned_model", "fingerprint", "finish_reason")  # by a server, which may repeat a key
 _PASSING = (408, 409, 425, 429)  # and all from 500 on
 
 
@@ -94,7 +95,7 @@ class Client:
         pace = self._pace(request.endpoint.base_url)
         for attempt in range(1, self._limits.attempts + 1):
             pause_s = self._pause_s(attempt)
-            async with pace.turn():
+            async with pace.turn() as sent_at:
                 reserved = self._reserved(request)
                 if self.stopped is not None:
                     break
@@ -106,7 +107,7 @@ class Client:
                     cost, reason = 0.0 if again.unpaid else reserved, str(again)
                     pause_s = pause_s if again.pause_s is None else again.pause_s
                     if again.crowded:
-                        pace.too_many(pause_s)
+                        pace.too_many(pause_s, sent_at)
                 except InputError as error:
                     cost, reason, self.stopped = 0.0, str(error), error
                 else:
@@ -141,11 +142,12 @@ class Client:
             raise RetryError(f"the reply is no completion ({type(error).__name__})") from None
         answer = read_completion(completion)
         seconds = time.monotonic() - began
-        return replace(answer, text=self._clean(answer.text), error=self._clean(answer.error), latency_s=seconds)
+        said: dict[str, Any] = {name: self._clean(getattr(answer, name)) for name in _SAID}
+        return replace(answer, **said, latency_s=seconds)
 
     def _after_status(self, request: Request, dialect: Dialect, error: openai.APIStatusError) -> Answer:
         """What an error of the server means. Raises as `_attempt` does, or says that there will be no answer."""
-        where, status, message = request.endpoint, error.status_code, self._clean(message_of(error))
+        where, status, message = request.endpoint, error.status_code, shortened(self._clean(message_of(error)))
         if status in (401, 403):
             raise InputError(
                 f"{where.base_url} does not accept the API key or its rights ({status}: {message})"
@@ -182,6 +184,7 @@ class Client:
                 self._learn(endpoint, lower)
             if answer.status not in (FAILED, NOT_ASKED.status):
                 self._learn(endpoint, self._dialect(endpoint))
+            self._dialects.setdefault(endpoint, Dialect())  # not found out: the next run tries again
 
     def _dialect(self, endpoint: Endpoint) -> Dialect:
         if endpoint not in self._dialects:

@@ -114,11 +114,12 @@ def collect_table(
         InputError: files or settings that do not fit; a wrong key, an unknown model or a used-up quota, after the
             records of what is there were written.
     """
+    limits = limits or Limits()
+    if limits.concurrency < 1 or limits.attempts < 1 or limits.timeout_s <= 0:
+        raise InputError(f"concurrency, attempts and timeout_s must be positive, and are {limits[:3]}")
     plan = make_plan(read_prompts(Path(prompts)), load_experts(Path(experts)), settings or Settings())
     with _claimed(Path(out)) as folder:
-        return on_a_loop(
-            lambda: _collect(plan, folder, limits or Limits(), spending or Spending(), retry_failed, report)
-        )
+        return on_a_loop(lambda: _collect(plan, folder, limits, spending or Spending(), retry_failed, report))
 
 
 def estimate_collection(

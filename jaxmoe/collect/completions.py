@@ -8,7 +8,7 @@ from typing import Any
 
 import openai
 
-from jaxmoe.collect.answers import Token, weighted_score
+from jaxmoe.collect.answers import Token, weighted_score, whole_characters
 from jaxmoe.collect.requests import DONE, INVALID, LENGTH, REFUSED, Answer
 
 LONGEST_RETRY_AFTER_S = 600.0
@@ -33,10 +33,10 @@ def read_completion(completion: Any) -> Answer:
         usage = completion.usage
         answer = Answer(
             LENGTH if choice.finish_reason == "length" else DONE,
-            text=text if isinstance(text, str) else "",
-            returned_model=completion.model or "",
-            fingerprint=getattr(completion, "system_fingerprint", None) or "",
-            finish_reason=choice.finish_reason or "",
+            text=_plain(text),
+            returned_model=_plain(completion.model),
+            fingerprint=_plain(getattr(completion, "system_fingerprint", None)),
+            finish_reason=_plain(choice.finish_reason),
             prompt_tokens=usage.prompt_tokens if usage else None,
             completion_tokens=usage.completion_tokens if usage else None,
             weighted_score=_weighted(choice),
@@ -49,7 +49,7 @@ def read_completion(completion: Any) -> Answer:
         )
         raise RetryError(f"the server sent {kind}") from None
     if refusal or choice.finish_reason == "content_filter":
-        return replace(answer, status=REFUSED, error=str(refusal or "stopped by the content filter"))
+        return replace(answer, status=REFUSED, error=_plain(refusal) or "stopped by the content filter")
     if not answer.text.strip():
         return replace(answer, status=INVALID, error="the text is empty")
     return answer
@@ -60,15 +60,27 @@ def _weighted(choice: Any) -> float | None:
     content = getattr(getattr(choice, "logprobs", None), "content", None)
     if not content:
         return None
-    return weighted_score(
-        [Token(part.token, {top.token: math.exp(top.logprob) for top in part.top_logprobs}) for part in content]
-    )
+    try:
+        return weighted_score(
+            [Token(part.token, {top.token: math.exp(top.logprob) for top in part.top_logprobs}) for part in content]
+        )
+    except (AttributeError, TypeError, OverflowError):  # of no form that is known
+        return None
+
+
+def _plain(value: Any) -> str:
+    """A text that can be stored, whatever a server puts in its place."""
+    return "" if value is None else whole_characters(str(value))
 
 
 def message_of(error: openai.APIStatusError) -> str:
-    """One short line of what the server says."""
+    """What the server says, as one line."""
     text = error.body.get("message") if isinstance(error.body, dict) else None
-    line = " ".join(str(text or error.message).split())
+    return " ".join(_plain(text or error.message).split())
+
+
+def shortened(line: str) -> str:
+    """The line up to a length that can be read."""
     return line if len(line) <= LONGEST_MESSAGE else line[:LONGEST_MESSAGE] + "..."
 
 

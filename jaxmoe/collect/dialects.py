@@ -4,11 +4,10 @@ Structured answers come down a ladder, tried once per endpoint: a JSON schema wi
 of any form, and in the end the words of the prompt alone. Parameters that a server refuses are renamed or left out.
 """
 
-import json
 import re
 from typing import Any, NamedTuple
 
-from jaxmoe.collect.answers import MAX_SCORE, ReplyError, Structure, unbounded
+from jaxmoe.collect.answers import MAX_SCORE, ReplyError, Structure, parse_json, unbounded
 from jaxmoe.collect.requests import Endpoint, Request
 
 LADDER = ("bounded_schema", "json_schema", "json_object", "prompt")
@@ -68,7 +67,7 @@ def probe(endpoint: Endpoint) -> Request:
 
 def _parse_probe(reply: str) -> None:
     """A server that takes a schema and does not keep to it adds words, or leaves fields out."""
-    answer = json.loads(reply)
+    answer = parse_json(reply)
     if not isinstance(answer, dict) or set(answer) != {"word", "score"} or answer["score"] not in range(MAX_SCORE + 1):
         raise ReplyError("the answer must be an object with a word and a score from 0 to 10")
 

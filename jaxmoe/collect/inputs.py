@@ -62,6 +62,9 @@ def load_experts(path: Path) -> tuple[Expert, ...]:
         for field in (field for field in _FIELDS[1:] if field in entry or field == "system_prompt"):
             if not isinstance(entry.get(field), str) or not entry[field].strip():
                 raise InputError(f"{where}: {field} must be a text that is not empty.")
-        base_url = checked_base_url(entry["base_url"]) if "base_url" in entry else None
+        try:
+            base_url = checked_base_url(entry["base_url"]) if "base_url" in entry else None
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
         experts.append(Expert(name, entry["system_prompt"], entry.get("model"), base_url))
     return tuple(experts)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxmoe.collect.requests import ANSWERED, ASKED, Answer, Endpoint, Request
+from jaxmoe.collect.requests import ANSWERED, ASKED, USABLE, Answer, Endpoint, Request
 from jaxmoe.errors import InputError
 
 FILE = "journal.sqlite"
@@ -43,6 +43,8 @@ class Journal:
                 raise InputError(
                     f"{path} was written by a newer jaxmoe (journal version {version}, known is {VERSION})"
                 )
+            if version == 0 and self._database.execute("SELECT 1 FROM sqlite_master").fetchone():
+                raise InputError(f"{path} is a database of something else; choose another folder")
             columns = ", ".join([f"{name} PRIMARY KEY" if name == "key" else name for name in (*_ABOUT, *_KEPT)])
             self._database.execute(f"CREATE TABLE IF NOT EXISTS requests ({columns})")
             self._database.execute(
@@ -72,7 +74,7 @@ class Journal:
         messages, parameters = json.dumps(request.messages), json.dumps(request.parameters)
         about = (request.key, request.stage, request.prompt_id, request.experts, request.sample)
         row = dict(zip(_ABOUT, (*about, *reversed(request.endpoint), messages, parameters, now), strict=True))
-        self._write("requests", row | {"status": ASKED, "cost_usd": cost_usd, "attempts": attempts})
+        self._write("requests", ("key",), row | {"status": ASKED, "cost_usd": cost_usd, "attempts": attempts})
 
     def settle(self, key: str, answer: Answer) -> None:
         """Write what came of a request."""
@@ -99,7 +101,9 @@ class Journal:
         """Mean length of the answers of each stage that has some."""
         return dict(
             self._database.execute(
-                "SELECT stage, AVG(completion_tokens) FROM requests WHERE completion_tokens IS NOT NULL GROUP BY stage"
+                "SELECT stage, AVG(completion_tokens) FROM requests "
+                "WHERE status IN (?, ?) AND completion_tokens IS NOT NULL GROUP BY stage",
+                USABLE,
             ).fetchall()
         )
 
@@ -118,10 +122,13 @@ class Journal:
 
     def put_dialect(self, endpoint: Endpoint, dialect: dict[str, Any]) -> None:
         """Remember how an endpoint wants to be asked."""
-        self._write("dialects", {**endpoint._asdict(), "dialect": json.dumps(dialect)})
+        self._write("dialects", endpoint._fields, {**endpoint._asdict(), "dialect": json.dumps(dialect)})
 
-    def _write(self, table: str, row: dict[str, Any]) -> None:
-        marks = ", ".join("?" * len(row))
+    def _write(self, table: str, keys: tuple[str, ...], row: dict[str, Any]) -> None:
+        """A new row, or new values in the place of the old ones."""
+        marks, values = ", ".join("?" * len(row)), ", ".join(f"{name} = excluded.{name}" for name in row)
         self._database.execute(
-            f"INSERT OR REPLACE INTO {table} ({', '.join(row)}) VALUES ({marks})", tuple(row.values())
+            f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks}) "
+            f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {values}",
+            tuple(row.values()),
         )

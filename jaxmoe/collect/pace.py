@@ -5,6 +5,7 @@ doi:10.1016/0169-7552(89)90019-6.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,19 +19,19 @@ class Pace:
         self.limit = float(most)
         self._under_way = 0
         self._not_before = 0.0  # of the event loop's clock
-        self._quiet_until = 0.0  # refusals until then belong to the same crowd
+        self._shrunk_at = -math.inf  # when the limit was last halved
         self._waiting: asyncio.Condition = asyncio.Condition()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a place, and for the end of a pause."""
+    async def turn(self) -> AsyncIterator[float]:
+        """Wait for a place, and for the end of a pause; when that was, by the event loop's clock."""
         async with self._waiting:
             await self._waiting.wait_for(lambda: self._under_way < max(1, int(self.limit)))
             self._under_way += 1
         try:
             while (pause := self._not_before - asyncio.get_running_loop().time()) > 0:
                 await asyncio.sleep(pause)
-            yield
+            yield asyncio.get_running_loop().time()
         finally:
             self._under_way -= 1
             async with self._waiting:
@@ -40,10 +41,9 @@ class Pace:
         """After as many answers as are under way, one more may be."""
         self.limit = min(float(self.most), self.limit + 1.0 / self.limit)
 
-    def too_many(self, pause_s: float) -> None:
-        """Half as many from now on, and none for a while; those that were sent with this one count once."""
+    def too_many(self, pause_s: float, sent_at: float) -> None:
+        """Half as many from now on, and none for a while; what was sent before the last halving counts no more."""
         now = asyncio.get_running_loop().time()
-        if now >= self._quiet_until:
-            self.limit = max(1.0, self.limit / 2)
+        if sent_at >= self._shrunk_at:
+            self.limit, self._shrunk_at = max(1.0, self.limit / 2), now
         self._not_before = max(self._not_before, now + pause_s)
-        self._quiet_until = max(self._quiet_until, now + pause_s)

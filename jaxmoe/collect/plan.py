@@ -41,6 +41,8 @@ class Settings:
         for name in ("samples", "max_tokens", "answer_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}, it must be at least 1")
+        if len(set(self.judge_models)) < len(self.judge_models):
+            raise InputError(f"a judge is named twice in {', '.join(self.judge_models)}; use --samples for more scores")
         if self.scale not in SCALES:
             raise InputError(f"scale = {self.scale!r}, it must be one of {', '.join(SCALES)}")
         if self.local and (self.model or self.base_url or self.judge_models or self.judge_base_url):
@@ -108,7 +110,7 @@ class Plan:
         fused = sum(1 for subset in self.subsets if subset.bit_count() > 1)
         judged = len(self.subsets) * len(self.settings.judges) * self.settings.samples
         each = {
-            "gate": 1,
+            "gate": int(bool(self.singles)),
             "expert": len(self.singles),
             "fusion": fused,
             "local": int(0 in self.subsets),
@@ -187,6 +189,8 @@ def _subsets(names: tuple[str, ...], settings: Settings) -> tuple[int, ...]:
         if settings.max_subset_size < 0:
             raise InputError(f"max_subset_size = {settings.max_subset_size}, it must be at least 0")
         chosen = [subset for subset in chosen if subset.bit_count() <= settings.max_subset_size]
-    if not chosen:
-        raise InputError("no subset is left to be scored; name some in --subsets or raise --max-subset-size")
+    if not any(chosen):
+        raise InputError(
+            "no subset with an expert is left to be scored; name some in --subsets or raise --max-subset-size"
+        )
     return tuple(chosen)

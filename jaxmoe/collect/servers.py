@@ -9,6 +9,7 @@ from jaxmoe.errors import InputError
 
 OPENAI = "https://api.openai.com/v1"
 REDACTED = "[API key]"
+_BASE_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?(/[^\s]*)?")
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -26,13 +27,14 @@ def main_base_url(given: str | None) -> str:
 
 def checked_base_url(base_url: str) -> str:
     """A base URL without its last slash. Raises `InputError` unless it is http(s) with a host and holds no secret."""
-    parts = urlsplit(base_url)
-    if parts.username or parts.password or parts.query or parts.fragment:
+    base_url = base_url.strip()
+    if re.search("[@?#]", base_url):  # what may be a secret is not repeated
         raise InputError(
             "a base URL holds no user, password or query, for it is written to files; "
-            f"set the key of {parts.hostname} as {key_variable(base_url)}"
+            "a key is set in the environment, as OPENAI_API_KEY or JAXMOE_API_KEY_ and the host"
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    match = _BASE_URL.fullmatch(base_url)
+    if match is None or int(match["port"] or 0) > 65535:
         raise InputError(f"the base URL {base_url!r} is not of the form http://host:port/v1 or https://host/v1")
     return base_url.rstrip("/")
 

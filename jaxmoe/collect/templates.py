@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxmoe.errors import InputError
+from jaxmoe.table_formats import reading
 
 STAGES = ("gate", "expert", "fusion", "local", "judge")
 JUDGES = ("judge", "judge_wang")  # the data card's scoring prompt, and the demonstration's of Wang et al.
 
-_PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _ALLOWED = {  # stage -> placeholders that a template may have; those without which it would ask for nothing
     "gate": ({"experts", "prompt", "form"}, {"experts", "prompt"}),
     "expert": ({"system_prompt", "prompt", "subtask"}, {"system_prompt"}),
@@ -71,11 +72,15 @@ def load_templates(folder: Path | None = None, judge: str = "judge") -> dict[str
         raise InputError(f"{folder} holds none of {', '.join(f'{name}.txt' for name in names.values())}")
     shipped = resources.files("jaxmoe.collect") / "templates"
     return {
-        stage: _parsed(own[stage].read_text(encoding="utf-8"), stage, str(own[stage]))
+        stage: _parsed(_read(own[stage]), stage, str(own[stage]))
         if stage in own and own[stage].is_file()
         else _parsed((shipped / f"{name}.txt").read_text(encoding="utf-8"), stage, f"{name}.txt")
         for stage, name in names.items()
     }
+
+
+def _read(path: Path) -> str:
+    return reading(path, lambda: path.read_text(encoding="utf-8-sig"))
 
 
 def _parsed(text: str, stage: str, source: str) -> Template:

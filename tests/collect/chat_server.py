@@ -83,7 +83,7 @@ class ChatServer:
 
     def _answer(self, http, asked, fault):
         text = (self.reply or own_reply)(asked)
-        if fault in ERRORS:
+        if isinstance(fault, str) and fault in ERRORS:
             status, headers, error = ERRORS[fault]
             return send(http, status, json.dumps({"error": error}).encode(), headers=headers)
         if isinstance(fault, tuple):  # status and message of an error that the test makes up
@@ -155,7 +155,7 @@ def completion(asked, text, fault=None):
     choice = {
         "index": 0,
         "finish_reason": "length" if fault == "length" else "stop",
-        "message": {"role": "assistant", "content": texts.get(fault, text) if judged else text},
+        "message": {"role": "assistant", "content": texts.get(str(fault), text) if judged else text},
     }
     if fault == "refusal":
         choice["message"] = {"role": "assistant", "content": None, "refusal": "I cannot help with that."}
@@ -172,6 +172,8 @@ def completion(asked, text, fault=None):
             "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
         },
     }
+    if isinstance(fault, dict):
+        content |= fault  # fields of the completion that the test makes up
     if fault == "no usage":
         del content["usage"]
     return json.dumps(content).encode()

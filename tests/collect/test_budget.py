@@ -48,7 +48,7 @@ def test_an_own_price_table_replaces_the_shipped_one(tmp_path):
         ('date = "d"\n[models]\n"m" = 3', "TypeError"),
         ('date = "d"\n[models]\n"m" = { input = 1 }', "KeyError: 'output'"),
         ('date = "d"\n[models]\n"m" = { input = "much", output = 2 }', "ValueError"),
-        ('date = "d"\n[models]\n"m" = { input = -1, output = 2 }', "a price is negative"),
+        ('date = "d"\n[models]\n"m" = { input = -1, output = 2 }', "is no price"),
         ('date = "d"\n[models]\n"m" = { input = 1, output = nan }', "ValueError"),
         ('date = "d"\n[models]\ngpt-4.1 = { input = 1, output = 2 }', "KeyError: 'input'"),
     ],

@@ -42,10 +42,10 @@ def test_a_crowd_of_refusals_halves_the_limit_once():
         pace, crowd = Pace(8), []
 
         async def refused():
-            async with pace.turn():
+            async with pace.turn() as sent_at:
                 crowd.append(None)
                 await asyncio.sleep(0.002)
-                pace.too_many(0.02)
+                pace.too_many(0.02, sent_at)
 
         await asyncio.gather(*(refused() for _ in range(8)))
         assert len(crowd) == 8
@@ -61,7 +61,7 @@ def test_the_limit_ends_at_one():
     async def run():
         pace, found = Pace(5), []
         for _ in range(4):
-            pace.too_many(0.001)
+            pace.too_many(0.001, asyncio.get_running_loop().time())
             found.append(pace.limit)
             await asyncio.sleep(0.003)
         assert found == [2.5, 1.25, 1.0, 1.0]
@@ -75,7 +75,7 @@ def test_the_limit_ends_at_one():
 def test_the_limit_grows_back_by_one_for_as_many_answers_as_are_under_way():
     async def run():
         pace = Pace(4)
-        pace.too_many(0.0)
+        pace.too_many(0.0, asyncio.get_running_loop().time())
         assert pace.limit == 2
         pace.went_well()
         assert pace.limit == 2.5
@@ -105,7 +105,7 @@ def test_those_who_wait_come_in_when_the_limit_grows():
 def test_a_pause_is_kept():
     async def run():
         pace, clock = Pace(4), asyncio.get_running_loop().time
-        pace.too_many(0.03)
+        pace.too_many(0.03, asyncio.get_running_loop().time())
         end = clock() + 0.03
         async with pace.turn():
             assert clock() >= end - 0.001
@@ -116,12 +116,12 @@ def test_a_pause_is_kept():
 def test_a_longer_pause_holds_those_who_wait_already_and_a_shorter_one_takes_nothing_away():
     async def run():
         pace, clock = Pace(4), asyncio.get_running_loop().time
-        pace.too_many(0.01)
+        pace.too_many(0.01, asyncio.get_running_loop().time())
         began = asyncio.create_task(when_begun(pace))
         await asyncio.sleep(0.002)
-        pace.too_many(0.03)
+        pace.too_many(0.03, asyncio.get_running_loop().time())
         end = clock() + 0.03
-        pace.too_many(0.001)
+        pace.too_many(0.001, asyncio.get_running_loop().time())
         assert await began >= end - 0.001
 
     async def when_begun(pace):
@@ -135,7 +135,7 @@ def test_those_under_way_are_not_held():
     async def run():
         pace, clock = Pace(2), asyncio.get_running_loop().time
         async with pace.turn():
-            pace.too_many(10.0)
+            pace.too_many(10.0, asyncio.get_running_loop().time())
             began = clock()
             await asyncio.sleep(0)
         assert clock() - began < 1.0
