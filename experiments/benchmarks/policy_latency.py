@@ -2,35 +2,33 @@
 
 import argparse
 import importlib.metadata
+import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
-import onnxruntime
-import pandas as pd
-from peers.machine import describe
-
-import jaxmoe
+from typing import Any
 
 BATCH = 10_000
-LOADING = """
-import time
-began = time.perf_counter()
-import jaxmoe
-jaxmoe.load_policy({path!r})
-print(time.perf_counter() - began)
-"""
+ONE, MANY = "one decision", f"{BATCH:,} decisions, one call"
+SITUATION, LOADING = "one situation, select", "import jaxmoe and load_policy"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="rounds, of which the median counts")
     parser.add_argument("--out", type=Path, help="CSV file for the tidy table")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.worker:
+        runtime, path = arguments.worker
+        print(json.dumps(CALLS[runtime](Path(path))))
+        return
+
+    import pandas as pd
+    from peers.machine import describe
 
     versions = {name: importlib.metadata.version(name) for name in ("numpy", "onnxruntime")}
     about = {**describe(), **versions}
@@ -54,6 +52,8 @@ def main() -> None:
 
 def exported(folder: Path) -> Path:
     """A policy of a PPO agent with the default network, which has seen a thousand requests."""
+    import jaxmoe
+
     jaxmoe.train("ppo", seeds=1, env_steps=1024, evaluations=1, out=folder / "run")
     jaxmoe.export(folder / "run", folder / "policy.safetensors")
     jaxmoe.export(folder / "policy.safetensors", folder / "policy.onnx")
@@ -61,22 +61,53 @@ def exported(folder: Path) -> Path:
 
 
 def measure(path: Path) -> list[tuple[str, str, float]]:
-    """Seconds of each kind of call, in one round."""
+    """Seconds of each kind of call, in one round; each runtime has a process of its own, as it may keep cores busy."""
+    found = []
+    for runtime in CALLS:
+        command = [sys.executable, __file__, "--worker", runtime, str(path)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found += [(what, runtime, seconds) for what, seconds in json.loads(done.stdout).items()]
+    return found
+
+
+def time_numpy(path: Path) -> dict[str, float]:
+    """Seconds of the calls of the NumPy loader."""
+    began = time.perf_counter()
+    import jaxmoe
+
     policy = jaxmoe.load_policy(path)
-    observations = np.random.default_rng(0).uniform(0, 1.5, (BATCH, policy.contract.network.inputs)).astype(np.float32)
-    one, situation = observations[0], {"relevance": [0.1, 0.9, 0.6, 0.0], "snr_db": [12.0, 3.0, 18.0, 7.0]}
+    loading = time.perf_counter() - began
+    many = observations(policy.contract.network.inputs)
+    one, situation = many[0], {"relevance": [0.1, 0.9, 0.6, 0.0], "snr_db": [12.0, 3.0, 18.0, 7.0]}
+    return {
+        ONE: per_call(lambda: policy.act(one), 5000),
+        SITUATION: per_call(lambda: policy.select(**situation), 500),
+        MANY: per_call(lambda: policy.act(many), 50),
+        LOADING: loading,
+    }
+
+
+def time_onnxruntime(path: Path) -> dict[str, float]:
+    """Seconds of the calls of onnxruntime."""
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path.with_suffix(".onnx"), providers=["CPUExecutionProvider"])
-    many = f"{BATCH:,} decisions, one call"
-    script = LOADING.format(path=str(path))
-    loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    return [
-        ("one decision", "NumPy loader", per_call(lambda: policy.act(one), 5000)),
-        ("one decision", "onnxruntime", per_call(lambda: session.run(["actions"], {"observations": one[None]}), 5000)),
-        ("one situation, select", "NumPy loader", per_call(lambda: policy.select(**situation), 500)),
-        (many, "NumPy loader", per_call(lambda: policy.act(observations), 20)),
-        (many, "onnxruntime", per_call(lambda: session.run(["actions"], {"observations": observations}), 20)),
-        ("import jaxmoe and load_policy", "NumPy loader", float(loaded.stdout)),
-    ]
+    many = observations(session.get_inputs()[0].shape[1])
+    one = many[:1]
+    return {
+        ONE: per_call(lambda: session.run(["actions"], {"observations": one}), 5000),
+        MANY: per_call(lambda: session.run(["actions"], {"observations": many}), 50),
+    }
+
+
+CALLS = {"NumPy loader": time_numpy, "onnxruntime": time_onnxruntime}
+
+
+def observations(size: int) -> Any:
+    """Many observations."""
+    import numpy as np
+
+    return np.random.default_rng(0).uniform(0, 1.5, (BATCH, size)).astype(np.float32)
 
 
 def per_call(call: Callable[[], object], repetitions: int) -> float:

@@ -61,10 +61,10 @@ def test_another_kind_of_agent_is_refused_and_leaves_no_folder(path, tmp_path, a
 
 
 def test_other_experts_and_files_without_weights_are_refused(path):
-    with pytest.raises(InputError, match="chooses among setting, character, action, science, and the table has science"):
-        jaxmoe.train(
-            "ppo", config=SIZES["ppo"], table=jaxmoe.load_table().select_experts(OTHER_ORDER), init_from=path
-        )
+    with pytest.raises(
+        InputError, match="chooses among setting, character, action, science, and the table has science"
+    ):
+        jaxmoe.train("ppo", config=SIZES["ppo"], table=jaxmoe.load_table().select_experts(OTHER_ORDER), init_from=path)
     with pytest.raises(InputError, match="is not safetensors, and only those hold weights to go on from"):
         jaxmoe.train("ppo", config=SIZES["ppo"], init_from=path.with_suffix(".onnx"))
 
@@ -85,7 +85,7 @@ def test_a_policy_is_evaluated_on_any_table_that_has_its_experts(path):
         for each in (table, table.select_experts(OTHER_ORDER))
     )
     np.testing.assert_allclose(same["mean"], turned["mean"])
-    with pytest.raises(InputError, match="unknown expert|science"):
+    with pytest.raises(InputError, match="unknown expert 'character'"):
         jaxmoe.evaluate(onnx, table=table.select_experts(["setting", "action"]))
     with pytest.raises(InputError, match="unknown scenario 'twoshot'"):
         jaxmoe.evaluate(onnx, "twoshot")
