@@ -65,6 +65,13 @@ def test_train_then_evaluate(tmp_path):
     assert "\x1b" not in trained.stderr
     assert "2 agents, 64 of 64 env steps each" in trained.stderr
     assert pd.read_parquet(tmp_path / "run" / "results.parquet")["seed"].tolist() == [3, 5]
+    exported = jaxmoe_command("export", "run", "--agent", "1", "--out", "policy.safetensors", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert exported.stdout.startswith("ppo in oneshot, agent 1 (seed 5): train QoS 0.")
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "policy.safetensors", "policy.json"}
+    alone = jaxmoe_command("evaluate", "--policy", "policy.safetensors", "--slots", "256", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    assert "policy.safetensors" in alone.stdout
     evaluated = jaxmoe_command("evaluate", "run", "--out", "found.csv", cwd=tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr
     assert "ppo (2 agents)" in evaluated.stdout
@@ -85,6 +92,13 @@ def test_train_then_evaluate(tmp_path):
         (["train", "ppo", "--out", "run", "--param", "latency"], "--param 'latency' is not of the form NAME=VALUE"),
         (["train", "ppo", "--out", "run", "--hidden", "64,x"], "--hidden '64,x' is not a whole number"),
         (["evaluate", "nowhere"], "nowhere holds no finished training run"),
+        (["evaluate", "--policy", "policy.pickle"], "--policy policy.pickle ends in none of .safetensors, .stablehlo"),
+        (["evaluate", "--policy", "policy.onnx"], "policy.onnx.json: there is no such file"),
+        (["export", "nowhere", "--out", "policy.onnx"], "nowhere holds neither a training run nor a sweep"),
+        (["export", "nowhere", "--out", "policy.pkl"], "policy.pkl ends in none of .safetensors, .stablehlo, .onnx"),
+        (["export", "nowhere", "--out", "a.onnx", "--agent", "x"], "--agent 'x' is not best, all or the number"),
+        (["export", "nowhere", "--out", "a.onnx", "--format", "stablehlo"], "--out a.onnx does not end in .stablehlo"),
+        (["train", "ppo", "--out", "run", "--init-from", "p.safetensors"], "p.json: there is no such file"),
         (["evaluate", "--out", "found.txt"], "found.txt ends neither in .csv nor in .parquet"),
         (["sweep", "nowhere.toml", "--out", "run"], "nowhere.toml cannot be read: No such file or directory"),
         (["sweep", "nowhere.toml"], "--out DIR says where the sweep is kept; it is missing"),

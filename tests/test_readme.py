@@ -15,7 +15,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, capsys):
-    [code] = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     jaxmoe.load_table().save(tmp_path / "my_table.csv")
     smaller = {"seeds=16": "seeds=2", "500_000": "1_000", "my_table.csv": str(tmp_path / "my_table.csv")}
     for shown, run in smaller.items():
@@ -26,6 +26,17 @@ def test_the_python_of_the_readme_runs(tmp_path, capsys):
     assert len(found["training"].results) == 2
     assert found["env"].num_actions == 16
     assert "rows x 6 columns" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_policy_of_the_readme_is_loaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sizes = {"num_envs": 4, "rollout_length": 8, "minibatches": 1, "hidden": (8,)}
+    jaxmoe.train("ppo", seeds=1, env_steps=64, config=sizes, evaluations=1, out="run")
+    jaxmoe.export("run", "policy.safetensors")
+    _, code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(code, {})
+    assert "('setting', 'character', 'action', 'science')" in capsys.readouterr().out
 
 
 def test_every_link_of_the_readme_leads_somewhere():

@@ -112,14 +112,6 @@ def read_bundle(path: str | os.PathLike[str], agent: int | None = None) -> Bundl
     return Bundle(contract, file, found, content, tensors)
 
 
-def agents_of(path: str | os.PathLike[str]) -> list[int]:
-    """Numbers of the agents of a stack, in its order."""
-    where = Path(path) if Path(path).suffix == ".json" else contract_path(Path(path))
-    read = Reader(parse_json(_read_file(where, CONTRACT_LIMIT), str(where)), str(where))
-    require_format(read, "stack")
-    return list(read.each("agents", lambda entry: _number_of(Reader(entry.value, entry.source, entry.path), read)))
-
-
 def _write(path: Path, content: bytes, tree: dict[str, Any]) -> None:
     where = contract_path(path)
     for target in (path, where):

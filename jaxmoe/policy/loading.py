@@ -12,6 +12,8 @@ from jaxmoe.policy.bundle import read_bundle
 from jaxmoe.policy.contract import Contract, Field
 from jaxmoe.policy.tensors import Tensors
 
+PART = 1024  # observations that are decided on at once: more do not fit a core's cache
+
 _GELU = np.float32(np.sqrt(2 / np.pi)), np.float32(0.044715)
 
 
@@ -73,12 +75,14 @@ class Policy:
 
     def preferences(self, observations: ArrayLike) -> NDArray[np.float32]:
         """What the policy says of each action, logits or action values: the largest is chosen."""
-        hidden = self._checked(observations)
+        given = self._checked(observations)
         with np.errstate(over="ignore", invalid="ignore"):
-            for kernel, bias in self._layers[:-1]:
-                hidden = self._activation(hidden @ kernel + bias)
-            kernel, bias = self._layers[-1]
-            found = hidden @ kernel + bias
+            if given.size <= PART * given.shape[-1]:
+                found = self._network(given)
+            else:
+                rows = given.reshape(-1, given.shape[-1])
+                parts = [self._network(rows[begin : begin + PART]) for begin in range(0, len(rows), PART)]
+                found = np.concatenate(parts).reshape(*given.shape[:-1], -1)
         if not np.isfinite(found).all():
             raise InputError("the observation holds a number so large that the preferences are not finite")
         return found
@@ -123,6 +127,12 @@ class Policy:
         )
         best = choices[int(values.argmax())]
         return Decision(best.action, best.subset, best.experts, best.replicas, choices)
+
+    def _network(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+        for kernel, bias in self._layers[:-1]:
+            hidden = self._activation(hidden @ kernel + bias)
+        kernel, bias = self._layers[-1]
+        return hidden @ kernel + bias
 
     def _choice(self, action: int, available: list[bool], value: float, probability: float | None) -> Choice:
         replicas = self.contract.num_replicas

@@ -118,7 +118,7 @@ def test_a_pipe_is_no_file(path):
         ({"kind": "model"}, "kind = 'model' is not one of policy"),
         ({"algorithm": "a2c"}, "algorithm = 'a2c' is not one of ppo, dqn, sac"),
         ({"network__activation": "sin"}, "network.activation = 'sin' is not one of tanh"),
-        ({"network__hidden": [8]}, r"shape of 'layer0/bias' is \[16\], and the contract says \[8\]"),
+        ({"network__hidden": [8]}, r"shape of 'layer0/bias' is \[64\], and the contract says \[8\]"),
         ({"network__inputs": 20}, "network.inputs = 20 is not the sum of the sizes in observation"),
         ({"network__outputs": 15}, "actions = .* is not a list of 15 different actions"),
         ({"experts": ["a", "b", "c"]}, r"observation\[0\].size = 4 is not 3, one per expert"),

@@ -61,10 +61,10 @@ numpy.save({str(folder / "actions.npy")!r}, actions)
 
 @pytest.mark.parametrize("form", RUNTIMES)
 @pytest.mark.parametrize(
-    ("algorithm", "scenario"), [("ppo", "oneshot"), ("dqn", "queueing"), ("sac", "fading")], ids=lambda name: name
+    ("algorithm", "scenario", "iterations"), [("ppo", "oneshot", 20), ("dqn", "fading", 20), ("sac", "queueing", 60)]
 )
-def test_ten_thousand_actions_are_those_of_the_agent(tmp_path, algorithm, scenario, form):
-    agent = case(algorithm, scenario)
+def test_ten_thousand_actions_are_those_of_the_agent(tmp_path, algorithm, scenario, iterations, form):
+    agent = case(algorithm, scenario, iterations)
     path = tmp_path / f"policy.{form}"
     write_bundle(path, WRITERS[form](agent.contract, agent.tensors), agent.contract)
     observations = agent.observations(COUNT)

@@ -50,6 +50,14 @@ def test_one_observation_and_several_give_the_same_actions(policy):
     np.testing.assert_allclose(policy.probabilities(observations).sum(axis=1), 1.0)
 
 
+def test_many_observations_are_decided_on_part_by_part(policy):
+    observations = case("ppo").observations(2500)
+    actions = policy.act(observations.reshape(2, 1250, -1))
+    assert actions.shape == (2, 1250)
+    np.testing.assert_array_equal(actions[1], policy.act(observations[1250:]))
+    assert policy.act(observations[:0]).shape == (0,)
+
+
 def test_a_situation_is_the_observation_that_the_environment_makes_of_it(policy):
     agent = case("ppo")
     observation = agent.observations(1)[0]

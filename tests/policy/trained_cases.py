@@ -21,12 +21,8 @@ from jaxmoe.sweeps.inputs import algorithm_module, checked_config, environments
 from jaxmoe.sweeps.run import named_leaves
 from jaxmoe.sweeps.trained import TrainedAgent
 
-SMALL = {"num_envs": 4, "rollout_length": 8, "hidden": (16, 16)}
-SIZES = {
-    "ppo": SMALL | {"minibatches": 2, "epochs": 2},
-    "dqn": SMALL | {"replay_capacity": 1024, "warmup_steps": 64, "batch_size": 32, "updates": 4},
-    "sac": SMALL | {"replay_capacity": 1024, "warmup_steps": 64, "batch_size": 32, "updates": 4},
-}
+REPLAY = {"hidden": (16, 16), "replay_capacity": 8192, "warmup_steps": 512, "batch_size": 64, "updates": 8}
+SIZES = {"ppo": {"hidden": (64, 64)}, "dqn": REPLAY, "sac": REPLAY}
 
 
 class Case(NamedTuple):
