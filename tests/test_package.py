@@ -18,7 +18,7 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "intervals": set(),
     "env": {"wireless", "table", "intervals"},
     "agents": set(),
-    "study": {"intervals"},
+    "study": {"intervals", "progress"},
     "progress": set(),
     "sweeps": {"env", "agents", "table", "intervals", "study", "progress"},
     "commands": {"table", "agents", "sweeps", "progress"},

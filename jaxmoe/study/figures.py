@@ -30,7 +30,7 @@ def learning_curve(curves: pd.DataFrame, comparison: pd.DataFrame, agent: str) -
     qos = comparison[(comparison["split"] == "train") & (comparison["metric"] == "qos")].set_index("policy")["mean"]
     levels = qos.drop(agent, errors="ignore").sort_values()
     span = max(qos.max(), float(curves["train_qos"].max())) - min(levels.min(), float(curves["test_qos"].min()))
-    for name, level, label_at in zip(levels.index, levels, _spread(levels.to_numpy(), 0.045 * span), strict=True):
+    for name, level, label_at in zip(levels.index, levels, spread(levels.to_numpy(), 0.045 * span), strict=True):
         axes.axhline(level, color=_GREY, lw=0.8, ls=":")
         axes.annotate(
             name, (1.0, label_at), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
@@ -47,7 +47,7 @@ def learning_curve(curves: pd.DataFrame, comparison: pd.DataFrame, agent: str) -
     return figure
 
 
-def _spread(levels: np.ndarray, gap: float) -> np.ndarray:
+def spread(levels: np.ndarray, gap: float) -> np.ndarray:
     """Positions of labels: at least `gap` apart, and near their ascending levels."""
     placed = levels.astype(float).copy()
     for _ in range(100):

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jaxmoe.intervals import CONFIDENCE
+from jaxmoe.study.statistics import iqm
 
 RESAMPLES = 1000
 DEGREES = (1, 2, 3, 4)  # of the surface, of which the best on points left out is taken
@@ -34,7 +35,7 @@ class Importance(NamedTuple):
 
 
 def importance(points: pd.DataFrame, scores: NDArray[np.float64], seed: int = 0) -> Importance | None:
-    """How much each axis, and each pair, matters.
+    """How much each axis, and each pair, matters to the interquartile mean over runs.
 
     Args:
         points: one row per setting, one column per axis.
@@ -45,7 +46,7 @@ def importance(points: pd.DataFrame, scores: NDArray[np.float64], seed: int = 0)
         The shares, or nothing if there are too few settings or they all score the same.
     """
     axes = [str(name) for name in points if len(set(points[name])) > 1]
-    means = scores.mean(axis=1)
+    means = iqm(scores[:, None, :])
     if not axes or len(points) < 3 or np.ptp(means) == 0:
         return None
     grid, explained = _grid(points[axes]), 1.0
@@ -57,7 +58,7 @@ def importance(points: pd.DataFrame, scores: NDArray[np.float64], seed: int = 0)
         weights = np.linalg.pinv(design)
     runs = scores.shape[1]
     drawn = np.random.default_rng(seed).integers(0, runs, (RESAMPLES, runs))
-    resampled = scores[:, drawn].mean(axis=-1).T  # [resamples, settings]
+    resampled = iqm(scores[:, drawn][:, :, None, :]).T  # [resamples, settings]
     found: dict[Effect, NDArray[np.float64]]
     values = np.vstack([means, resampled])
     if grid is not None:

@@ -81,6 +81,7 @@ def sweep(
     plan = make_plan(checked, table)
     store = Store(out, checked, {"table_digest": table.meta.digest, "shard": str(part)})
     try:
+        tables.write_agents(store, plan)
         with interruptible() as stop_requested:
             run = _Run(plan, table, store, part, checkpoint_minutes * 60, report, stop_requested)
             complete = run.train_all() and run.evaluate_references()
