@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts as EdgeExperts
     from jaxmoe.env.scenarios import make as make
     from jaxmoe.errors import InputError as InputError
+    from jaxmoe.study.report import report as report
+    from jaxmoe.sweeps.best import best as best
     from jaxmoe.sweeps.evaluating import evaluate as evaluate
     from jaxmoe.sweeps.merging import merge as merge
     from jaxmoe.sweeps.sweeping import sweep as sweep
@@ -23,10 +25,12 @@ _HOMES = {
     "EdgeExperts": "jaxmoe.env.edge_experts",
     "ExpertTable": "jaxmoe.table",
     "InputError": "jaxmoe.errors",
+    "best": "jaxmoe.sweeps.best",
     "evaluate": "jaxmoe.sweeps.evaluating",
     "load_table": "jaxmoe.table",
     "make": "jaxmoe.env.scenarios",
     "merge": "jaxmoe.sweeps.merging",
+    "report": "jaxmoe.study.report",
     "sweep": "jaxmoe.sweeps.sweeping",
     "train": "jaxmoe.sweeps.training",
 }

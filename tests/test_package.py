@@ -21,7 +21,7 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "study": {"intervals", "progress"},
     "progress": set(),
     "sweeps": {"env", "agents", "table", "intervals", "study", "progress"},
-    "commands": {"table", "agents", "sweeps", "progress"},
+    "commands": {"table", "agents", "sweeps", "study", "intervals", "progress"},
     "cli": {"commands"},
 }
 FOR_ALL = {"errors", "files", "devices"}

@@ -119,6 +119,14 @@ def arenas(study: Study) -> list[Arena]:
     ]
 
 
+def place_words(arena: Arena, position: int, task: int) -> str:
+    """An environment in words: its scenario, and what the spec says of its numbers."""
+    study = arena.study
+    row = study.agents[study.agents["environment"] == arena.environments[position, task]].iloc[0]
+    said = [f"{words(name)} {value(row[name])}" for name in study.place_columns]
+    return ", ".join([arena.scenario, *(text for text in said if not text.endswith(" "))])
+
+
 def words(name: str) -> str:
     """A column's name for readers."""
     return name.replace("_", " ")

@@ -18,6 +18,7 @@ from jaxmoe.study.style import (
     INK,
     MARKERS,
     MUTED,
+    PAPER,
     SPLIT_COLOURS,
     SPLIT_NAMES,
     Drawing,
@@ -26,6 +27,7 @@ from jaxmoe.study.style import (
 )
 
 CURVE_RESAMPLES = 1000
+SHOWN_SUBSETS = 6
 MEASURES = {"normalised": "normalised score", "qos": "QoS"}
 
 
@@ -220,7 +222,7 @@ def whole_iqm(arena: Arena, split: str) -> Estimate:
 
 def behaviour_charts(behaviour: pd.DataFrame, experts: list[str], name: str) -> list[Drawing]:
     """What the winner's agents do on the requests that they were watched at."""
-    return [behaviour_chart(behaviour, experts, name)]
+    return [behaviour_chart(behaviour, experts, name), subset_chart(behaviour, experts, name)]
 
 
 def behaviour_chart(behaviour: pd.DataFrame, experts: list[str], name: str) -> Drawing:
@@ -244,6 +246,30 @@ def behaviour_chart(behaviour: pd.DataFrame, experts: list[str], name: str) -> D
     figure.legend(loc="outside upper left", ncols=min(4, len(experts)))
     caption = "Share of requests in which the winner's agents ask an expert, by what they observe of it."
     return Drawing(f"{name}behaviour", "What the policy looks at", caption, figure, pd.concat(frames))
+
+
+def subset_chart(behaviour: pd.DataFrame, experts: list[str], name: str) -> Drawing:
+    """Which subsets are asked, against the mean SNR of all links."""
+    mean_snr_db = behaviour[[f"snr_db_{expert}" for expert in experts]].mean(axis=1)
+    bins = pd.qcut(mean_snr_db, 8, labels=False, duplicates="drop")
+    often = behaviour["subset"].value_counts().index[:SHOWN_SUBSETS]
+    named = behaviour["subset"].where(behaviour["subset"].isin(often), "others")
+    shares = pd.crosstab(bins, named, normalize="index")
+    shares = shares[[subset for subset in (*often, "others") if subset in shares]]
+    at = mean_snr_db.groupby(bins).mean()
+    figure, axes = canvas(2.6)
+    hatches = ("", "//", "..", "xx", "\\\\", "--", "")
+    stack = axes.stackplot(at, shares.to_numpy().T, labels=list(shares), colors=COLOURS, edgecolor=PAPER, lw=0.4)
+    for area, hatch in zip(stack, hatches, strict=False):
+        area.set_hatch(hatch)
+    axes.set_xlim(at.min(), at.max())
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("mean SNR of all links, as observed (dB)")
+    axes.set_ylabel("share of requests")
+    figure.legend(loc="outside upper left", ncols=2)
+    caption = "Which experts the winner's agents ask together, as channels get better."
+    data = shares.reset_index(drop=True).assign(snr_db=at.to_numpy())
+    return Drawing(f"{name}subsets", "Chosen subsets", caption, figure, data)
 
 
 def _asked_by(observed: pd.Series, asked: pd.Series, bins: int = 8) -> pd.DataFrame:

@@ -74,14 +74,13 @@ def importance_chart(points: Points, found: Importance, name: str) -> Drawing:
     axes.set_xlim(0, 1.02)
     axes.set_xlabel("share of variance")
     axes.grid(axis="y", visible=False)
-    how = (
-        "Functional analysis of variance, exact on the full grid"
-        if found.exact
-        else f"Shares of a fitted surface, which explains {max(found.explained, 0):.0%} of the variance of points not used"
-    )
+    how = "Functional analysis of variance, exact on the full grid"
+    if not found.exact:
+        explained = max(found.explained, 0.0)
+        how = f"Shares of a fitted surface, which explains {explained:.0%} of the variance of settings left out"
     caption = (
-        f"{how}: of the variance between settings, with 95 % intervals over seeds; an x marks what two axes do together. Of the variance of single "
-        f"agents, {found.seeds_share:.0%} is the seed's."
+        f"{how}: of the variance between settings, with 95 % intervals over seeds; an x marks what several axes do "
+        f"together. Of the variance of single agents, {found.seeds_share:.0%} is the seed's."
     )
     title = f"What matters for {points.algorithm.upper()}"
     return Drawing(f"{name}importance_{points.algorithm}", title, caption, figure, found.effects)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmoe.study.answer import signed
-from jaxmoe.study.arena import Arena
+from jaxmoe.study.arena import Arena, place_words
 from jaxmoe.study.statistics import Scores, interval, iqm, mean
 
 
@@ -38,7 +38,7 @@ def sensitivity_table(arenas: list[Arena]) -> pd.DataFrame | None:
         return None
     scores = np.concatenate([arena.scores("train") for arena in arenas], axis=1)
     tuned, shared, gain = tuned_minus_shared(scores[..., first.chosen_on], scores[..., first.judged_on])
-    places = [_place(arena, task) for arena in arenas for task in range(arena.tasks)]
+    places = [place_words(arena, 0, task) for arena in arenas for task in range(arena.tasks)]
     rows = [
         {
             "environment": place,
@@ -52,14 +52,3 @@ def sensitivity_table(arenas: list[Arena]) -> pd.DataFrame | None:
     whole |= {"its score": f"{iqm(scores[shared][:, first.judged_on]):.3f}"}
     whole |= {"lost with the shared setting": signed(interval(mean, gain, 2000))}
     return pd.DataFrame([*rows, whole])
-
-
-def _place(arena: Arena, task: int) -> str:
-    """An environment in words."""
-    study = arena.study
-    row = study.agents[study.agents["environment"] == arena.environments[0, task]].iloc[0]
-    varied = [name for name in study.place_columns if len(set(study.agents[name])) > 1]
-    said = ", ".join(
-        f"{name} {row[name]:g}" if isinstance(row[name], float) else f"{name} {row[name]}" for name in varied
-    )
-    return f"{arena.scenario}: {said}" if said else arena.scenario

@@ -152,6 +152,24 @@ def interval(statistic: Statistic, scores: Scores, resamples: int = RESAMPLES, s
     return Estimate(*(float(found) for found in bootstrap(statistic, scores, resamples, seed)))
 
 
+def difference(statistic: Statistic, first: Scores, second: Scores, resamples: int = 2000, seed: int = 0) -> Estimate:
+    """A statistic of the first minus that of the second, both resampled on their own.
+
+    Args:
+        statistic: of scores, [..., tasks, runs], over their last two axes.
+        first: scores of one algorithm, [tasks, runs].
+        second: of another, [tasks, other runs].
+        resamples: number of bootstrap resamples.
+        seed: of the resampling.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = [generator.integers(0, part.shape[1], (resamples, *part.shape)) for part in (first, second)]
+    one, other = (statistic(_resampled(part, of)) for part, of in zip((first, second), drawn, strict=True))
+    tails = _tails(len(first), min(first.shape[1], second.shape[1]))
+    low, high = np.quantile(one - other, tails)
+    return Estimate(float(statistic(first) - statistic(second)), float(low), float(high))
+
+
 def _resampled(scores: Scores, drawn: NDArray[np.int64]) -> Scores:
     """Runs by their drawn numbers, [resamples, ..., tasks, runs]."""
     parts = [np.moveaxis(scores[..., task, :][..., drawn[:, task]], -2, 0) for task in range(scores.shape[-2])]
