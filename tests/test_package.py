@@ -20,7 +20,7 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "agents": set(),
     "study": {"intervals", "progress"},
     "progress": set(),
-    "sweeps": {"env", "agents", "table", "intervals", "study", "progress"},
+    "sweeps": {"env", "agents", "table", "table_records", "intervals", "study", "progress"},
     "commands": {"table", "agents", "sweeps", "study", "intervals", "progress"},
     "cli": {"commands"},
 }

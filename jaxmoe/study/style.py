@@ -30,6 +30,7 @@ SPLIT_COLOURS = {"train": COLOURS[0], "test": COLOURS[1]}
 SPLIT_NAMES = {"train": "train prompts", "test": "unseen prompts"}
 HEAT = "cividis"
 _ON_PAGE = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--line)", PAPER: "var(--page)"}
+_REFERRED_TO = r"(?:[pmh]|C[0-9a-f]+_[0-9a-f]+_)[0-9a-f]{10}"  # matplotlib's names of clips, markers, hatches, paths
 _SETTINGS = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -105,9 +106,8 @@ def inline_svg(drawing: Drawing) -> str:
     svg = text.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (?:width|height)="[^"]*pt"', "", svg, count=2)
-    svg = re.sub(r'"(#?)([pm][0-9a-f]{10})"', rf'"\1{drawing.name}-\2"', svg)
-    svg = re.sub(r"url\(#([pm][0-9a-f]{10})\)", rf"url(#{drawing.name}-\1)", svg)
-    svg = re.sub(r' id="[a-zA-Z_]+_\d+"', "", svg)  # of groups that nothing refers to
+    svg = re.sub(rf'(id="|#)({_REFERRED_TO})', rf"\1{drawing.name}-\2", svg)
+    svg = re.sub(r' id="[a-zA-Z][\w.]*_\d+"', "", svg)  # of groups that nothing refers to
     for colour, on_page in _ON_PAGE.items():
         svg = svg.replace(colour, on_page)
     title = drawing.title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
