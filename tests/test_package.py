@@ -18,7 +18,7 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "intervals": set(),
     "env": {"wireless", "table", "intervals"},
     "agents": set(),
-    "study": {"intervals", "progress"},
+    "study": {"intervals", "progress", "table", "table_formats", "table_records"},
     "progress": set(),
     "sweeps": {"env", "agents", "table", "table_records", "intervals", "study", "progress"},
     "commands": {"table", "agents", "sweeps", "study", "intervals", "progress"},
