@@ -105,11 +105,6 @@ def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:
     for name in ("first", "second", "prompts", "difference", "probability"):
         pairs.add_column(name, no_wrap=True)
     for pair in found.pairs:
-        better = pair.improvement
-        cells = [
-            pair.split,
-            f"{pair.difference:.3f}",
-            f"{better.probability:.2f} [{better.low:.2f}, {better.high:.2f}]",
-        ]
+        cells = [pair.split, f"{pair.difference:.3f}", f"{pair.improvement:.2f}"]
         pairs.add_row(pair.first, pair.second, *cells)
     OUT.print(pairs)

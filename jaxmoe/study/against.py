@@ -76,7 +76,7 @@ def _reference_tallies(references: pd.DataFrame, split: str, environments: NDArr
         return {}
     rows = references[(references["split"] == split) & references["environment"].isin(environments)]
     if len(environments) > 1:
-        rows = rows.assign(policy=rows["policy"].str.partition("(")[0])
+        rows = rows.assign(policy=rows["policy"].str.replace(r"\(.*", "", regex=True))
     found: dict[str, list[Tally]] = {}
     for policy, part in rows.groupby("policy", sort=False):
         tallies = {environment: _tally(each, "policy") for environment, each in part.groupby("environment")}

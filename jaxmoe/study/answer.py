@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     chosen: Estimate  # interquartile mean on train prompts, on the seeds that it was chosen on
     judged: dict[str, Estimate]  # of each split, on the seeds that it was judged on
     aggregates: dict[str, Estimate]  # other measures, judged, on train prompts
-    over_runner_up: statistics.Comparison | None  # probability that one of its agents is better
+    over_runner_up: Estimate | None  # probability that one of its agents is better
 
     def estimate(self, split: str, metric: str, policy: str = WINNER) -> Estimate | None:
         """A row of `found`."""
@@ -122,7 +122,7 @@ def signed(lead: Estimate) -> str:
     return f"\N{MINUS SIGN}{text}" if lead.high < 0 else f"\N{ALMOST EQUAL TO} {lead:.3f}"
 
 
-def _over_runner_up(arena: Arena) -> statistics.Comparison | None:
+def _over_runner_up(arena: Arena) -> Estimate | None:
     if len(arena.ranking) < 2 or arena.runs < 2:
         return None
     first, second = (arena.scores("train")[position][:, arena.judged_on] for position in arena.ranking[:2])

@@ -11,7 +11,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.intervals import Estimate
 from jaxmoe.study.arena import Arena, arenas, place_words
 from jaxmoe.study.reading import Study, read_study
-from jaxmoe.study.statistics import Comparison, Scores, difference, improvement, interval, iqm
+from jaxmoe.study.statistics import Scores, difference, improvement, interval, iqm
 
 
 class Competitor(NamedTuple):
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
     second: str
     split: str
     difference: Estimate  # of interquartile means
-    improvement: Comparison  # that an agent of the first beats one of the second
+    improvement: Estimate  # that an agent of the first beats one of the second
 
 
 class Compared(NamedTuple):

@@ -56,7 +56,7 @@ def standing_note(study: Study, at: Standing) -> str:
         notes.append(f"This sweep is not finished: {at}. What follows is of the agents trained so far.")
     if at.trained and at.diverged == at.trained:
         notes.append("Every agent diverged: the scores are those of the policies at that moment, and choose nothing.")
-    if not len(study.references):
+    if study.measure == "qos":
         notes.append(
             "The references are not evaluated, so that there is no normalised score: agents are ranked by QoS."
         )
@@ -123,7 +123,8 @@ def _opening(arena: Arena, found: Answer, fresh: Arena | None, prefix: str) -> t
             paragraph(_how_sure(arena, found)),
             paragraph(_fresh_text(arena, found, fresh), "" if fresh else "note"),
         ]
-    drawing = charts.reference_chart(found.found, WINNER, metric, prefix) if len(arena.study.references) else None
+    compared = found.strongest_rule() is not None
+    drawing = charts.reference_chart(found.found, WINNER, metric, prefix) if compared else None
     right = page.figure(drawing) if drawing else ""
     rows = reference_table(found, arena.study.splits)
     table = page.table(rows, texts=["policy", "knows"], winner=WINNER) if drawing else ""
@@ -159,10 +160,9 @@ def _how_sure(arena: Arena, found: Answer) -> str:
         f"{arena.chosen_on.stop} seeds that chose it, {found.chosen.mean:.3f}."
     )
     if found.over_runner_up is not None:
-        better = found.over_runner_up
         text += (
             f" One of its agents beats one of the runner-up ({arena.describe(int(arena.ranking[1]))}) with probability "
-            f"{better.probability:.2f} [{better.low:.2f}, {better.high:.2f}]."
+            f"{found.over_runner_up:.2f}."
         )
     return text
 

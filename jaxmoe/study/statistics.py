@@ -6,7 +6,6 @@ The measures are those of Agarwal et al. 2021, "Deep Reinforcement Learning at t
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +19,6 @@ Statistic = Callable[[Scores], NDArray[np.float64]]  # from [..., tasks, runs] t
 RESAMPLES = 10_000
 TRIMMED = 0.25  # of each end, by the interquartile mean
 BATCH_NUMBERS = 4_000_000  # resampled at once, for the memory's sake
-
-
-class Comparison(NamedTuple):
-    """How likely the first of two algorithms is to do better than the second."""
-
-    probability: float
-    low: float
-    high: float
 
 
 def iqm(scores: Scores) -> NDArray[np.float64]:
@@ -85,7 +76,7 @@ def probability_of_improvement(first: Scores, second: Scores) -> float:
     return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
 
 
-def improvement(first: Scores, second: Scores, resamples: int = 2000, seed: int = 0) -> Comparison:
+def improvement(first: Scores, second: Scores, resamples: int = 2000, seed: int = 0) -> Estimate:
     """Probability of improvement with its stratified bootstrap interval.
 
     Args:
@@ -100,8 +91,8 @@ def improvement(first: Scores, second: Scores, resamples: int = 2000, seed: int 
     for task in wins:
         rows, columns = (_weights(generator, size, resamples) for size in task.shape)
         totals += np.einsum("br,rc,bc->b", rows, task, columns, optimize=True) / task.size
-    low, high = np.quantile(totals / len(wins), _tails(*first.shape))
-    return Comparison(float(wins.mean()), float(low), float(high))
+    low, high = _ends(totals / len(wins), first, second)
+    return Estimate(float(wins.mean()), float(low), float(high))
 
 
 def divergence_rate(diverged: NDArray[np.bool_]) -> Estimate:
@@ -165,8 +156,7 @@ def difference(statistic: Statistic, first: Scores, second: Scores, resamples: i
     generator = np.random.default_rng(seed)
     drawn = [generator.integers(0, part.shape[1], (resamples, *part.shape)) for part in (first, second)]
     one, other = (statistic(_resampled(part, of)) for part, of in zip((first, second), drawn, strict=True))
-    tails = _tails(len(first), min(first.shape[1], second.shape[1]))
-    low, high = np.quantile(one - other, tails)
+    low, high = _ends(one - other, first, second)
     return Estimate(float(statistic(first) - statistic(second)), float(low), float(high))
 
 
@@ -181,9 +171,13 @@ def _weights(generator: np.random.Generator, size: int, resamples: int) -> NDArr
     return generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.float64)
 
 
+def _ends(resampled: NDArray[np.float64], first: Scores, second: Scores) -> NDArray[np.float64]:
+    """Low and high of the interval of a comparison; NaN where one of the two has a single run."""
+    runs = min(first.shape[1], second.shape[1])
+    return np.quantile(resampled, _tails(len(first), runs)) if runs > 1 else np.full(2, np.nan)
+
+
 def _tails(tasks: int, runs: int) -> tuple[float, float]:
     """Quantiles at which an interval ends, widened for few runs."""
-    if runs < 2:
-        return (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
     reach = stats.t.ppf((1 + CONFIDENCE) / 2, tasks * (runs - 1)) * np.sqrt(runs / (runs - 1))
     return float(stats.norm.cdf(-reach)), float(stats.norm.cdf(reach))

@@ -7,6 +7,7 @@ value (cividis), so that a grey print can be read. On a web page the same figure
 import io
 import math
 import re
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,9 +117,22 @@ def inline_svg(drawing: Drawing) -> str:
 
 def number_axis(axes: Axes, values: Sequence[float], horizontal: bool = True) -> None:
     """A logarithmic axis where the values ask for it, with plain numbers."""
-    if min(values) > 0 and max(values) / min(values) > 20:
+    if _is_logarithmic(values):
         (axes.set_xscale if horizontal else axes.set_yscale)("log")
         plain_numbers(axes.xaxis if horizontal else axes.yaxis, StrMethodFormatter("{x:g}"))
+
+
+def _is_logarithmic(values: Sequence[float]) -> bool:
+    """Whether values span decades, and lie more evenly on a logarithmic axis than on a linear one.
+
+    >>> _is_logarithmic([1e-4, 1e-3, 1e-2]), _is_logarithmic([1e-4, 0.02, 0.03, 0.05])
+    (True, False)
+    """
+    low, middle, high = min(values), statistics.median(values), max(values)
+    if low <= 0 or high / low <= 20:
+        return False
+    off_linear = abs((middle - low) / (high - low) - 0.5)
+    return abs(math.log(middle / low) / math.log(high / low) - 0.5) < off_linear
 
 
 def plain_numbers(axis: Axis, formatter: Formatter) -> None:

@@ -37,7 +37,7 @@ def test_sweeps_compete_if_environments_and_table_are_the_same(finished, tmp_pat
 def test_a_folder_against_itself_differs_by_nothing(finished):
     [pair, _] = compare_studies([finished, finished]).pairs
     assert pair.difference.mean == 0.0
-    assert pair.improvement.probability == 0.5
+    assert pair.improvement.mean == 0.5
 
 
 def test_the_table_has_the_scores_of_the_judged_seeds(finished, crossed):

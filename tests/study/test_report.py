@@ -171,3 +171,17 @@ def test_a_browser_shows_and_sorts_it(reported, tmp_path):
     assert told["sorted"]["ascending"] == sorted(told["sorted"]["ascending"])
     assert told["sorted"]["descending"] == sorted(told["sorted"]["ascending"], reverse=True)
     assert told["light"] != told["dark"]
+
+
+def test_references_of_other_environments_alone_are_no_trouble(tmp_path):
+    """As in a sweep that is stopped while it evaluates references."""
+    folder = synthetic.make(tmp_path / "sweep", weights=(0.0, 0.04), rates=(5e-3,), references=False)
+    rows = pd.read_parquet(synthetic.make(tmp_path / "other") / "references.parquet")
+    rows.assign(environment=1).to_parquet(folder / "references.parquet", index=False)
+    assert "QoS" in jaxmoe.report(folder).answers[0]
+
+
+def test_without_an_interval_none_is_shown(tmp_path):
+    text = page_of(synthetic.make(tmp_path / "sweep", seeds=2))
+    assert "Interquartile mean" in text
+    assert "[nan" not in text

@@ -30,8 +30,8 @@ def test_probability_of_improvement_is_that_of_the_published_package():
     ]
     assert statistics.probability_of_improvement(first, other) == pytest.approx(np.mean(each))
     found = improvement(first, other)
-    assert found.probability == pytest.approx(np.mean(each))
-    assert found.low < found.probability < found.high
+    assert found.mean == pytest.approx(np.mean(each))
+    assert found.low < found.mean < found.high
 
 
 def test_an_iqm_by_hand():
@@ -109,3 +109,9 @@ def test_the_interval_of_the_iqm_covers_the_true_one(seeds, kind):
         found = interval(iqm, scores, resamples=2000, seed=number)
         covered += found.low <= truth <= found.high
     assert 930 <= covered <= 970, covered
+
+
+def test_of_single_runs_no_comparison_has_an_interval():
+    one, other = SCORES[:, :1], SCORES[:, 1:2]
+    assert np.isnan(improvement(one, other).low)
+    assert np.isnan(statistics.difference(iqm, one, other).high)
