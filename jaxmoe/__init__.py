@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from jaxmoe.env.scenarios import make as make
     from jaxmoe.errors import InputError as InputError
     from jaxmoe.policy.loading import load_policy as load_policy
+    from jaxmoe.study.report import report as report
+    from jaxmoe.sweeps.best import best as best
     from jaxmoe.sweeps.evaluating import evaluate as evaluate
     from jaxmoe.sweeps.exporting import export as export
     from jaxmoe.sweeps.merging import merge as merge
@@ -29,12 +31,14 @@ _HOMES = {
     "InputError": "jaxmoe.errors",
     "collect_table": "jaxmoe.collect.collecting",
     "estimate_collection": "jaxmoe.collect.collecting",
+    "best": "jaxmoe.sweeps.best",
     "evaluate": "jaxmoe.sweeps.evaluating",
     "export": "jaxmoe.sweeps.exporting",
     "load_policy": "jaxmoe.policy.loading",
     "load_table": "jaxmoe.table",
     "make": "jaxmoe.env.scenarios",
     "merge": "jaxmoe.sweeps.merging",
+    "report": "jaxmoe.study.report",
     "sweep": "jaxmoe.sweeps.sweeping",
     "train": "jaxmoe.sweeps.training",
 }

@@ -12,6 +12,7 @@ from jaxmoe.commands.evaluating import evaluate
 from jaxmoe.commands.exporting import export
 from jaxmoe.commands.generating import generate
 from jaxmoe.commands.options import OUT
+from jaxmoe.commands.study import best, compare, report, status
 from jaxmoe.commands.sweeping import merge, sweep
 from jaxmoe.commands.table import table_app
 from jaxmoe.commands.training import train_app
@@ -20,7 +21,7 @@ from jaxmoe.errors import InputError
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Which edge experts should write your text?")
 app.add_typer(table_app, name="table")
 app.add_typer(train_app, name="train")
-for command in (collect, generate, evaluate, export, sweep, merge):
+for command in (collect, generate, evaluate, export, sweep, merge, status, report, best, compare):
     app.command()(command)
 
 

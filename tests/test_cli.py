@@ -103,6 +103,12 @@ def test_train_then_evaluate(tmp_path):
         (["sweep", "nowhere.toml", "--out", "run"], "nowhere.toml cannot be read: No such file or directory"),
         (["sweep", "nowhere.toml"], "--out DIR says where the sweep is kept; it is missing"),
         (["merge", "nowhere", "--out", "run"], "nowhere holds no sweep: there is no manifest.json in it"),
+        (["report", "nowhere"], "nowhere: there is no such folder"),
+        (["status", "nowhere"], "nowhere: there is no such folder"),
+        (["compare", "nowhere"], "nowhere: there is no such folder"),
+        (["best", "nowhere"], "nowhere: there is no such folder"),
+        (["best", "nowhere", "--fresh-seeds", "0"], "fresh_seeds = 0 must be at least 1"),
+        (["table", "report", "nowhere", "--out", "run"], "nowhere: there is no such file or folder"),
         (["evaluate", "--setting", "num_replicas=many"], "num_replicas = 'many' is not allowed; choose one of 1, 2"),
     ],
 )
@@ -130,6 +136,32 @@ epochs = 1
 minibatches = 1
 hidden = [8]
 """
+
+
+def test_a_sweep_is_judged_reported_compared_and_its_winner_trained_again(tmp_path):
+    (tmp_path / "spec.toml").write_text(SPEC)
+    for name, change in (("one", "hypers.clip=0.2"), ("other", "hypers.clip=0.1")):
+        done = jaxmoe_command("sweep", "spec.toml", "--out", name, "--set", change, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    told = jaxmoe_command("status", "one", cwd=tmp_path)
+    assert told.stdout.startswith("one: done; 4 of 4 agents trained, references evaluated in 1 of 1 environments")
+    best = jaxmoe_command("best", "one", "--fresh-seeds", "2", cwd=tmp_path)
+    assert best.returncode == 0, best.stderr
+    assert "train prompts, 2 fresh seeds" in best.stdout
+    assert "drop on train prompts" in best.stdout
+    reported = jaxmoe_command("report", "one", cwd=tmp_path)
+    assert reported.returncode == 0, reported.stderr
+    assert "report: one/report.html" in reported.stdout
+    compared = jaxmoe_command("compare", "one", "other", "--out", "found.csv", cwd=tmp_path)
+    assert compared.returncode == 0, compared.stderr
+    assert "probability that an agent of the first beats one of the second" in " ".join(compared.stdout.split())
+    assert sorted(pd.read_csv(tmp_path / "found.csv")["name"]) == ["one ppo oneshot", "other ppo oneshot"]
+
+
+def test_a_table_is_reported(tmp_path):
+    done = jaxmoe_command("table", "report", "data/stories", "--out", str(tmp_path / "report"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report" / "report.html").is_file()
 
 
 def test_sweep_then_sweep_again_and_merge(tmp_path):

@@ -19,11 +19,13 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "collect": {"table", "table_formats", "table_records", "progress"},
     "env": {"wireless", "table", "intervals"},
     "agents": set(),
-    "study": set(),
+    "study": {"intervals", "progress", "table", "table_formats", "table_records"},
     "progress": set(),
     "policy": {"env", "agents"},
-    "sweeps": {"env", "agents", "table", "intervals", "study", "progress", "policy"},
-    "commands": {"table", "table_records", "env", "agents", "sweeps", "progress", "collect", "policy"},
+    "sweeps": {"env", "agents", "table", "table_records", "intervals", "study", "progress", "policy"},
+    "commands": {
+        *("table", "table_records", "env", "agents", "sweeps", "study", "intervals", "progress", "collect", "policy"),
+    },
     "cli": {"commands"},
 }
 FOR_ALL = {"errors", "files", "devices"}

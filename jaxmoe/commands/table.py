@@ -1,4 +1,4 @@
-"""`jaxmoe table`: check, show and build expert tables."""
+"""`jaxmoe table`: check, show, build and report on expert tables."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from jaxmoe.commands.options import OUT, NoRelevance, read_table
 from jaxmoe.errors import InputError
 
-table_app = typer.Typer(no_args_is_help=True, help="Check, show and build expert tables.")
+table_app = typer.Typer(no_args_is_help=True, help="Check, show, build and report on expert tables.")
 
 TablePath = Annotated[
     Path | None,
@@ -57,3 +57,18 @@ def table_build(
     table = build_table(folder)
     table.save(out, overwrite=overwrite)
     OUT.print(f"{out}: {table.num_prompts} prompts, experts {', '.join(table.experts)}")
+
+
+@table_app.command("report")
+def table_report(
+    out: Annotated[Path, typer.Option(help="New or empty folder for the page and its figures.")],
+    path: TablePath = None,
+    no_relevance: NoRelevance = False,
+) -> None:
+    """Write what the experts are worth as one web page: subsets, Shapley values, judges, texts."""
+    from jaxmoe.study.table_report import has_raw_records
+    from jaxmoe.study.table_report import table_report as write_report
+
+    table = read_table(path, no_relevance)
+    page = write_report(table, path if path is not None and has_raw_records(path) else None, out)
+    OUT.print(f"report: {page}", soft_wrap=True)

@@ -33,7 +33,7 @@ def learning_curve(curves: pd.DataFrame, comparison: pd.DataFrame, agent: str) -
     levels = qos.drop(agent, errors="ignore").sort_values()
     learned = curves[[f"{split}_qos" for split in splits]].to_numpy()
     span = max(qos.max(), learned.max()) - min(levels.min(), learned.min())
-    for name, level, label_at in zip(levels.index, levels, _spread(levels.to_numpy(), 0.045 * span), strict=True):
+    for name, level, label_at in zip(levels.index, levels, spread(levels.to_numpy(), 0.045 * span), strict=True):
         axes.axhline(level, color=_GREY, lw=0.8, ls=":")
         axes.annotate(
             name, (1.0, label_at), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
@@ -50,7 +50,7 @@ def learning_curve(curves: pd.DataFrame, comparison: pd.DataFrame, agent: str) -
     return figure
 
 
-def _spread(levels: np.ndarray, gap: float) -> np.ndarray:
+def spread(levels: np.ndarray, gap: float) -> np.ndarray:
     """Positions of labels: at least `gap` apart, and near their ascending levels."""
     placed = levels.astype(float).copy()
     for _ in range(100):

@@ -46,6 +46,7 @@ def merge(shards: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str],
     plan = make_plan(spec, table)
     store = Store(out, spec, {"table_digest": first["table_digest"], "shard": str(Shard())})
     try:
+        tables.write_agents(store, plan)
         for shard, folder in sorted(held.items()):
             report.stage(f"taking over shard {shard} from {folder}")
             for name, about in check_parts(folder, manifests[folder]).items():

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
-import jaxmoe
 from jaxmoe.agents.algorithm import Algorithm
 from jaxmoe.env.edge_experts import EdgeExperts
 from jaxmoe.env.evaluation import Tallies
@@ -25,6 +23,7 @@ from jaxmoe.files import claim_folder, write_whole
 from jaxmoe.study.figures import learning_curve
 from jaxmoe.sweeps.inputs import algorithm_module, checked_config
 from jaxmoe.sweeps.lanes import lanes
+from jaxmoe.sweeps.provenance import versions
 
 MANIFEST = "manifest.json"
 POLICIES = "policies.safetensors"
@@ -127,7 +126,7 @@ def _provenance() -> dict[str, Any]:
     """Where the numbers come from: versions, device, and the width on which their last bits depend."""
     device = jax.devices()[0]
     return {
-        "versions": {"jaxmoe": jaxmoe.__version__, "jax": jax.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.local_device_count()},
         "lanes": lanes(),
     }

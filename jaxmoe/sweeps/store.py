@@ -2,6 +2,7 @@
 
     manifest.json     the spec, the table's digest, the shard, chunk widths, and every finished part with its checksums
     spec.toml         the spec again, for people and for the next sweep
+    agents.parquet    who is planned
     chunks/NAME/      the files of a finished part, written beside it and renamed as a whole
     chunks/NAME.checkpoint/   where an unfinished part stands
     results.parquet, curves.parquet, prompts.parquet, references.parquet, policies.safetensors   when all is done

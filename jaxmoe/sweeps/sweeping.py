@@ -1,7 +1,6 @@
 """`sweep`: thousands of agents from one spec, chunk by chunk, in a folder that survives whatever ends the process."""
 
 import os
-import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ import jax
 import pandas as pd
 import psutil
 
-import jaxmoe
 from jaxmoe.devices import use_compilation_cache
 from jaxmoe.env.evaluation import reference_tallier
 from jaxmoe.errors import InputError
@@ -25,6 +23,7 @@ from jaxmoe.sweeps.inputs import environments
 from jaxmoe.sweeps.lanes import block_width, lanes, padded_count
 from jaxmoe.sweeps.loop import Trainer, interruptible
 from jaxmoe.sweeps.plan import Group, Plan, Shard, make_plan, parse_shard
+from jaxmoe.sweeps.provenance import versions
 from jaxmoe.sweeps.spec import SweepSpec, load_spec
 from jaxmoe.sweeps.store import Store
 from jaxmoe.table import ExpertTable, load_table
@@ -81,6 +80,7 @@ def sweep(
     plan = make_plan(checked, table)
     store = Store(out, checked, {"table_digest": table.meta.digest, "shard": str(part)})
     try:
+        tables.write_agents(store, plan)
         with interruptible() as stop_requested:
             run = _Run(plan, table, store, part, checkpoint_minutes * 60, report, stop_requested)
             complete = run.train_all() and run.evaluate_references()
@@ -288,7 +288,7 @@ def _provenance(trainer: GroupTrainer) -> dict[str, Any]:
     """Where a chunk's numbers come from; their last bits depend on the device and on the lanes."""
     device = jax.devices()[0]
     return {
-        "versions": {"jaxmoe": jaxmoe.__version__, "jax": jax.__version__, "python": platform.python_version()},
+        "versions": versions(),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.local_device_count()},
         "lanes": lanes(),
         "env_steps_per_s": round(trainer.pace.median()),

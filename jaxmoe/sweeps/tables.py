@@ -40,6 +40,11 @@ def collect(store: Store, plan: Plan, table: ExpertTable) -> dict[str, pd.DataFr
     }
 
 
+def write_agents(store: Store, plan: Plan) -> None:
+    """Write who is planned, so that whoever looks at an unfinished sweep knows it."""
+    store.write("agents.parquet", partial(plan.table().to_parquet, index=False))
+
+
 def write(store: Store, tables: Mapping[str, pd.DataFrame]) -> None:
     """Write the tables, and the policies of all agents, into the sweep's folder."""
     for name in TABLES:

@@ -66,6 +66,7 @@ def test_the_folder_holds_tables_policies_spec_and_manifest(found, folder):
     names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {
         *(f"{name}.parquet" for name in TABLES),
+        "agents.parquet",
         "policies.safetensors",
         "spec.toml",
         "manifest.json",

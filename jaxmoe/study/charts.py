@@ -1,0 +1,326 @@
+"""Figures of what won: against the references, over training, over seeds, what it costs and whom it asks."""
+
+import matplotlib.ticker
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from jaxmoe.intervals import Estimate
+from jaxmoe.study.arena import Arena
+from jaxmoe.study.figures import spread
+from jaxmoe.study.statistics import bootstrap, interval, iqm, performance_profile
+from jaxmoe.study.style import (
+    COLOURS,
+    DASHES,
+    GRID,
+    HEAT,
+    INK,
+    MARKERS,
+    MUTED,
+    PAPER,
+    SPLIT_COLOURS,
+    SPLIT_NAMES,
+    Drawing,
+    canvas,
+    plain_numbers,
+)
+
+CURVE_RESAMPLES = 1000
+SHOWN_SUBSETS = 6
+MEASURES = {"normalised": "normalised score", "qos": "QoS"}
+
+
+def reference_chart(found: pd.DataFrame, winner: str, measure: str, name: str) -> Drawing:
+    """Every policy's score on train and unseen prompts, best on train first."""
+    rows = found[found["metric"] == measure]
+    order = rows[rows["split"] == "train"].sort_values("mean")["policy"].tolist()
+    figure, axes = canvas(0.55 + 0.24 * len(order))
+    for split, shift in (("train", 0.13), ("test", -0.13)):
+        part = rows[rows["split"] == split].set_index("policy").reindex(order)
+        if part["mean"].isna().all():
+            continue
+        low, high = part["mean"] - part["low"], part["high"] - part["mean"]
+        axes.errorbar(
+            part["mean"], np.arange(len(order)) + shift, xerr=[low.clip(lower=0), high.clip(lower=0)],
+            fmt="o" if split == "train" else "s", ms=3.5, lw=1, color=SPLIT_COLOURS[split], label=SPLIT_NAMES[split],
+        )  # fmt: skip
+    axes.set_yticks(range(len(order)), order)
+    axes.get_yticklabels()[order.index(winner)].set_fontweight("bold")
+    axes.set_xlabel(f"{MEASURES[measure]}, mean and 95 % interval")
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside upper right", ncols=2, handletextpad=0.3)
+    caption = (
+        "Means over requests with 95 % intervals that count prompts and seeds; every policy serves the same requests."
+    )
+    return Drawing(f"{name}references", "The winner and every reference", caption, figure, rows)
+
+
+def curve_chart(arena: Arena, found: pd.DataFrame, name: str) -> Drawing:
+    """Interquartile mean over training of the best setting (of each algorithm), with bands and reference levels."""
+    measure = arena.study.measure
+    figure, axes = canvas(2.5)
+    frames = []
+    lines = [(algorithm, position, "train") for algorithm, position in arena.best_of("algorithm").items()]
+    if "test" in arena.study.splits:
+        lines.insert(1, (lines[0][0], arena.winner, "test"))
+    for number, (algorithm, position, split) in enumerate(lines):
+        band = _band(arena, position, f"{split}_{measure}")
+        colour, dashes = _line_style(arena, algorithm, split, number)
+        label = f"{algorithm.upper()}, {SPLIT_NAMES[split]}"
+        axes.fill_between(band["env_steps"], band["low"], band["high"], color=colour, alpha=0.2, lw=0)
+        axes.plot(band["env_steps"], band["iqm"], color=colour, ls=dashes, label=label)
+        frames.append(band.assign(algorithm=algorithm, split=split))
+    _draw_levels(axes, found, measure)
+    axes.set_xscale("log")
+    plain_numbers(axes.xaxis, matplotlib.ticker.EngFormatter(sep=""))
+    axes.set_xlabel("environment steps of each agent")
+    axes.set_ylabel(MEASURES[measure])
+    figure.legend(loc="outside upper left", ncols=2)
+    caption = (
+        f"Interquartile mean over {arena.tasks * arena.runs} agents with its 95 % interval (band); dotted are the "
+        "references on train prompts."
+    )
+    return Drawing(f"{name}learning_curves", "Learning curves", caption, figure, pd.concat(frames, ignore_index=True))
+
+
+def profile_chart(arena: Arena, name: str) -> Drawing:
+    """Share of agents above each score: the best setting of each algorithm, and all of its settings."""
+    scores = arena.scores("train")
+    lowest, highest = np.nanquantile(scores, [0.01, 1.0])
+    reach = max(highest - lowest, 0.05)
+    thresholds = np.linspace(lowest - 0.02 * reach, highest + 0.02 * reach, 121)
+    algorithms = arena.settings["algorithm"].to_numpy()
+    figure, axes = canvas(2.3)
+    frames = []
+    for number, (algorithm, position) in enumerate(arena.best_of("algorithm").items()):
+        of_best, low, high = bootstrap(
+            lambda drawn: performance_profile(drawn, thresholds), scores[position], CURVE_RESAMPLES
+        )
+        of_all = performance_profile(np.concatenate(list(scores[algorithms == algorithm]), axis=-1), thresholds)
+        colour, text = _line_style(arena, algorithm, "train", number)[0], algorithm.upper()
+        axes.fill_between(thresholds, low, high, color=colour, alpha=0.2, lw=0)
+        axes.plot(thresholds, of_best, color=colour, label=f"{text}, best setting")
+        axes.plot(thresholds, of_all, color=colour, ls=DASHES[1], lw=1, label=f"{text}, all settings")
+        columns = {"best": of_best, "low": low, "high": high, "all": of_all}
+        frames.append(pd.DataFrame({"algorithm": algorithm, "threshold": thresholds, **columns}))
+    axes.ticklabel_format(useOffset=False)
+    axes.set_xlabel(f"{MEASURES[arena.study.measure]} on train prompts")
+    axes.set_ylabel("share of agents above it")
+    figure.legend(loc="outside upper left", ncols=2)
+    caption = "How many agents do better than a score: the further right, the better; a steep fall means equal agents."
+    return Drawing(f"{name}profile", "Performance profile", caption, figure, pd.concat(frames, ignore_index=True))
+
+
+def pareto_front(points: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which rows no other row betters: at least as good in `score`, `cost` and `latency_s`, and better in one.
+
+    >>> pareto_front(pd.DataFrame({"score": [8, 7, 6.0], "cost": [0.2, 0.1, 0.2], "latency_s": [3, 3, 3.0]})).tolist()
+    [True, True, False]
+    """
+    worth = points[["score", "cost", "latency_s"]].to_numpy(np.float64) * [1, -1, -1]
+    no_worse = (worth[:, None] >= worth[None]).all(axis=2)
+    better = (worth[:, None] > worth[None]).any(axis=2)
+    return np.asarray(~(no_worse & better).any(axis=0))
+
+
+def trade_off_table(arena: Arena) -> pd.DataFrame:
+    """Score, cost and latency of each setting and reference, on train prompts; a setting's over all its agents."""
+    prompts, references = arena.study.prompts, arena.study.references
+    own = np.repeat(np.arange(len(arena.agents)), arena.tasks * arena.runs)
+    setting_of = dict(zip(arena.agents.ravel().tolist(), own.tolist(), strict=True))
+    rows = prompts[(prompts["split"] == "train") & prompts["agent"].isin(setting_of)]
+    found = _weighted(rows, rows["agent"].map(setting_of).to_numpy()).assign(kind="setting")
+    found["policy"] = [arena.describe(int(position)) for position in found["group"]]
+    parts = [found]
+    if len(references):
+        of_scenario = references[references["environment"].isin(arena.environments.ravel())]
+        rows = of_scenario[of_scenario["split"] == "train"]
+        others = _weighted(rows, rows["policy"].str.replace(r"\(.*", "", regex=True).to_numpy()).assign(
+            kind="reference"
+        )
+        parts.append(others.assign(policy=others["group"]))
+    table = pd.concat(parts, ignore_index=True).drop(columns="group")
+    return table.assign(pareto=pareto_front(table))
+
+
+def trade_off_chart(table: pd.DataFrame, name: str) -> Drawing:
+    """Score against cost, the latency as colour, and whom nobody betters."""
+    figure, axes = canvas(2.6)
+    axes.grid(visible=True)
+    limits = {"vmin": table["latency_s"].min(), "vmax": max(table["latency_s"].max(), table["latency_s"].min() + 1e-3)}
+    for kind, marker, size in (("setting", "o", 14), ("reference", "D", 20)):
+        part = table[table["kind"] == kind]
+        edges = [INK if front else "none" for front in part["pareto"]]
+        dots = axes.scatter(
+            part["cost"], part["score"], c=part["latency_s"], cmap=HEAT, marker=marker, s=size, edgecolors=edges,
+            linewidths=0.8, **limits,
+        )  # fmt: skip
+    for row in table[table["kind"] == "reference"].itertuples():
+        axes.annotate(
+            str(row.policy), (float(str(row.cost)), float(str(row.score))), xytext=(4, 3), textcoords="offset points",
+            fontsize=5.5, color=MUTED,
+        )  # fmt: skip
+    axes.set_xlabel("computing and transmission cost of a request")
+    axes.set_ylabel("score of its text")
+    bar = figure.colorbar(dots, ax=axes, label="latency (s)", pad=0.02)
+    bar.outline.set_visible(False)
+    caption = (
+        "Circles are settings, diamonds references; a dark rim marks those that no other betters in score, cost and "
+        "latency at once."
+    )
+    return Drawing(f"{name}trade_off", "Score, cost and latency", caption, figure, table)
+
+
+def expert_table(arena: Arena) -> pd.DataFrame:
+    """How often the winner and each reference ask each expert, on train prompts: one row per policy."""
+    columns = [f"share_{expert}" for expert in arena.study.experts]
+    prompts, references = arena.study.prompts, arena.study.references
+    agents = arena.agents[arena.winner].ravel()
+    rows = prompts[(prompts["split"] == "train") & prompts["agent"].isin(agents)].assign(policy="winner")
+    if len(references):
+        others = references[
+            (references["split"] == "train") & references["environment"].isin(arena.environments[arena.winner])
+        ]
+        rows = pd.concat([rows, others.assign(policy=others["policy"].str.replace(r"\(.*", "", regex=True))])
+    sums = rows[columns].mul(rows["slots"], axis=0).groupby(rows["policy"]).sum()
+    shares = sums.div(rows.groupby("policy")["slots"].sum(), axis=0)
+    shares.columns = pd.Index(arena.study.experts)
+    return shares.sort_index(key=lambda names: names != "winner", kind="stable")
+
+
+def expert_chart(shares: pd.DataFrame, name: str) -> Drawing:
+    """How often each policy asks each expert."""
+    figure, axes = canvas(0.6 + 0.22 * len(shares))
+    heat_cells(axes, shares.to_numpy(), "{:.0%}", (0.0, 1.0))
+    axes.set_xticks(np.arange(shares.shape[1]) + 0.5, list(shares.columns))
+    axes.set_yticks(np.arange(len(shares)) + 0.5, list(shares.index))
+    axes.invert_yaxis()
+    caption = "Share of requests, on train prompts, in which a policy asks an expert."
+    return Drawing(f"{name}experts", "Which experts are asked", caption, figure, shares.reset_index())
+
+
+def heat_cells(axes: Axes, values: NDArray[np.float64], form: str, limits: tuple[float, float]) -> None:
+    """A heat map whose cells say their value where there are few."""
+    axes.pcolormesh(values, cmap=HEAT, vmin=limits[0], vmax=limits[1], edgecolors=GRID, linewidth=0.3)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if values.size > 80:
+        return
+    for (row, column), cell in np.ndenumerate(values):
+        if np.isfinite(cell):
+            dark = cell < limits[0] + 0.55 * (limits[1] - limits[0])
+            axes.text(
+                column + 0.5, row + 0.5, form.format(cell), ha="center", va="center", fontsize=5.8,
+                color="white" if dark else "black",
+            )  # fmt: skip
+
+
+def whole_iqm(arena: Arena, split: str) -> Estimate:
+    """Interquartile mean of an arena's only setting, over all seeds."""
+    return interval(iqm, arena.scores(split)[0])
+
+
+def behaviour_charts(behaviour: pd.DataFrame, experts: list[str], name: str) -> list[Drawing]:
+    """What the winner's agents do on the requests that they were watched at."""
+    return [behaviour_chart(behaviour, experts, name), subset_chart(behaviour, experts, name)]
+
+
+def behaviour_chart(behaviour: pd.DataFrame, experts: list[str], name: str) -> Drawing:
+    """How often an expert is asked, against its own SNR and against its relevance."""
+    figure, pair = canvas(2.2, columns=2)
+    frames = []
+    for axes, column, label in (
+        (pair[0], "snr_db", "SNR of the expert's link (dB)"),
+        (pair[1], "relevance", "relevance of the expert"),
+    ):
+        for number, expert in enumerate(experts):
+            found = _asked_by(behaviour[f"{column}_{expert}"], behaviour[f"asked_{expert}"])
+            axes.plot(
+                found["at"], found["asked"], color=COLOURS[number % len(COLOURS)], ls=DASHES[number % len(DASHES)],
+                marker=MARKERS[number % len(MARKERS)], ms=2.5, label=expert if column == "snr_db" else None,
+            )  # fmt: skip
+            frames.append(found.assign(against=column, expert=expert))
+        axes.set_xlabel(label)
+        axes.set_ylim(-0.03, 1.03)
+    pair[0].set_ylabel("share of requests asking it")
+    figure.legend(loc="outside upper left", ncols=min(4, len(experts)))
+    caption = "Share of requests in which the winner's agents ask an expert, by what they observe of it."
+    return Drawing(f"{name}behaviour", "What the policy looks at", caption, figure, pd.concat(frames))
+
+
+def subset_chart(behaviour: pd.DataFrame, experts: list[str], name: str) -> Drawing:
+    """Which subsets are asked, against the mean SNR of all links."""
+    mean_snr_db = behaviour[[f"snr_db_{expert}" for expert in experts]].mean(axis=1)
+    bins = pd.qcut(mean_snr_db, 8, labels=False, duplicates="drop")
+    often = behaviour["subset"].value_counts().index[:SHOWN_SUBSETS]
+    named = behaviour["subset"].where(behaviour["subset"].isin(often), "others")
+    shares = pd.crosstab(bins, named, normalize="index")
+    shares = shares[[subset for subset in (*often, "others") if subset in shares]]
+    at = mean_snr_db.groupby(bins).mean()
+    figure, axes = canvas(2.6)
+    hatches = ("", "//", "..", "xx", "\\\\", "--", "")
+    stack = axes.stackplot(at, shares.to_numpy().T, labels=list(shares), colors=COLOURS, edgecolor=PAPER, lw=0.4)
+    for area, hatch in zip(stack, hatches, strict=False):
+        area.set_hatch(hatch)
+    axes.set_xlim(at.min(), at.max())
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("mean SNR of all links, as observed (dB)")
+    axes.set_ylabel("share of requests")
+    figure.legend(loc="outside upper left", ncols=2)
+    caption = "Which experts the winner's agents ask together, as channels get better."
+    data = shares.reset_index(drop=True).assign(snr_db=at.to_numpy())
+    return Drawing(f"{name}subsets", "Chosen subsets", caption, figure, data)
+
+
+def _asked_by(observed: pd.Series, asked: pd.Series, bins: int = 8) -> pd.DataFrame:
+    """Share asked in bins of equally many requests."""
+    ranks = observed.rank(method="dense")
+    which = pd.qcut(ranks, min(bins, int(ranks.max())), labels=False, duplicates="drop")
+    return pd.DataFrame({"at": observed.groupby(which).mean(), "asked": asked.groupby(which).mean()})
+
+
+def _line_style(arena: Arena, algorithm: str, split: str, number: int) -> tuple[str, object]:
+    """Of an algorithm: the same colour in every figure; unseen prompts have their own."""
+    if split == "test":
+        return SPLIT_COLOURS["test"], DASHES[1]
+    others = [colour for colour in COLOURS if colour != SPLIT_COLOURS["test"]]
+    return others[list(arena.best_of("algorithm")).index(algorithm) % len(others)], DASHES[number % len(DASHES)]
+
+
+def _band(arena: Arena, position: int, column: str) -> pd.DataFrame:
+    """Interquartile mean of a setting at each evaluation, with its interval."""
+    curves = arena.study.curves
+    rows = curves[curves["agent"].isin(arena.agents[position].ravel()) & (curves["env_steps"] > 0)]
+    wide = rows.pivot_table(index="env_steps", columns="agent", values=column)[arena.agents[position].ravel()]
+    scores = wide.to_numpy(np.float64).reshape(len(wide), arena.tasks, arena.runs)
+    value, low, high = bootstrap(iqm, scores, CURVE_RESAMPLES)
+    return pd.DataFrame({"env_steps": wide.index, "iqm": value, "low": low, "high": high})
+
+
+def _draw_levels(axes: Axes, found: pd.DataFrame, measure: str) -> None:
+    """References as dotted lines; names stand beside them where they do not overlap."""
+    rows = found[(found["metric"] == measure) & (found["split"] == "train")]
+    levels = rows[rows["policy"] != rows["policy"].iloc[0]].sort_values("mean") if len(rows) else rows
+    if not len(levels):
+        return
+    low, high = axes.get_ylim()
+    low, high = min(low, float(levels["mean"].min())), max(high, float(levels["mean"].max()))
+    places = spread(levels["mean"].to_numpy(), 0.055 * (high - low))
+    for policy, level, at in zip(levels["policy"], levels["mean"], places, strict=True):
+        axes.axhline(level, color=MUTED, lw=0.7, ls=":")
+        axes.annotate(
+            policy, (1.0, at), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
+            va="center", fontsize=5.5, color=MUTED, annotation_clip=False,
+        )  # fmt: skip
+
+
+def _weighted(rows: pd.DataFrame, group: NDArray[np.generic]) -> pd.DataFrame:
+    """Means over requests of each group."""
+    served = rows[rows["slots"] > 0].assign(cost=rows["computing_cost"] + rows["transmission_cost"])
+    of_row = pd.Series(group, index=rows.index)[served.index]
+    names = ["qos", "score", "cost", "latency_s", "energy_j"]
+    sums = served[names].mul(served["slots"], axis=0).groupby(of_row).sum()
+    means = sums.div(served["slots"].groupby(of_row).sum(), axis=0)
+    return means.rename_axis("group").reset_index()
