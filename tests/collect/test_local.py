@@ -50,6 +50,15 @@ def test_one_text_by_the_experts_that_a_policy_chooses():
     assert "costs: computing" in said
 
 
+def test_an_exported_policy_chooses_and_the_small_model_writes(tmp_path):
+    run, policy = tmp_path / "run", tmp_path / "policy.safetensors"
+    jaxmoe("train", "ppo", "--steps", 2_048, "--seeds", 1, "--out", run)
+    jaxmoe("export", run, "--out", policy)
+    arguments = ("--snr-db", "12,3,18,7", "--policy", policy, "--local", "--max-tokens", 40)
+    said = jaxmoe("generate", "A keeper guides a whale home.", *arguments)
+    assert "probability of each action by the policy (ppo)" in said
+
+
 def test_the_small_model_answers_in_the_form_of_a_schema():
     import openai
 
