@@ -6,6 +6,8 @@ What one test has compiled, no other test and no process that a test starts comp
 import os
 import tempfile
 
+collect_ignore = ["conftest.py"]  # for doctests, of which it has none: two modules called conftest would clash
+
 PROGRAMS = tempfile.TemporaryDirectory(prefix="jaxmoe-tests-")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
