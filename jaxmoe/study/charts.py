@@ -47,7 +47,7 @@ def reference_chart(found: pd.DataFrame, winner: str, measure: str, name: str) -
         )  # fmt: skip
     axes.set_yticks(range(len(order)), order)
     axes.get_yticklabels()[order.index(winner)].set_fontweight("bold")
-    axes.set_xlabel(MEASURES[measure])
+    axes.set_xlabel(f"{MEASURES[measure]}, mean and 95 % interval")
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside upper right", ncols=2, handletextpad=0.3)
     caption = (
