@@ -29,7 +29,9 @@ from jaxmoe.collect.plan import Settings
 from jaxmoe.errors import InputError
 from jaxmoe.table import load_table
 
-COMMAND = [sys.executable, "-c", "import sys; sys.argv[0] = 'jaxmoe'; from jaxmoe.cli import main; main()"]
+# Shells start what runs in their background with Ctrl-C ignored, which its children inherit.
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = [sys.executable, "-c", f"{HEED}; import sys; sys.argv[0] = 'jaxmoe'; from jaxmoe.cli import main; main()"]
 PRICE = Price(1000.0, 2000.0)  # US dollars per million tokens
 PRICES = "date = '2026-01-01'\n[models]\n" + "".join(
     f'"{model}" = {{ input = {PRICE.input}, output = {PRICE.output} }}\n' for model in ("writer", "judge", "small")
