@@ -10,6 +10,8 @@ from jaxmoe.errors import InputError
 from jaxmoe.study.arena import arenas
 from jaxmoe.study.reading import read_study
 
+pytestmark = pytest.mark.slow  # together: each compiles programs of its own
+
 SPEC = {
     "algorithm": "ppo",
     "env_steps": 512,

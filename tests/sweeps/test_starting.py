@@ -9,6 +9,8 @@ from jaxmoe.agents.algorithm import AgentState
 from jaxmoe.errors import InputError
 from jaxmoe.sweeps.inputs import algorithm_module, checked_config
 
+pytestmark = pytest.mark.slow  # together: each compiles programs of its own
+
 SIZES = {
     "ppo": {"num_envs": 4, "rollout_length": 8, "epochs": 1, "minibatches": 1, "hidden": (8,)},
     "dqn": {"num_envs": 4, "rollout_length": 8, "hidden": (8,), "replay_capacity": 64, "warmup_steps": 0, "updates": 1},
