@@ -6,7 +6,7 @@ What one test has compiled, no other test and no process that a test starts comp
 import os
 import tempfile
 
-collect_ignore = ["conftest.py"]  # for doctests, of which it has none: two modules called conftest would clash
+collect_ignore_glob = ["*conftest.py"]  # for doctests, of which they have none: modules of one name would clash
 
 PROGRAMS = tempfile.TemporaryDirectory(prefix="jaxmoe-tests-")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
