@@ -91,9 +91,8 @@ def read_folder(folder: Path, relevance: Relevance, missing: Missing = "error") 
     for row in read_json_lines(texts_file):
         _put_once(words, _key(row, prompts, experts), _count_words(row), row)
     judged: dict[Key, dict[str, float]] = {}
-    for row in read_rows(scores_file, ["prompt_id", "experts", "judge", "score"]):
-        if row.has("score") or not _says_why(row):
-            _put_score(judged, _key(row, prompts, experts), row)
+    for row in read_scores(scores_file):
+        _put_score(judged, _key(row, prompts, experts), row)
     gate = _read_gate(gate_file, prompts, experts) if relevance == "required" else None
     mean, std = _over_judges(judged)
     return Records(
@@ -104,6 +103,12 @@ def read_folder(folder: Path, relevance: Relevance, missing: Missing = "error") 
         _subset_array(std, prompts, experts, scores_file, missing),
         _subset_array(words, prompts, experts, texts_file, missing),
     )
+
+
+def read_scores(path: Path) -> list[Row]:
+    """Rows of ``scores.csv`` that should have a score: all but judgements that failed, as their status says."""
+    rows = read_rows(path, ["prompt_id", "experts", "judge", "score"])
+    return [row for row in rows if row.has("score") or not _says_why(row)]
 
 
 def read_file(

@@ -21,7 +21,18 @@ from jaxmoe.collect.completions import RetryError, message_of, read_completion, 
 from jaxmoe.collect.dialects import Dialect, body, probe
 from jaxmoe.collect.journal import Journal
 from jaxmoe.collect.pace import Pace
-from jaxmoe.collect.requests import DONE, FAILED, INVALID, LENGTH, NOT_ASKED, REFUSED, Answer, Endpoint, Request
+from jaxmoe.collect.requests import (
+    ANSWERED,
+    DONE,
+    FAILED,
+    INVALID,
+    LENGTH,
+    NOT_ASKED,
+    REFUSED,
+    Answer,
+    Endpoint,
+    Request,
+)
 from jaxmoe.collect.servers import Address, redacted
 from jaxmoe.errors import InputError
 
@@ -81,7 +92,7 @@ class Client:
         try:
             if request.structure is not None:
                 await self._probed(request.endpoint)
-            answer = understood(request, await self._attempts(request))
+            answer = await self._attempts(request)
             future.set_result(answer)
             return answer
         finally:
@@ -173,24 +184,22 @@ class Client:
     async def _probed(self, endpoint: Endpoint) -> None:
         """Find out, once, how an endpoint gives structured answers."""
         async with self._probing.setdefault(endpoint, asyncio.Lock()):
-            if endpoint in self._dialects or self._journal.dialect(endpoint):
+            self._dialect(endpoint)
+            if endpoint in self._dialects:
                 return
-            request = probe(endpoint)
-            while True:
-                answer = await self._attempts(request)
-                lower = self._dialect(endpoint).lower()
-                if answer.usable or answer.status in (FAILED, NOT_ASKED.status) or lower is None:
-                    break
+            answer = await self._attempts(probe(endpoint))
+            while answer.status in (REFUSED, INVALID) and (lower := self._dialect(endpoint).lower()):
                 self._learn(endpoint, lower)
-            if answer.status not in (FAILED, NOT_ASKED.status):
+                answer = await self._attempts(probe(endpoint))
+            if answer.status in ANSWERED:
                 self._learn(endpoint, self._dialect(endpoint))
             self._dialects.setdefault(endpoint, Dialect())  # not found out: the next run tries again
 
     def _dialect(self, endpoint: Endpoint) -> Dialect:
-        if endpoint not in self._dialects:
-            known = self._journal.dialect(endpoint)
-            return Dialect(**{**known, "without": tuple(known["without"])}) if known else Dialect()
-        return self._dialects[endpoint]
+        """As far as it is known, in this run or from an earlier one."""
+        if endpoint not in self._dialects and (known := self._journal.dialect(endpoint)):
+            self._dialects[endpoint] = Dialect(**{**known, "without": tuple(known["without"])})
+        return self._dialects.get(endpoint, Dialect())
 
     def _learn(self, endpoint: Endpoint, dialect: Dialect) -> None:
         self._dialects[endpoint] = dialect
@@ -236,7 +245,7 @@ def understood(request: Request, answer: Answer) -> Answer:
         return answer
     try:
         value = request.structure.parse(answer.text)
-    except (ReplyError, ValueError) as error:
+    except ReplyError as error:
         return replace(answer, status=INVALID, error=str(error))
     return replace(answer, status=LENGTH if answer.finish_reason == "length" else DONE, error="", value=value)
 

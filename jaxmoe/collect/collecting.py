@@ -117,7 +117,7 @@ def collect_table(
     limits = limits or Limits()
     if limits.concurrency < 1 or limits.attempts < 1 or limits.timeout_s <= 0:
         raise InputError(f"concurrency, attempts and timeout_s must be positive, and are {limits[:3]}")
-    plan = make_plan(read_prompts(Path(prompts)), load_experts(Path(experts)), settings or Settings())
+    plan = _plan(prompts, experts, settings)
     with _claimed(Path(out)) as folder:
         return on_a_loop(lambda: _collect(plan, folder, limits, spending or Spending(), retry_failed, report))
 
@@ -131,7 +131,7 @@ def estimate_collection(
     spending: Spending | None = None,
 ) -> tuple[list[Estimate], list[str]]:
     """What `collect_table` would still send, by stage and model, and the same in words. Nothing is sent or written."""
-    plan = make_plan(read_prompts(Path(prompts)), load_experts(Path(experts)), settings or Settings())
+    plan = _plan(prompts, experts, settings)
     prices = load_prices((spending or Spending()).prices)
     path = Path(out) / FILE
 
@@ -141,6 +141,10 @@ def estimate_collection(
 
     found = on_a_loop(count)
     return found, describe_estimates(found, prices)
+
+
+def _plan(prompts: AnyPath, experts: AnyPath, settings: Settings | None) -> Plan:
+    return make_plan(read_prompts(Path(prompts)), load_experts(Path(experts)), settings or Settings())
 
 
 async def _collect(
@@ -185,15 +189,10 @@ class _Watch:
             self._done += 1
             self._failures += not answer.usable
             per_s = (self._budget.sent - self._sent) / max(1e-9, time.monotonic() - self._began)
-            standing = (
-                self._done,
-                self._total,
-                self._failures,
-                per_s,
-                self._budget.spent_usd,
-                self._client.concurrency,
+            spent_usd, concurrency = self._budget.spent_usd, self._client.concurrency
+            self._report.progress(
+                CollectProgress(self._done, self._total, self._failures, per_s, spent_usd, concurrency)
             )
-            self._report.progress(CollectProgress(*standing))
         return answer
 
 

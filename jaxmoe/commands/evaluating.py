@@ -15,9 +15,9 @@ from jaxmoe.commands.options import (
     print_comparison,
     read_table,
     require_table_file,
+    write_table_file,
 )
 from jaxmoe.errors import InputError
-from jaxmoe.files import write_whole
 from jaxmoe.policy.bundle import is_policy_file
 from jaxmoe.policy.contract import FILE_FORMATS
 from jaxmoe.progress import reporting
@@ -64,9 +64,7 @@ def evaluate(
             seed=seed,
             report=report,
         )
-    if out is not None:
-        write = found.to_csv if out.suffix == ".csv" else found.to_parquet
-        write_whole(out, lambda path: write(path, index=False), overwrite=False)
+    write_table_file(out, found)
     print_comparison(found, highlight=_name_of_none_of_the_references(found))
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 import jaxmoe
 from jaxmoe.errors import InputError
+from jaxmoe.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +67,13 @@ def _value(text: str) -> Any:
 def read_table(path: Path | None, no_relevance: bool) -> Any:
     """The table that an option names, or the shipped one."""
     return jaxmoe.load_table(path, relevance="none" if no_relevance else "required")
+
+
+def write_table_file(out: Path | None, rows: "pd.DataFrame") -> None:
+    """Write a tidy table to the file that an option names, if it names one; see `require_table_file`."""
+    if out is not None:
+        write = rows.to_csv if out.suffix == ".csv" else rows.to_parquet
+        write_whole(out, lambda path: write(path, index=False), overwrite=False)
 
 
 def require_table_file(out: Path | None) -> None:

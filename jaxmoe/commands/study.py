@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import jaxmoe
-from jaxmoe.commands.options import OUT, CompilationCache, require_table_file
-from jaxmoe.files import write_whole
+from jaxmoe.commands.options import OUT, CompilationCache, require_table_file, write_table_file
 from jaxmoe.progress import reporting
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from jaxmoe.study.comparing import Compared
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a sweep.")]
-KINDS = {"normalised": "normalised score", "qos": "QoS"}
 
 
 def report(folder: Folder) -> None:
@@ -46,9 +44,7 @@ def compare(
     require_table_file(out)
     found = compare_studies(folders)
     rows = found.table()
-    if out is not None:
-        write = rows.to_csv if out.suffix == ".csv" else rows.to_parquet
-        write_whole(out, lambda path: write(path, index=False), overwrite=False)
+    write_table_file(out, rows)
     _print_compared(found, rows)
 
 
@@ -59,6 +55,8 @@ def best(
     compilation_cache: CompilationCache = True,
 ) -> None:
     """Train the winner of a sweep again on fresh seeds: how much of its score was luck?"""
+    from jaxmoe.study.reading import MEASURES
+
     with reporting() as report:
         found = jaxmoe.best(
             folder,
@@ -71,7 +69,7 @@ def best(
     if found.interrupted:
         OUT.print("Stopped: what was done is kept, and the same command goes on from there.")
         raise typer.Exit(130)
-    OUT.print(f"interquartile mean of the {KINDS[found.measure]} [95 % interval over seeds]")
+    OUT.print(f"interquartile mean of the {MEASURES[found.measure]} [95 % interval over seeds]")
     OUT.print(f"train prompts, seeds that chose it  {found.chosen:.3f}")
     for split, of in found.fresh.items():
         OUT.print(f"{split} prompts, {fresh_seeds} fresh seeds".ljust(36) + f"{of:.3f}")
@@ -83,9 +81,10 @@ def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:
     from rich.table import Table
 
     from jaxmoe.intervals import Estimate
+    from jaxmoe.study.reading import MEASURES
 
     OUT.print(
-        f"Interquartile mean of the {KINDS[found.measure]} [95 % interval over seeds], on seeds that chose nothing"
+        f"Interquartile mean of the {MEASURES[found.measure]} [95 % interval over seeds], on seeds that chose nothing"
     )
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     splits = [split for split in ("train", "test") if split in rows]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from jaxmoe.intervals import Estimate
 from jaxmoe.study.arena import Arena
 from jaxmoe.study.figures import spread
+from jaxmoe.study.reading import MEASURES
 from jaxmoe.study.statistics import bootstrap, interval, iqm, performance_profile
 from jaxmoe.study.style import (
     COLOURS,
@@ -28,7 +29,6 @@ from jaxmoe.study.style import (
 
 CURVE_RESAMPLES = 1000
 SHOWN_SUBSETS = 6
-MEASURES = {"normalised": "normalised score", "qos": "QoS"}
 
 
 def reference_chart(found: pd.DataFrame, winner: str, measure: str, name: str) -> Drawing:

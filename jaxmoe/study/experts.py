@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from jaxmoe.intervals import CONFIDENCE
 from jaxmoe.table import ExpertTable
-from jaxmoe.table_formats import read_json_lines, read_rows
-from jaxmoe.table_records import subset_name
+from jaxmoe.table_formats import read_json_lines
+from jaxmoe.table_records import read_scores, subset_name
 
 RESAMPLES = 2000
 
@@ -106,7 +106,7 @@ def judge_agreement(folder: Path) -> pd.DataFrame | None:
     Returns:
         The pairs, or nothing if there is one judge.
     """
-    rows = read_rows(folder / "scores.csv", ["prompt_id", "experts", "judge", "score"])
+    rows = read_scores(folder / "scores.csv")
     scores = pd.DataFrame(
         [
             (row.text("prompt_id"), row.text("experts"), row.text("judge"), row.number("score", 0.0, 10.0))

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from jaxmoe.study.arena import Arena, value, words
-from jaxmoe.study.charts import MEASURES, heat_cells
+from jaxmoe.study.charts import heat_cells
 from jaxmoe.study.importance import Importance, importance
+from jaxmoe.study.reading import MEASURES
 from jaxmoe.study.statistics import interval, iqm, mean
 from jaxmoe.study.style import COLOURS, HEAT, MUTED, Drawing, canvas, number_axis
 

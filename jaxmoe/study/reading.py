@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 
 from jaxmoe.errors import InputError
+from jaxmoe.table_records import SPLITS
 
 MANIFEST = "manifest.json"
 AGENTS = "agents.parquet"
 CHUNKS = "chunks"
 TABLES = ("results", "curves", "prompts", "references")
 IDENTITY = ("agent", "configuration", "seed", "algorithm", "scenario", "environment")
-SPLITS = ("train", "test")
+MEASURES = {"normalised": "normalised score", "qos": "QoS"}  # what agents are ranked by, in words
 
 
 @dataclass(frozen=True)

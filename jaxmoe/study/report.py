@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jaxmoe
 from jaxmoe.errors import InputError
-from jaxmoe.files import write_whole
+from jaxmoe.files import write_text
 from jaxmoe.study import page, sections
 from jaxmoe.study.arena import Arena, arenas
 from jaxmoe.study.reading import Study, read_study
@@ -47,7 +47,7 @@ def report(folder: str | os.PathLike[str]) -> Report:
             figures.mkdir(exist_ok=True)
             for drawing in drawings:
                 save(drawing, figures)
-            write_whole(study.folder / REPORT, lambda path: _write(path, text), overwrite=True)
+            write_text(study.folder / REPORT, text)
         except OSError as error:
             raise InputError(f"{study.folder} cannot be written: {error.strerror or error}") from None
     return Report(study.folder / REPORT, answers, len(drawings))
@@ -65,7 +65,3 @@ def _contents(
         answers.append(found.answer)
     parts += sections.of_study(study, competitions)
     return "".join(openings), parts, drawings, answers
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

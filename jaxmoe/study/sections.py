@@ -13,7 +13,7 @@ from jaxmoe.study.answer import NAMES, PLACES, WINNER, Answer, answer, reference
 from jaxmoe.study.arena import Arena, arenas, value, words
 from jaxmoe.study.landscape import importance_chart, landscape_charts, points_of
 from jaxmoe.study.page import Section, paragraph
-from jaxmoe.study.reading import Study, read_study
+from jaxmoe.study.reading import MEASURES, Study, read_study
 from jaxmoe.study.sensitivity import sensitivity_table
 from jaxmoe.study.statistics import divergence_rate
 from jaxmoe.study.status import Standing
@@ -132,7 +132,7 @@ def _opening(arena: Arena, found: Answer, fresh: Arena | None, prefix: str) -> t
 
 
 def _tiles(arena: Arena, found: Answer, metric: str) -> list[tuple[str, str, str]]:
-    kind = charts.MEASURES[metric]
+    kind = MEASURES[metric]
     tiles = []
     for split in arena.study.splits:
         best = found.estimate(split, metric)
@@ -148,7 +148,7 @@ def _tiles(arena: Arena, found: Answer, metric: str) -> list[tuple[str, str, str
 
 
 def _how_sure(arena: Arena, found: Answer) -> str:
-    judged, kind = found.judged["train"], charts.MEASURES[arena.study.measure]
+    judged, kind = found.judged["train"], MEASURES[arena.study.measure]
     others = ", ".join(f"{name} {of:.3f}" for name, of in found.aggregates.items())
     text = f"Interquartile mean of its {kind} over seeds {judged:.3f} on train prompts ({others})"
     if arena.runs < 2:
@@ -209,7 +209,7 @@ def _settings(arena: Arena) -> str:
         bounds = zip(rows[split], rows[f"{split}_low"], rows[f"{split}_high"], strict=True)
         shown[name] = [_number(mean, low, high) for mean, low, high in bounds]
     shown["agents"], shown["diverged"] = rows["seeds"], rows["diverged"]
-    kind = charts.MEASURES[arena.study.measure]
+    kind = MEASURES[arena.study.measure]
     text = (
         f"Interquartile means of the {kind} with 95 % intervals over seeds, best first. Settings are ranked on train "
         f"prompts and {_seeds(arena.chosen_on)} (chosen on), and judged on {_seeds(arena.judged_on)}; unseen prompts "

@@ -9,7 +9,7 @@ import pandas as pd
 
 from jaxmoe.progress import duration
 from jaxmoe.study.arena import arenas
-from jaxmoe.study.reading import CHUNKS, Study, read_study
+from jaxmoe.study.reading import CHUNKS, MEASURES, Study, read_study
 
 
 class Standing(NamedTuple):
@@ -69,10 +69,9 @@ def status_lines(folder: str | os.PathLike[str]) -> list[str]:
         lines.append(f"checkpoint of an unfinished chunk: {', '.join(unfinished)}")
     for arena in arenas(study) if len(study.results) else []:
         best = arena.table().iloc[0]
-        measure = {"normalised": "normalised score", "qos": "QoS"}[study.measure]
         lines.append(
             f"{arena.scenario}: best of {len(arena.settings)} settings so far, {arena.describe(arena.winner)}: "
-            f"{measure} {best['train']:.3f} on train prompts"
+            f"{MEASURES[study.measure]} {best['train']:.3f} on train prompts"
         )
     return lines
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 import jaxmoe
-from jaxmoe.files import claim_folder, write_whole
+from jaxmoe.files import claim_folder, write_text
 from jaxmoe.intervals import Estimate
 from jaxmoe.study import experts, page
 from jaxmoe.study.arena import listed
@@ -49,11 +49,7 @@ def table_report(table: ExpertTable, raw: Path | None, out: Path) -> Path:
         (folder / FIGURES).mkdir()
         for drawing in drawings:
             save(drawing, folder / FIGURES)
-
-    def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
-
-    write_whole(folder / REPORT, write, overwrite=False)
+    write_text(folder / REPORT, text)
     return folder / REPORT
 
 

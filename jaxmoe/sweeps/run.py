@@ -102,16 +102,21 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
 def load_policies(folder: str | os.PathLike[str], run: Run, algorithm: Algorithm, env_params: EnvParams) -> Any:
     """The acting networks' parameters of all agents of a run, agents along the leading axis."""
     path = Path(folder) / POLICIES
-    try:
-        flat = load_file(path)
-    except Exception as error:  # safetensors has its own exceptions beside the operating system's
-        raise InputError(f"{path} cannot be read ({error})") from None
+    flat = read_arrays(path)
     hypers = algorithm_module(run.algorithm).Hypers(**run.hypers)
     shapes = jax.eval_shape(algorithm.init, jax.random.key(0), hypers, env_params).policy
     expected = {name: (len(run.seeds), *leaf.shape) for name, leaf in named_leaves(shapes)}
     if expected != {name: array.shape for name, array in flat.items()}:
         raise InputError(f"{path} does not hold the networks that {MANIFEST} beside it describes")
     return jax.tree.unflatten(jax.tree.structure(shapes), [jnp.asarray(flat[name]) for name in expected])
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of a safetensors file. Raises `InputError` if it cannot be read."""
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors has its own exceptions beside the operating system's
+        raise InputError(f"{path} cannot be read ({error})") from None
 
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:

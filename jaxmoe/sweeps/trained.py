@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file
 
 from jaxmoe.errors import InputError
 from jaxmoe.sweeps import store
 from jaxmoe.sweeps.plan import Group, Plan, make_plan
-from jaxmoe.sweeps.run import MANIFEST, POLICIES, load_run
+from jaxmoe.sweeps.run import MANIFEST, POLICIES, load_run, read_arrays
 from jaxmoe.sweeps.spec import load_spec
 from jaxmoe.table import ExpertTable, load_table
 
@@ -178,10 +177,7 @@ def _policies(folder: Path) -> dict[str, np.ndarray]:
     path = folder / POLICIES
     if not path.is_file():
         raise InputError(f"{folder} holds a sweep that is not finished: there is no {POLICIES} in it yet")
-    try:
-        return load_file(path)
-    except Exception as error:  # safetensors has its own exceptions beside the operating system's
-        raise InputError(f"{path} cannot be read ({error})") from None
+    return read_arrays(path)
 
 
 def _results(folder: Path) -> list[dict[str, Any]]:

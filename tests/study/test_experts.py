@@ -123,3 +123,13 @@ def test_without_raw_records_judges_and_texts_are_left_out(table, tmp_path):
     text = table_report(table, None, tmp_path / "report").read_text()
     assert "told from raw records" in text
     assert "Score by subset" in text
+
+
+def test_a_judgement_that_failed_is_left_out(tmp_path):
+    """As `jaxmoe collect` records it: no score, and a status that says why."""
+    rows = ["prompt_id,experts,judge,score,status", "p0,local,1,2,done", "p0,local,2,3,done", "p0,a,1,5,done"]
+    rows += ["p0,a,2,7,done", "p1,a,1,,refused", "p1,a,2,4,done", "p1,local,1,1,done", "p1,local,2,1,done"]
+    (tmp_path / "scores.csv").write_text("\n".join(rows) + "\n")
+    [pair] = judge_agreement(tmp_path).to_dict("records")
+    assert pair["texts"] == 3
+    assert pair["difference"] == pytest.approx(-1.0)
