@@ -52,6 +52,9 @@ def best(
     folder: Folder,
     fresh_seeds: Annotated[int, typer.Option(help="How many seeds, none of which the sweep has used.")] = 32,
     scenario: Annotated[str | None, typer.Option(help="Whose winner, where there are several scenarios.")] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="Whose best setting, where there are several algorithms.")
+    ] = None,
     compilation_cache: CompilationCache = True,
 ) -> None:
     """Train the winner of a sweep again on fresh seeds: how much of its score was luck?"""
@@ -61,6 +64,7 @@ def best(
         found = jaxmoe.best(
             folder,
             scenario=scenario,
+            algorithm=algorithm,
             fresh_seeds=fresh_seeds,
             compilation_cache=compilation_cache,
             report=report,

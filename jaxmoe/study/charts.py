@@ -192,7 +192,7 @@ def expert_table(arena: Arena) -> pd.DataFrame:
 def expert_chart(shares: pd.DataFrame, name: str) -> Drawing:
     """How often each policy asks each expert."""
     figure, axes = canvas(0.6 + 0.22 * len(shares))
-    heat_cells(axes, shares.to_numpy(), "{:.0%}", (0.0, 1.0))
+    heat_cells(axes, shares.to_numpy(), formatted("{:.0%}", shares.to_numpy()), (0.0, 1.0))
     axes.set_xticks(np.arange(shares.shape[1]) + 0.5, list(shares.columns))
     axes.set_yticks(np.arange(len(shares)) + 0.5, list(shares.index))
     axes.invert_yaxis()
@@ -200,7 +200,16 @@ def expert_chart(shares: pd.DataFrame, name: str) -> Drawing:
     return Drawing(f"{name}experts", "Which experts are asked", caption, figure, shares.reset_index())
 
 
-def heat_cells(axes: Axes, values: NDArray[np.float64], form: str, limits: tuple[float, float]) -> None:
+def formatted(form: str, values: NDArray[np.float64]) -> NDArray[np.str_]:
+    """A text for each value.
+
+    >>> formatted("{:.0%}", np.array([[0.5, 1.0]])).tolist()
+    [['50%', '100%']]
+    """
+    return np.array([form.format(cell) for cell in values.ravel()]).reshape(values.shape)
+
+
+def heat_cells(axes: Axes, values: NDArray[np.float64], texts: NDArray[np.str_], limits: tuple[float, float]) -> None:
     """A heat map whose cells say their value where there are few."""
     axes.pcolormesh(values, cmap=HEAT, vmin=limits[0], vmax=limits[1], edgecolors=GRID, linewidth=0.3)
     axes.grid(visible=False)
@@ -212,7 +221,7 @@ def heat_cells(axes: Axes, values: NDArray[np.float64], form: str, limits: tuple
         if np.isfinite(cell):
             dark = cell < limits[0] + 0.55 * (limits[1] - limits[0])
             axes.text(
-                column + 0.5, row + 0.5, form.format(cell), ha="center", va="center", fontsize=5.8,
+                column + 0.5, row + 0.5, str(texts[row, column]), ha="center", va="center", fontsize=5.8,
                 color="white" if dark else "black",
             )  # fmt: skip
 

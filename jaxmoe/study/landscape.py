@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from jaxmoe.study.arena import Arena, value, words
-from jaxmoe.study.charts import heat_cells
+from jaxmoe.study.arena import Arena, listed, value, words
+from jaxmoe.study.charts import formatted, heat_cells
 from jaxmoe.study.importance import Importance, importance
 from jaxmoe.study.reading import MEASURES
 from jaxmoe.study.statistics import interval, iqm, mean
@@ -19,6 +19,7 @@ MOST_AXES = 8
 GRID_VALUES = 16  # an axis of so many values is drawn as one
 BINS = 8  # of a sampled axis
 SHOWN_EFFECTS = 10
+MOST_SAID = 4  # effects in a sentence
 RESAMPLES = 1000
 
 
@@ -87,6 +88,16 @@ def importance_chart(points: Points, found: Importance, name: str) -> Drawing:
     return Drawing(f"{name}importance_{points.algorithm}", title, caption, figure, found.effects)
 
 
+def importance_sentence(points: Points, found: Importance) -> str:
+    """The effects that matter most, and what to think of them."""
+    rows = found.effects.head(MOST_SAID)
+    shares = listed(
+        [f"{words(str(row.axes))} {row.share:.0%} [{row.low:.0%}, {row.high:.0%}]" for row in rows.itertuples()]
+    )
+    fit = "" if found.exact else f" of a surface that explains {max(found.explained, 0.0):.0%} of settings left out"
+    return f"variance between settings of {points.algorithm.upper()}{fit}: {shares}"
+
+
 def _pair_chart(points: Points, first: str, second: str, name: str) -> Drawing:
     figure, axes = canvas(2.5)
     title = f"{points.algorithm.upper()}: {words(first)} and {words(second)}"
@@ -114,7 +125,8 @@ def _draw_heat(axes: Axes, points: Points, first: str, second: str) -> pd.DataFr
     wide = data.pivot_table(index=second, columns=first, values="quality", sort=True)
     values = wide.to_numpy(np.float64)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    heat_cells(axes, values, "{:.2f}" if high - low > 0.05 else "{:.3f}", (low, max(high, low + 1e-6)))
+    texts = formatted("{:.2f}" if high - low > 0.05 else "{:.3f}", values)
+    heat_cells(axes, values, texts, (low, max(high, low + 1e-6)))
     axes.set_xticks(np.arange(wide.shape[1]) + 0.5, [value(cell) for cell in wide.columns])
     axes.set_yticks(np.arange(wide.shape[0]) + 0.5, [value(cell) for cell in wide.index])
     if wide.shape[1] > 8:

@@ -21,7 +21,7 @@ class Report(NamedTuple):
     """A report that is written."""
 
     path: Path
-    answers: list[str]  # one sentence for each scenario
+    answers: list[str]  # of each scenario a sentence about who wins, and others about where and what matters
     figures: int
 
 
@@ -62,6 +62,6 @@ def _contents(
         openings.append(found.opening)
         parts += found.parts
         drawings += found.drawings
-        answers.append(found.answer)
+        answers += found.sentences
     parts += sections.of_study(study, competitions)
     return "".join(openings), parts, drawings, answers

@@ -11,8 +11,9 @@ from jaxmoe.progress import duration
 from jaxmoe.study import charts, page
 from jaxmoe.study.answer import NAMES, PLACES, WINNER, Answer, answer, reference_table
 from jaxmoe.study.arena import Arena, arenas, value, words
-from jaxmoe.study.landscape import importance_chart, landscape_charts, points_of
+from jaxmoe.study.landscape import importance_chart, importance_sentence, landscape_charts, points_of
 from jaxmoe.study.page import Section, paragraph
+from jaxmoe.study.places import Places, place_charts, places
 from jaxmoe.study.reading import MEASURES, Study, read_study
 from jaxmoe.study.sensitivity import sensitivity_table
 from jaxmoe.study.statistics import divergence_rate
@@ -26,15 +27,15 @@ MOST_VALUES = 12  # of an axis, in the table of diverged agents
 class Found(NamedTuple):
     """What is said of one scenario."""
 
-    answer: str  # one sentence
+    sentences: list[str]  # who wins, where, and what matters
     opening: str
     parts: list[Section]
     drawings: list[Drawing]
 
 
-def best_folder(study: Study, scenario: str) -> Path:
-    """Where the winner's training on fresh seeds is kept."""
-    return study.folder / f"best-{scenario}"
+def best_folder(study: Study, scenario: str, algorithm: str | None = None) -> Path:
+    """Where the training on fresh seeds of the winner, or of the best setting of an algorithm, is kept."""
+    return study.folder / "-".join(["best", scenario, *([algorithm] if algorithm else [])])
 
 
 def asked(study: Study) -> str:
@@ -74,14 +75,25 @@ def of_arena(arena: Arena, several: bool) -> Found:
     profile = charts.profile_chart(arena, prefix)
     parts = [Section(f"{prefix}learning", f"Learning{where}", page.figures([curves, profile]))]
     drawings = [*([reference] if reference else []), curves, profile]
-    landscape = _landscape(arena, prefix)
+    where_better = places(arena, found.strongest_rule())
+    if where_better is not None:
+        maps = place_charts(where_better, prefix)
+        parts.append(
+            Section(f"{prefix}places", f"Environment by environment{where}", _places(where_better) + page.figures(maps))
+        )
+        drawings += maps
+    landscape, said = _landscape(arena, prefix)
     if landscape:
         parts.append(Section(f"{prefix}matters", f"What matters{where}", page.figures(landscape)))
     parts.append(Section(f"{prefix}settings", f"Settings{where}", _settings(arena)))
     parts.append(Section(f"{prefix}diverged", f"Diverged{where}", _diverged(arena)))
     behaviour = _behaviour(arena, fresh, prefix)
     parts.append(Section(f"{prefix}policy", f"What the policy does{where}", page.figures(behaviour)))
-    return Found(_sentence(arena, found), opening, parts, [*drawings, *landscape, *behaviour])
+    sentences = [_sentence(arena, found)]
+    if where_better is not None:
+        sentences += [f"{arena.scenario}: {text}" for text in where_better.sentences(arena.study.splits)]
+    sentences += [f"{arena.scenario}: {text}" for text in said]
+    return Found(sentences, opening, parts, [*drawings, *landscape, *behaviour])
 
 
 def of_study(study: Study, competitions: list[Arena]) -> list[Section]:
@@ -186,14 +198,24 @@ def _fresh_text(arena: Arena, found: Answer, fresh: Arena | None) -> str:
     return f"Trained again on {fresh.runs} fresh seeds it reaches {said} (interquartile mean), a drop of {drop:.3f}."
 
 
-def _landscape(arena: Arena, prefix: str) -> list[Drawing]:
-    drawings = []
+def _landscape(arena: Arena, prefix: str) -> tuple[list[Drawing], list[str]]:
+    """Figures of what matters, and the same in a sentence for each algorithm."""
+    drawings, sentences = [], []
     for points in points_of(arena):
         found = points.importance()
         if found is not None:
             drawings.append(importance_chart(points, found, prefix))
+            sentences.append(importance_sentence(points, found))
         drawings += landscape_charts(points, found, prefix)
-    return drawings
+    return drawings, sentences
+
+
+def _places(found: Places) -> str:
+    text = (
+        "The winner in each environment, in QoS on the same requests, with 95 % intervals over prompts and seeds. "
+        "Click a heading to sort."
+    )
+    return paragraph(text, "note") + page.table(found.cells, texts=["environment"], sortable=True)
 
 
 def _settings(arena: Arena) -> str:

@@ -38,6 +38,7 @@ def best(
     folder: str | os.PathLike[str],
     *,
     scenario: str | None = None,
+    algorithm: str | None = None,
     fresh_seeds: int = 32,
     compilation_cache: bool = True,
     report: Reporter = SILENT,
@@ -45,28 +46,31 @@ def best(
     """Train the winner of a finished sweep again on fresh seeds; the same call goes on where an earlier one ended.
 
     The winner is the setting whose agents are best on train prompts and on the first half of the seeds. Its training is
-    kept in the sweep's folder, as `best-SCENARIO`, and a report tells of it.
+    kept in the sweep's folder, as `best-SCENARIO`, and a report tells of it; that of an algorithm's best setting as
+    `best-SCENARIO-ALGORITHM`, and `compare` sets these against each other.
 
     Args:
         folder: of a finished sweep.
         scenario: whose winner; needed where there are several.
+        algorithm: whose best setting; that of all algorithms if absent.
         fresh_seeds: how many.
         compilation_cache: keep compiled programs in the user's cache folder.
         report: told how it goes.
 
     Raises:
-        InputError: there is no finished sweep in the folder, or several scenarios and none is named.
+        InputError: there is no finished sweep in the folder, or several scenarios and none is named, or the scenario or
+            algorithm is not in it.
     """
     if fresh_seeds < 1:
         raise InputError(f"fresh_seeds = {fresh_seeds} must be at least 1")
     arena = _arena(folder, scenario)
-    if arena.diverged()[arena.winner].all():
+    position = _position(arena, algorithm)
+    if arena.diverged()[position].all():
         raise InputError(f"{folder}: every agent of the best setting diverged; there is no winner to train again")
-    out = best_folder(arena.study, arena.scenario)
-    found = sweep(
-        _spec_of_winner(arena, fresh_seeds), out, compilation_cache=compilation_cache, report=report
-    )  # refuses a folder with other seeds
-    scores = arena.scores("train")[arena.winner][:, arena.chosen_on]
+    out = best_folder(arena.study, arena.scenario, algorithm)
+    spec = _spec_of(arena, position, fresh_seeds)
+    found = sweep(spec, out, compilation_cache=compilation_cache, report=report)  # refuses a folder with other seeds
+    scores = arena.scores("train")[position][:, arena.chosen_on]
     again: dict[str, Estimate] = {}
     if not found.interrupted:
         report.stage("watching the agents at work")
@@ -74,7 +78,7 @@ def best(
         write_whole(out / BEHAVIOUR, partial(rows.to_parquet, index=False), overwrite=True)
         fresh = arenas(read_study(out))[0]
         again = {split: interval(iqm, fresh.scores(split)[0]) for split in fresh.study.splits}
-    winner, measure = arena.describe(arena.winner), arena.study.measure
+    winner, measure = arena.describe(position), arena.study.measure
     return Best(out, winner, measure, interval(iqm, scores), again, found.interrupted)
 
 
@@ -92,11 +96,23 @@ def _arena(folder: str | os.PathLike[str], scenario: str | None) -> Arena:
     return found[chosen]
 
 
-def _spec_of_winner(arena: Arena, fresh_seeds: int) -> SweepSpec:
-    """The sweep of the winner alone, in all its environments, with seeds that the first sweep has not used."""
+def _position(arena: Arena, algorithm: str | None) -> int:
+    """Of the winner, or of an algorithm's best setting."""
+    if algorithm is None:
+        return arena.winner
+    best = arena.best_of("algorithm")
+    if algorithm not in best:
+        raise InputError(
+            f"{arena.study.folder} has no algorithm {algorithm!r} in {arena.scenario}; choose one of {', '.join(best)}"
+        )
+    return best[algorithm]
+
+
+def _spec_of(arena: Arena, position: int, fresh_seeds: int) -> SweepSpec:
+    """The sweep of one setting alone, in all its environments, with seeds that the first sweep has not used."""
     spec = load_spec(arena.study.spec)
     plan = make_plan(spec, spec_table(spec))
-    point = plan.configurations[plan.configuration_of[int(arena.agents[arena.winner, 0, 0])]]
+    point = plan.configurations[plan.configuration_of[int(arena.agents[position, 0, 0])]]
     first = int(arena.study.agents["seed"].max()) + 1
     changed: dict[str, Any] = {"algorithm": [point.algorithm], "scenario": [point.scenario]}
     changed |= {"seeds": list(range(first, first + fresh_seeds)), "search": {}}

@@ -110,7 +110,8 @@ def test_a_changed_value_in_the_prompts_changes_the_answer(tmp_path):
 def test_several_scenarios_algorithms_and_environments(crossed, tmp_path):
     shutil.copytree(crossed, tmp_path / "sweep")
     found = jaxmoe.report(tmp_path / "sweep")
-    assert [answer.split(":")[0] for answer in found.answers] == ["oneshot", "queueing"]
+    winners = [answer for answer in found.answers if " wins, " in answer]
+    assert [answer.split(":")[0] for answer in winners] == ["oneshot", "queueing"]
     text = found.path.read_text()
     assert 'id="sensitivity"' in text
     assert "of the variance" in text

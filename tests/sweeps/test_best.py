@@ -105,3 +105,11 @@ def test_what_is_no_finished_sweep_has_no_winner(folder, tmp_path):
     shutil.rmtree(tmp_path / "sweep" / "chunks")
     with pytest.raises(InputError, match="is not finished, and its winner may change"):
         jaxmoe.best(tmp_path / "sweep")
+
+
+def test_the_best_setting_of_an_algorithm(folder):
+    found = jaxmoe.best(folder, algorithm="ppo", fresh_seeds=1)
+    assert found.folder == folder / "best-oneshot-ppo"
+    assert found.winner.startswith("PPO with learning rate")
+    with pytest.raises(InputError, match="has no algorithm 'dqn' in oneshot; choose one of ppo"):
+        jaxmoe.best(folder, algorithm="dqn")
