@@ -1,4 +1,4 @@
-"""Unseen prompts: PPO against the references by 4-fold cross-validation over all prompts, paired.
+"""Unseen prompts: agents against the references by 4-fold cross-validation over all prompts, paired.
 
     python experiments/cross_validation.py
 
@@ -21,35 +21,40 @@ FOLDS = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="PPO on unseen prompts, by 4-fold cross-validation.")
+    parser = argparse.ArgumentParser(description="Agents on unseen prompts, by 4-fold cross-validation.")
+    parser.add_argument("--algorithms", nargs="+", default=["ppo", "dqn", "sac"])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, nargs="+", default=[25_000, 100_000, 500_000])
     arguments = parser.parse_args()
-    rows = [row for steps in arguments.steps for row in cross_validate(steps, arguments.seeds)]
-    found = pd.DataFrame(rows, columns=["env_steps", "policy", "metric", *Estimate._fields])
+    rows = [
+        row
+        for algorithm in arguments.algorithms
+        for steps in arguments.steps
+        for row in cross_validate(algorithm, steps, arguments.seeds)
+    ]
+    found = pd.DataFrame(rows, columns=["algorithm", "env_steps", "policy", "metric", *Estimate._fields])
     RESULTS.parent.mkdir(exist_ok=True)
     found.to_csv(RESULTS, index=False, float_format="%.6f")
 
 
-def cross_validate(steps: int, seeds: int) -> list[tuple[object, ...]]:
-    """Print and return what each policy brings on unseen prompts, and how far PPO is ahead of it."""
+def cross_validate(algorithm: str, steps: int, seeds: int) -> list[tuple[object, ...]]:
+    """Print and return what each policy brings on unseen prompts, and how far the agents are ahead of it."""
     folds: list[dict[str, Tally]] = []
     for fold in jaxmoe.load_table().folds(FOLDS):
-        tallies = jaxmoe.train("ppo", "oneshot", seeds=seeds, env_steps=steps, table=fold, evaluations=1).tallies[
-            "test"
-        ]
-        folds.append({_family(name): tally for name, tally in tallies.items()})
+        training = jaxmoe.train(algorithm, "oneshot", seeds=seeds, env_steps=steps, table=fold, evaluations=1)
+        folds.append({_family(name): tally for name, tally in training.tallies["test"].items()})
     pooled = {name: _pooled([fold[name] for fold in folds]) for name in folds[0]}
-    print(f"\n{seeds} PPO agents of {steps:,} env steps per fold; test prompts of {FOLDS} folds")
-    print("| policy | QoS | normalised score | PPO is ahead by |\n|---|---|---|---|")
+    print(f"\n{seeds} {algorithm.upper()} agents of {steps:,} env steps per fold; test prompts of {FOLDS} folds")
+    print(f"| policy | QoS | normalised score | {algorithm.upper()} is ahead by |\n|---|---|---|---|")
     rows: list[tuple[object, ...]] = []
     for name in sorted(pooled, key=lambda name: -pooled[name].mean()[0]):
         [qos] = estimate(lambda means: means[..., :1], [pooled[name]])
         [score] = estimate(normalised_score, [pooled[name], pooled["random"], pooled["one_slot_optimum"]])
-        [lead] = estimate(lambda one, other: one[..., :1] - other[..., :1], [pooled["ppo"], pooled[name]])
+        [lead] = estimate(lambda one, other: one[..., :1] - other[..., :1], [pooled[algorithm], pooled[name]])
         print(f"| `{name}` | {qos:.3f} | {score:.3f} | {lead:.4f} |")
         rows += [
-            (steps, name, metric, *found) for metric, found in (("qos", qos), ("normalised", score), ("lead", lead))
+            (algorithm, steps, name, metric, *found)
+            for metric, found in (("qos", qos), ("normalised", score), ("lead", lead))
         ]
     return rows
 

@@ -22,9 +22,9 @@ def report(folder: Folder) -> None:
     from jaxmoe.study.report import report as write_report
 
     found = write_report(folder)
-    for answer in found.answers:
-        OUT.print(answer, soft_wrap=True)
-    OUT.print(f"report: {found.path}, and {found.figures} figures beside it", soft_wrap=True)
+    for sentence in found.sentences:
+        OUT.print(sentence, soft_wrap=True)
+    OUT.print(f"report: {found.path}, {found.figures} figures and their data beside it", soft_wrap=True)
 
 
 def status(folder: Folder) -> None:

@@ -1,17 +1,18 @@
 """`report`: what a sweep found, as one web page, and its figures as files for a paper."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jaxmoe
 from jaxmoe.errors import InputError
-from jaxmoe.files import write_text
+from jaxmoe.files import write_text, write_whole
 from jaxmoe.study import page, sections
-from jaxmoe.study.arena import Arena, arenas
-from jaxmoe.study.reading import Study, read_study
-from jaxmoe.study.status import Standing, standing
-from jaxmoe.study.style import Drawing, save, style
+from jaxmoe.study.arena import arenas
+from jaxmoe.study.reading import read_study
+from jaxmoe.study.status import standing
+from jaxmoe.study.style import save, style
 
 REPORT = "report.html"
 FIGURES = "figures"
@@ -21,7 +22,7 @@ class Report(NamedTuple):
     """A report that is written."""
 
     path: Path
-    answers: list[str]  # of each scenario a sentence about who wins, and others about where and what matters
+    sentences: list[str]  # of each scenario: who wins, where, and what matters
     figures: int
 
 
@@ -39,7 +40,10 @@ def report(folder: str | os.PathLike[str]) -> Report:
     if not competitions:
         raise InputError(f"{folder}: no setting has all its environments yet; {at}")
     with style():
-        opening, parts, drawings, answers = _contents(study, competitions, at)
+        found = [sections.of_arena(arena, several=len(competitions) > 1) for arena in competitions]
+        opening = sections.standing_note(study, at) + "".join(each.opening for each in found)
+        parts = [part for each in found for part in each.parts] + sections.of_study(study, competitions)
+        drawings = [drawing for each in found for drawing in each.drawings]
         lead = f"{study.name}: {sections.asked(study)}"
         text = page.page(f"jaxmoe: {study.name}", lead, opening, parts, f"jaxmoe {jaxmoe.__version__}")
         figures = study.folder / FIGURES
@@ -47,21 +51,10 @@ def report(folder: str | os.PathLike[str]) -> Report:
             figures.mkdir(exist_ok=True)
             for drawing in drawings:
                 save(drawing, figures)
+            for name, table in [pair for each in found for pair in each.tables.items()]:
+                write_whole(figures / f"{name}.csv", partial(table.to_csv, index=False), overwrite=True)
             write_text(study.folder / REPORT, text)
         except OSError as error:
             raise InputError(f"{study.folder} cannot be written: {error.strerror or error}") from None
-    return Report(study.folder / REPORT, answers, len(drawings))
-
-
-def _contents(
-    study: Study, competitions: list[Arena], at: Standing
-) -> tuple[str, list[page.Section], list[Drawing], list[str]]:
-    openings, parts, drawings, answers = [sections.standing_note(study, at)], [], [], []
-    for arena in competitions:
-        found = sections.of_arena(arena, several=len(competitions) > 1)
-        openings.append(found.opening)
-        parts += found.parts
-        drawings += found.drawings
-        answers += found.sentences
-    parts += sections.of_study(study, competitions)
-    return "".join(openings), parts, drawings, answers
+    sentences = [sentence for each in found for sentence in each.sentences]
+    return Report(study.folder / REPORT, sentences, len(drawings))

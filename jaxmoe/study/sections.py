@@ -31,6 +31,7 @@ class Found(NamedTuple):
     opening: str
     parts: list[Section]
     drawings: list[Drawing]
+    tables: dict[str, pd.DataFrame]  # kept as CSV beside the figures
 
 
 def best_folder(study: Study, scenario: str, algorithm: str | None = None) -> Path:
@@ -85,7 +86,8 @@ def of_arena(arena: Arena, several: bool) -> Found:
     landscape, said = _landscape(arena, prefix)
     if landscape:
         parts.append(Section(f"{prefix}matters", f"What matters{where}", page.figures(landscape)))
-    parts.append(Section(f"{prefix}settings", f"Settings{where}", _settings(arena)))
+    settings = arena.table()
+    parts.append(Section(f"{prefix}settings", f"Settings{where}", _settings(arena, settings)))
     parts.append(Section(f"{prefix}diverged", f"Diverged{where}", _diverged(arena)))
     behaviour = _behaviour(arena, fresh, prefix)
     parts.append(Section(f"{prefix}policy", f"What the policy does{where}", page.figures(behaviour)))
@@ -93,7 +95,10 @@ def of_arena(arena: Arena, several: bool) -> Found:
     if where_better is not None:
         sentences += [f"{arena.scenario}: {text}" for text in where_better.sentences(arena.study.splits)]
     sentences += [f"{arena.scenario}: {text}" for text in said]
-    return Found(sentences, opening, parts, [*drawings, *landscape, *behaviour])
+    tables = {f"{prefix}settings": settings}
+    if where_better is not None:
+        tables[f"{prefix}environments"] = where_better.leads
+    return Found(sentences, opening, parts, [*drawings, *landscape, *behaviour], tables)
 
 
 def of_study(study: Study, competitions: list[Arena]) -> list[Section]:
@@ -218,8 +223,7 @@ def _places(found: Places) -> str:
     return paragraph(text, "note") + page.table(found.cells, texts=["environment"], sortable=True)
 
 
-def _settings(arena: Arena) -> str:
-    rows = arena.table()
+def _settings(arena: Arena, rows: pd.DataFrame) -> str:
     shown = pd.DataFrame({"rank": rows["rank"]})
     if len(set(arena.settings["algorithm"])) > 1:
         shown["algorithm"] = rows["algorithm"].str.upper()

@@ -73,5 +73,5 @@ def test_the_report_shows_it(weighed):
     found = jaxmoe.report(weighed)
     text = found.path.read_text()
     assert 'id="figure-ahead_of_references"' in text
-    assert any("of 3 environments" in sentence for sentence in found.answers)
-    assert any(sentence.startswith("oneshot: variance between settings of PPO") for sentence in found.answers)
+    assert any("of 3 environments" in sentence for sentence in found.sentences)
+    assert any(sentence.startswith("oneshot: variance between settings of PPO") for sentence in found.sentences)

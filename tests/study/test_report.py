@@ -67,11 +67,11 @@ def test_the_page_opens_with_the_answer_and_stands_alone(reported):
     ids = re.findall(r'(?<=\s)id="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:xlink:href="|url\()#([\w-]+)', text)) <= set(ids)
-    assert reported.answers[0].startswith("oneshot: PPO with learning rate 0.005 and entropy coef 0.03 wins")
+    assert reported.sentences[0].startswith("oneshot: PPO with learning rate 0.005 and entropy coef 0.03 wins")
 
 
 def test_every_figure_is_there_as_pdf_png_and_csv(reported):
-    names = {path.stem for path in (reported.path.parent / "figures").iterdir()}
+    names = {path.stem for path in (reported.path.parent / "figures").glob("*.png")}
     assert names == set(re.findall(r'<figure id="figure-([^"]+)"', reported.path.read_text()))
     assert len(names) == reported.figures
     for name in names:
@@ -82,6 +82,14 @@ def test_every_figure_is_there_as_pdf_png_and_csv(reported):
         assert width_pt == pytest.approx(3.5 * 72)
         assert png.read_bytes().startswith(b"\x89PNG")
         assert len(pd.read_csv(csv))
+
+
+def test_the_settings_are_kept_as_a_table_best_first(reported):
+    rows = pd.read_csv(reported.path.parent / "figures" / "settings.csv")
+    assert rows["rank"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert rows["chosen"].is_monotonic_decreasing
+    assert (rows["train_low"] <= rows["train"]).all()
+    assert (rows["train"] <= rows["train_high"]).all()
 
 
 def test_a_changed_value_in_the_results_changes_the_report(tmp_path):
@@ -99,18 +107,18 @@ def test_a_changed_value_in_the_results_changes_the_report(tmp_path):
 
 def test_a_changed_value_in_the_prompts_changes_the_answer(tmp_path):
     folder = synthetic.make(tmp_path / "sweep")
-    before = jaxmoe.report(folder).answers
+    before = jaxmoe.report(folder).sentences
     prompts = pd.read_parquet(folder / "prompts.parquet")
     prompts.loc[prompts["prompt"] == "p00", "qos"] += 0.1
     prompts.to_parquet(folder / "prompts.parquet", index=False)
-    assert jaxmoe.report(folder).answers != before
+    assert jaxmoe.report(folder).sentences != before
 
 
 @pytest.mark.slow
 def test_several_scenarios_algorithms_and_environments(crossed, tmp_path):
     shutil.copytree(crossed, tmp_path / "sweep")
     found = jaxmoe.report(tmp_path / "sweep")
-    winners = [answer for answer in found.answers if " wins, " in answer]
+    winners = [answer for answer in found.sentences if " wins, " in answer]
     assert [answer.split(":")[0] for answer in winners] == ["oneshot", "queueing"]
     text = found.path.read_text()
     assert 'id="sensitivity"' in text
@@ -120,7 +128,7 @@ def test_several_scenarios_algorithms_and_environments(crossed, tmp_path):
 
 def test_all_diverged_is_said_and_nobody_wins(tmp_path):
     found = jaxmoe.report(synthetic.make(tmp_path / "sweep", diverged=1.1, seeds=4))
-    assert found.answers == ["oneshot: every agent diverged"]
+    assert found.sentences == ["oneshot: every agent diverged"]
     text = found.path.read_text()
     assert "Every agent diverged" in text
     assert "wins" not in text
@@ -179,7 +187,7 @@ def test_references_of_other_environments_alone_are_no_trouble(tmp_path):
     folder = synthetic.make(tmp_path / "sweep", weights=(0.0, 0.04), rates=(5e-3,), references=False)
     rows = pd.read_parquet(synthetic.make(tmp_path / "other") / "references.parquet")
     rows.assign(environment=1).to_parquet(folder / "references.parquet", index=False)
-    assert "QoS" in jaxmoe.report(folder).answers[0]
+    assert "QoS" in jaxmoe.report(folder).sentences[0]
 
 
 def test_without_an_interval_none_is_shown(tmp_path):
