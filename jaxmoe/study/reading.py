@@ -106,7 +106,7 @@ def read_study(folder: str | os.PathLike[str]) -> Study:
     curves = tables["curves"]
     if len(curves):
         last = curves.sort_values(["agent", "env_steps"], kind="stable").groupby("agent", sort=True).tail(1)
-        results = agents.merge(last, on="agent")
+        results = with_ends(agents, last)
         tables["curves"] = agents[["agent", "configuration", "seed"]].merge(curves, on="agent")
     else:
         results = agents.head(0)
@@ -131,6 +131,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or "spec" not in manifest or "done" not in manifest:
         raise InputError(f"{path} is not the manifest of a sweep")
     return manifest
+
+
+def with_ends(agents: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
+    """Who each agent is, beside its last evaluation.
+
+    What is both a setting and measured, such as the temperature of SAC, is the setting; what it came to is `_reached`.
+    """
+    return agents.merge(ends, on="agent", suffixes=("", "_reached"))
 
 
 def _shard(manifest: Mapping[str, Any]) -> tuple[int, int]:

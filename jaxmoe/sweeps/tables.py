@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save
 
 from jaxmoe.env.evaluation import best_reference
 from jaxmoe.env.scenarios import make
+from jaxmoe.study.reading import with_ends
 from jaxmoe.sweeps.evaluating import with_normalised
 from jaxmoe.sweeps.plan import Plan
 from jaxmoe.sweeps.store import Store
@@ -33,7 +34,7 @@ def collect(store: Store, plan: Plan, table: ExpertTable) -> dict[str, pd.DataFr
     last = curves.groupby("agent", sort=True).tail(1) if len(curves) else curves
     ends = last.drop(columns=["configuration", "seed", "environment"], errors="ignore")
     return {
-        "results": who.merge(ends, on="agent") if len(ends) else who.head(0),
+        "results": with_ends(who, ends) if len(ends) else who.head(0),
         "curves": curves.drop(columns="environment", errors="ignore"),
         "prompts": _sorted(_read(store, "prompts.parquet"), ["agent"]),
         "references": _sorted(references, ["environment"]),

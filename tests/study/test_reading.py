@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from jaxmoe.errors import InputError
-from jaxmoe.study.reading import read_study
+from jaxmoe.study.reading import read_study, with_ends
 from jaxmoe.study.status import standing, status_lines
 
 
@@ -94,3 +94,11 @@ def test_a_damaged_table_is_one_sentence(finished, tmp_path):
     (tmp_path / "sweep" / "results.parquet").write_text("PAR1")
     with pytest.raises(InputError, match=r"results\.parquet cannot be read"):
         read_study(tmp_path / "sweep")
+
+
+def test_a_setting_that_is_measured_too_stays_the_setting():
+    agents = pd.DataFrame({"agent": [0, 1], "temperature": [0.1, 0.2]})
+    ends = pd.DataFrame({"agent": [0, 1], "env_steps": [8, 8], "temperature": [0.3, 0.4]})
+    found = with_ends(agents, ends)
+    assert found["temperature"].tolist() == [0.1, 0.2]
+    assert found["temperature_reached"].tolist() == [0.3, 0.4]

@@ -382,3 +382,14 @@ def test_a_second_start_compiles_nothing(tmp_path):
     assert_same(tmp_path / "one", tmp_path / "two")
     finish(spec, tmp_path / "three", "--no-compilation-cache", cache=tmp_path / "unused")
     assert not (tmp_path / "unused" / "jaxmoe").exists()
+
+
+@pytest.mark.slow
+def test_a_swept_temperature_is_not_mixed_up_with_the_one_that_is_measured(tmp_path):
+    sac = {"num_envs": 4, "rollout_length": 4, "replay_capacity": 64, "warmup_steps": 16, "hidden": [8]}
+    spec = {**SPEC, "algorithm": "sac", "seeds": 2, "params": {}, "config": sac}
+    spec["hypers"] = {"temperature": [0.01, 0.1], "learn_temperature": 1.0}
+    results = sweep(tmp_path / "sac", spec=spec).results
+    assert results["temperature"].tolist() == [0.01, 0.01, 0.1, 0.1]
+    assert results["temperature_reached"].notna().all()
+    assert "temperature 0." in jaxmoe.report(tmp_path / "sac").sentences[0]
