@@ -84,6 +84,8 @@ class Arena:
         for split in self.study.splits:
             scores = self.scores(split)[..., self.judged_on]
             found[split], found[f"{split}_low"], found[f"{split}_high"] = bootstrap(iqm, scores, TABLE_RESAMPLES)
+        if self.study.measure == "normalised":
+            found["below_random"] = (self.scores("train") < 0).sum(axis=(1, 2))
         found["seeds"], found["diverged"] = self.runs * self.tasks, self.diverged().sum(axis=(1, 2))
         return found.iloc[self.ranking].reset_index(drop=True)
 

@@ -29,6 +29,7 @@ from jaxmoe.study.style import (
 
 CURVE_RESAMPLES = 1000
 SHOWN_SUBSETS = 6
+BELOW_RULES = 0.15  # how far learning curves are shown below the lowest reference, as a share of the references' span
 
 
 def reference_chart(found: pd.DataFrame, winner: str, measure: str, name: str) -> Drawing:
@@ -79,7 +80,7 @@ def curve_chart(arena: Arena, found: pd.DataFrame, name: str) -> Drawing:
     figure.legend(loc="outside upper left", ncols=2)
     caption = (
         f"Interquartile mean over {arena.tasks * arena.runs} agents with its 95 % interval (band); dotted are the "
-        "references on train prompts."
+        "references on train prompts. The last point counts all requests, those before it a part of them."
     )
     return Drawing(f"{name}learning_curves", "Learning curves", caption, figure, pd.concat(frames, ignore_index=True))
 
@@ -315,7 +316,10 @@ def _draw_levels(axes: Axes, found: pd.DataFrame, measure: str) -> None:
     if not len(levels):
         return
     low, high = axes.get_ylim()
-    low, high = min(low, float(levels["mean"].min())), max(high, float(levels["mean"].max()))
+    least, most = float(levels["mean"].min()), max(high, float(levels["mean"].max()))
+    low = max(min(low, least), least - BELOW_RULES * (most - least))
+    axes.set_ylim(low, most + 0.02 * (most - low))
+    high = most
     places = spread(levels["mean"].to_numpy(), 0.055 * (high - low))
     for policy, level, at in zip(levels["policy"], levels["mean"], places, strict=True):
         axes.axhline(level, color=MUTED, lw=0.7, ls=":")

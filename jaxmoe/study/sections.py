@@ -234,7 +234,10 @@ def _settings(arena: Arena, rows: pd.DataFrame) -> str:
         name = {"train": "train, judged", "test": "unseen, judged"}[split]
         bounds = zip(rows[split], rows[f"{split}_low"], rows[f"{split}_high"], strict=True)
         shown[name] = [_number(mean, low, high) for mean, low, high in bounds]
-    shown["agents"], shown["diverged"] = rows["seeds"], rows["diverged"]
+    shown["agents"] = rows["seeds"]
+    if "below_random" in rows:
+        shown["worse than random"] = rows["below_random"]
+    shown["diverged"] = rows["diverged"]
     kind = MEASURES[arena.study.measure]
     text = (
         f"Interquartile means of the {kind} with 95 % intervals over seeds, best first. Settings are ranked on train "
