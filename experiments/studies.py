@@ -1,6 +1,6 @@
 """The studies of `sweeps/`, from their specs to what is kept in `results/`: what the commands print, data and figures.
 
-    python experiments/studies.py                   # all of them: about an hour on two CPU cores
+    python experiments/studies.py                   # all of them: an hour and a half on two CPU cores
     python experiments/studies.py lookahead width   # some
 
 It runs the commands that a user would, in `runs/`, and goes on where it was stopped. What they print is shown, and kept
@@ -13,47 +13,63 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
 FRESH_SEEDS = "32"
 
-# After the sweep, before the report: the winners again, on seeds that chose nothing.
-FOLLOWED_BY: dict[str, list[list[str]]] = {
-    "ppo_oneshot": [["best", "{run}", "--fresh-seeds", FRESH_SEEDS]],
-    "algorithms_queueing": [
-        ["best", "{run}", "--fresh-seeds", FRESH_SEEDS],
-        *[["best", "{run}", "--algorithm", name, "--fresh-seeds", FRESH_SEEDS] for name in ("ppo", "dqn", "sac")],
-        ["compare", *[f"{{run}}/best-queueing-{name}" for name in ("ppo", "dqn", "sac")]],
-    ],
-    "lookahead": [],
-    "robustness": [],
-    "width": [["best", "{run}", "--fresh-seeds", FRESH_SEEDS]],
+AGAIN = ["best", "{run}", "--fresh-seeds", FRESH_SEEDS]  # the winner, on seeds that chose nothing
+ALGORITHMS = ("ppo", "dqn", "sac")
+
+
+class Study(NamedTuple):
+    """What is done after a sweep, before its report, and which figures are shown."""
+
+    commands: list[list[str]]
+    shown: list[str]
+
+
+STUDIES = {
+    "ppo_oneshot": Study([AGAIN], ["landscape_ppo_learning_rate_entropy_coef", "behaviour"]),
+    "algorithms_queueing": Study(
+        [
+            AGAIN,
+            *[[*AGAIN, "--algorithm", name] for name in ALGORITHMS],
+            ["compare", *[f"{{run}}/best-queueing-{name}" for name in ALGORITHMS]],
+        ],
+        ["learning_curves", "profile", *[f"dependence_{name}_discount" for name in ALGORITHMS]],
+    ),
+    "sac_temperature": Study([AGAIN], ["landscape_sac_actor_rate_temperature"]),
+    "lookahead": Study([], ["ahead_of_one_slot_optimum", "ahead_of_predict_then_optimise"]),
+    "robustness": Study([], ["ahead_of_one_slot_optimum", "ahead_of_predict_then_optimise"]),
+    "width": Study([AGAIN], ["landscape_ppo_learning_rate_hidden"]),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run studies and keep their results.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(FOLLOWED_BY)}; all if absent")
-    names = parser.parse_args().names or list(FOLLOWED_BY)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(STUDIES)}; all if absent")
+    names = parser.parse_args().names or list(STUDIES)
     for name in names:
-        if name not in FOLLOWED_BY:
-            parser.error(f"there is no study {name!r}; choose from {', '.join(FOLLOWED_BY)}")
+        if name not in STUDIES:
+            parser.error(f"there is no study {name!r}; choose from {', '.join(STUDIES)}")
     for name in names:
         keep(name)
 
 
 def keep(name: str) -> None:
     """Run a study and replace what is kept of it."""
+    study = STUDIES[name]
     run = f"runs/{name}"
-    commands = [["sweep", f"experiments/sweeps/{name}.toml", "--out", "{run}"], *FOLLOWED_BY[name], ["report", "{run}"]]
+    commands = [["sweep", f"experiments/sweeps/{name}.toml", "--out", "{run}"], *study.commands, ["report", "{run}"]]
     printed = "".join(execute([part.format(run=run) for part in command]) for command in commands)
     folder = RESULTS / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "printed.txt").write_text(printed)
     for path in sorted((ROOT / run / "figures").iterdir()):
-        if path.suffix in (".csv", ".png"):
+        if path.suffix == ".csv" or (path.suffix == ".png" and path.stem in study.shown):
             shutil.copy(path, folder)
 
 

@@ -1,5 +1,6 @@
 """The answer of a study: which setting wins a scenario, how good it is, how sure that is, and whom it beats."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -119,7 +120,16 @@ def signed(lead: Estimate) -> str:
     text = f"{abs(lead.mean):.3f} [{lead.low:.3f}, {lead.high:.3f}]"
     if lead.low > 0:
         return f"+{text}"
-    return f"\N{MINUS SIGN}{text}" if lead.high < 0 else f"\N{ALMOST EQUAL TO} {lead:.3f}"
+    return f"\N{MINUS SIGN}{text}" if lead.high < 0 else f"\N{ALMOST EQUAL TO} {without_minus_zero(f'{lead:.3f}')}"
+
+
+def without_minus_zero(text: str) -> str:
+    """Numbers of three digits that are rounded to zero lose their sign.
+
+    >>> without_minus_zero("-0.000 [-0.002, 0.003]")
+    '0.000 [-0.002, 0.003]'
+    """
+    return re.sub(r"-(0\.000)\b", r"\1", text)
 
 
 def _over_runner_up(arena: Arena) -> Estimate | None:

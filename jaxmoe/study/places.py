@@ -7,7 +7,7 @@ import pandas as pd
 
 from jaxmoe.intervals import Estimate
 from jaxmoe.study.against import against_references
-from jaxmoe.study.answer import NAMES, PLACES, WINNER, signed
+from jaxmoe.study.answer import NAMES, PLACES, WINNER, signed, without_minus_zero
 from jaxmoe.study.arena import Arena, listed, place_words, value, words
 from jaxmoe.study.charts import heat_cells
 from jaxmoe.study.style import COLOURS, DASHES, INK, MARKERS, Drawing, canvas
@@ -96,7 +96,10 @@ def _map(found: Places, rival: str, name: str) -> Drawing:
     wide = rows.pivot_table(index=up, columns=across, values="ahead", sort=True)
     sure = rows.assign(sure=(rows["low"] > 0) | (rows["high"] < 0)).pivot_table(index=up, columns=across, values="sure")
     texts = [
-        [f"{cell:+.3f}" if known else f"\N{ALMOST EQUAL TO} {cell:.3f}" for cell, known in zip(*line, strict=True)]
+        [
+            f"{cell:+.3f}" if known else f"\N{ALMOST EQUAL TO} {without_minus_zero(f'{cell:.3f}')}"
+            for cell, known in zip(*line, strict=True)
+        ]
         for line in zip(wide.to_numpy(), sure.to_numpy() > 0, strict=True)
     ]
     reach = max(float(wide.abs().max().max()), 1e-6)

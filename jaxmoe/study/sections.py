@@ -123,8 +123,8 @@ def _sentence(arena: Arena, found: Answer) -> str:
         best = found.estimate(split, "normalised") or found.estimate(split, "qos") or found.judged[split]
         scores.append(f"{best:.3f} {PLACES[split]}")
     kind = "normalised score" if found.estimate("train", "normalised") else "QoS"
-    verb = "wins" if len(arena.settings) > 1 else "reaches"
-    return f"{arena.scenario}: {found.winner} {verb}, {kind} {', '.join(scores)}"
+    verb = "wins," if len(arena.settings) > 1 else "reaches"
+    return f"{arena.scenario}: {found.winner} {verb} {kind} {', '.join(scores)}"
 
 
 def _opening(arena: Arena, found: Answer, fresh: Arena | None, prefix: str) -> tuple[str, Drawing | None]:
