@@ -38,7 +38,7 @@ STUDIES = {
             *[[*AGAIN, "--algorithm", name] for name in ALGORITHMS],
             ["compare", *[f"{{run}}/best-queueing-{name}" for name in ALGORITHMS]],
         ],
-        ["learning_curves", "profile", *[f"dependence_{name}_discount" for name in ALGORITHMS]],
+        ["learning_curves", "profile", "dependence_ppo_discount", "dependence_dqn_discount"],
     ),
     "sac_temperature": Study([AGAIN], ["landscape_sac_actor_rate_temperature"]),
     "lookahead": Study([], ["ahead_of_one_slot_optimum", "ahead_of_predict_then_optimise"]),

@@ -97,3 +97,9 @@ def test_scores_are_those_of_the_results(finished, split):
     [arena] = arenas(study)
     of_agent = study.results.set_index("agent")[f"{split}_normalised"]
     assert arena.scores(split)[2, 0, 3] == of_agent[arena.agents[2, 0, 3]]
+
+
+def test_agents_worse_than_random_are_counted(tmp_path):
+    """With a weight of 30 every agent's score is near -0.5, without it near 1."""
+    [arena] = arenas(read_study(synthetic.make(tmp_path / "sweep", weights=(0.0, 30.0), seeds=8)))
+    assert arena.table()["below_random"].tolist() == [8] * 6
