@@ -122,7 +122,8 @@ def _pair_chart(points: Points, first: str, second: str, name: str) -> Drawing:
 
 def _draw_heat(axes: Axes, points: Points, first: str, second: str) -> pd.DataFrame:
     data = points.table[[first, second]].assign(quality=points.quality)
-    wide = data.pivot_table(index=second, columns=first, values="quality", sort=True)
+    wide = data.pivot_table(index=second, columns=first, values="quality")
+    wide = wide.reindex(index=_levels(data[second]), columns=_levels(data[first]))
     values = wide.to_numpy(np.float64)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     texts = formatted("{:.2f}" if high - low > 0.05 else "{:.3f}", values)
@@ -163,6 +164,16 @@ def _line_chart(points: Points, axis: str, name: str) -> Drawing:
     caption = "Mean over all other axes and seeds on train prompts, with 95 % intervals over seeds."
     title = f"{points.algorithm.upper()}: {words(axis)}"
     return Drawing(f"{name}dependence_{points.algorithm}_{axis}", title, caption, figure, data)
+
+
+def _levels(column: pd.Series) -> list[object]:
+    """Different values: numbers from low to high, texts in the order in which the spec has them.
+
+    >>> _levels(pd.Series([2, 1, 2])), _levels(pd.Series(["64", "16,16", "64"]))
+    ([1, 2], ['64', '16,16'])
+    """
+    found = column.unique().tolist()
+    return sorted(found) if pd.api.types.is_numeric_dtype(column) else found
 
 
 def _is_grid(column: pd.Series) -> bool:
