@@ -47,7 +47,8 @@ def watch(folder: Path) -> pd.DataFrame:
     policies = _policies(
         folder / "policies.safetensors", group.number, own, algorithm, module.Hypers(), splits["train"]
     )
-    run = jax.jit(jax.vmap(_watcher(algorithm, env), in_axes=(0, None)))
+    length = episode_slots(env, splits["train"])
+    run = jax.jit(jax.vmap(_watcher(algorithm, env, length), in_axes=(0, None)))
     frames = []
     for split, params in splits.items():
         prompts, snr_db, actions = (np.asarray(leaf) for leaf in run(policies, params))
@@ -57,11 +58,13 @@ def watch(folder: Path) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _watcher(algorithm: Algorithm, env: EdgeExperts) -> Any:
-    """A function of one agent's policy and an environment: prompt, observed SNR and action of each request."""
+def _watcher(algorithm: Algorithm, env: EdgeExperts, length: int) -> Any:
+    """A function of one agent's policy and the numbers of an environment, whose episodes have so many slots.
+
+    It gives the prompt, observed SNR and action of each request.
+    """
 
     def serve_episodes(policy: Any, params: EnvParams) -> tuple[Array, Array, Array]:
-        length = episode_slots(env, params)
         keys = jax.random.split(jax.random.key(SEED), episodes_for(SLOTS, length))
 
         def serve(state: Any, key: Array) -> tuple[Any, tuple[Array, Array, Array]]:

@@ -113,3 +113,11 @@ def test_the_best_setting_of_an_algorithm(folder):
     assert found.winner.startswith("PPO with learning rate")
     with pytest.raises(InputError, match="has no algorithm 'dqn' in oneshot; choose one of ppo"):
         jaxmoe.best(folder, algorithm="dqn")
+
+
+def test_the_winner_of_a_continuing_task_is_watched_too(tmp_path):
+    spec = {**SPEC, "scenario": "queueing", "seeds": 1, "params": {}, "hypers": {}}
+    jaxmoe.sweep(spec, tmp_path / "sweep")
+    found = jaxmoe.best(tmp_path / "sweep", fresh_seeds=1)
+    rows = pd.read_parquet(found.folder / "behaviour.parquet")
+    assert rows.groupby(["agent", "split"]).size().eq(1024).all()
