@@ -98,9 +98,9 @@ class Arena:
         return best
 
     def describe(self, position: int, axes: list[str] | None = None) -> str:
-        """A setting in words."""
+        """A setting in words; axes of other algorithms say nothing."""
         row = self.settings.iloc[position]
-        said = [f"{words(name)} {value(row[name])}" for name in (self.axes if axes is None else axes)]
+        said = [f"{words(name)} {value(row.get(name))}" for name in (self.axes if axes is None else axes)]
         said = [text for text in said if not text.endswith(" ")]
         return row["algorithm"].upper() + (f" with {listed(said)}" if said else "")
 

@@ -95,7 +95,7 @@ def _pairs(competitors: list[Competitor]) -> Iterable[Pair]:
         if (one.tasks, one.table) != (other.tasks, other.table):
             continue
         first, second = sorted((one, other), key=lambda each: -float(iqm(each.scores["train"])))
-        for split in first.scores.keys() & second.scores.keys():
+        for split in [split for split in first.scores if split in second.scores]:
             scores = first.scores[split], second.scores[split]
             yield Pair(first.name, second.name, split, difference(iqm, *scores), improvement(*scores))
 

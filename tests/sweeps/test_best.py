@@ -115,9 +115,14 @@ def test_the_best_setting_of_an_algorithm(folder):
         jaxmoe.best(folder, algorithm="dqn")
 
 
-def test_the_winner_of_a_continuing_task_is_watched_too(tmp_path):
-    spec = {**SPEC, "scenario": "queueing", "seeds": 1, "params": {}, "hypers": {}}
-    jaxmoe.sweep(spec, tmp_path / "sweep")
-    found = jaxmoe.best(tmp_path / "sweep", fresh_seeds=1)
+def test_the_winner_of_a_continuing_task_and_of_several_algorithms(tmp_path):
+    memory = {"num_envs": 4, "rollout_length": 4, "replay_capacity": 64, "warmup_steps": 16, "hidden": [8]}
+    spec = {**SPEC, "algorithm": ["ppo", "dqn"], "scenario": "queueing", "seeds": 1, "params": {}}
+    spec["hypers"] = {"ppo": {"gae_lambda": [0.5, 0.9]}, "dqn": {"target_tau": [0.01, 0.1]}}
+    spec["config"] = {"ppo": SPEC["config"], "dqn": memory}
+    folder = tmp_path / "sweep"
+    jaxmoe.sweep(spec, folder)
+    found = jaxmoe.best(folder, fresh_seeds=1)
     rows = pd.read_parquet(found.folder / "behaviour.parquet")
     assert rows.groupby(["agent", "split"]).size().eq(1024).all()
+    assert "Trained again on 1 fresh seeds" in jaxmoe.report(folder).path.read_text()
