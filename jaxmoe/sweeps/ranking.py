@@ -29,7 +29,8 @@ def ranking_tables(results: pd.DataFrame, varied: list[str]) -> list[tuple[str, 
         over = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
         title = f"{scenario}: the best {len(shown)} of {len(rows)} configurations by train QoS, means over {over}"
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        settings = [name for name in varied if shown[name].notna().any()]
+        within = (rows.groupby("algorithm")[varied].nunique() > 1).any()  # not only from algorithm to algorithm
+        settings = [name for name in varied if within[name] and shown[name].notna().any()]
         if len(set(rows["algorithm"])) > 1:
             settings = ["algorithm", *settings]
         scores = [name for name in _scores(shown) if shown[name].notna().any()]
