@@ -42,7 +42,7 @@ def test_the_results_of_a_spec_are_kept(path):
 
 def test_what_the_findings_quote_was_printed():
     findings = (ROOT / "experiments" / "README.md").read_text()
-    quoted = re.findall(r"^((?:oneshot|fading|queueing): .* (?:wins, |reaches |against |variance ).*)$", findings, re.M)
+    quoted = re.findall(r"^((?:oneshot|fading|queueing): .*(?:wins, |reaches |against |variance ).*)$", findings, re.M)
     kept = {line for path in SPECS for line in printed(path.stem).splitlines()}
     assert len(quoted) >= 12
     assert [line for line in quoted if line not in kept] == []
