@@ -95,7 +95,7 @@ def of_arena(arena: Arena, several: bool) -> Found:
     if where_better is not None:
         sentences += [f"{arena.scenario}: {text}" for text in where_better.sentences(arena.study.splits)]
     sentences += [f"{arena.scenario}: {text}" for text in said]
-    tables = {f"{prefix}settings": settings}
+    tables = {f"{prefix}settings": settings, f"{prefix}comparison": found.found}
     if where_better is not None:
         tables[f"{prefix}environments"] = where_better.leads
     return Found(sentences, opening, parts, [*drawings, *landscape, *behaviour], tables)

@@ -84,6 +84,13 @@ def test_every_figure_is_there_as_pdf_png_and_csv(reported):
         assert len(pd.read_csv(csv))
 
 
+def test_the_comparison_with_every_reference_is_kept(reported):
+    rows = pd.read_csv(reported.path.parent / "figures" / "comparison.csv")
+    ahead = rows[(rows["policy"] == "random") & (rows["metric"] == "ahead")].set_index("split")
+    assert set(ahead.index) == {"train", "test"}
+    assert f"+{ahead.loc['test', 'mean']:.3f}" in reported.path.read_text()
+
+
 def test_the_settings_are_kept_as_a_table_best_first(reported):
     rows = pd.read_csv(reported.path.parent / "figures" / "settings.csv")
     assert rows["rank"].tolist() == [1, 2, 3, 4, 5, 6]
