@@ -29,6 +29,7 @@ from jaxmoe.study.style import (
 
 CURVE_RESAMPLES = 1000
 SHOWN_SUBSETS = 6
+UNDERLAY = {"boxstyle": "square,pad=0.1", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.7}  # of text over dots
 BELOW_RULES = 0.15  # how far learning curves are shown below the lowest reference, as a share of the references' span
 
 
@@ -157,10 +158,17 @@ def trade_off_chart(table: pd.DataFrame, name: str) -> Drawing:
             part["cost"], part["score"], c=part["latency_s"], cmap=HEAT, marker=marker, s=size, edgecolors=edges,
             linewidths=0.8, **limits,
         )  # fmt: skip
-    for row in table[table["kind"] == "reference"].itertuples():
+    named = table[table["kind"] == "reference"].sort_values("score")
+    low, high = axes.get_ylim()
+    places = spread(named["score"].to_numpy(np.float64), 0.055 * (high - low))
+    if len(places):
+        axes.set_ylim(min(low, places[0]), max(high, places[-1] + 0.03 * (high - low)))
+    left, right = axes.get_xlim()
+    for policy, cost, at in zip(named["policy"], named["cost"], places, strict=True):
+        side = -1 if cost > left + 0.4 * (right - left) else 1
         axes.annotate(
-            str(row.policy), (float(str(row.cost)), float(str(row.score))), xytext=(4, 3), textcoords="offset points",
-            fontsize=5.5, color=MUTED,
+            str(policy), (cost, at), xytext=(5 * side, 0), textcoords="offset points", va="center", fontsize=5.5,
+            ha="left" if side > 0 else "right", color=MUTED, bbox=UNDERLAY,
         )  # fmt: skip
     axes.set_xlabel("computing and transmission cost of a request")
     axes.set_ylabel("score of its text")
