@@ -1,6 +1,6 @@
 """The studies of `sweeps/`, from their specs to what is kept in `results/`: what the commands print, data and figures.
 
-    python experiments/studies.py                   # all of them: an hour and a half on two CPU cores
+    python experiments/studies.py                   # all of them: about an hour on two CPU cores
     python experiments/studies.py lookahead width   # some
 
 It runs the commands that a user would, in `runs/`, and goes on where it was stopped. What they print is shown, and kept

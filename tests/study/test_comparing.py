@@ -57,3 +57,8 @@ def test_a_difference_is_that_of_the_statistics(finished):
     assert shifted.mean == pytest.approx(1.0)
     alone = interval(iqm, found)
     assert shifted.high - shifted.low > alone.high - alone.low
+
+
+def test_pairs_come_in_the_order_of_the_splits(crossed):
+    found = compare_studies([crossed])
+    assert [pair.split for pair in found.pairs] == ["train", "test"] * (len(found.pairs) // 2)
