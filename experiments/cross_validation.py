@@ -14,6 +14,7 @@ import pandas as pd
 
 import jaxmoe
 from jaxmoe.intervals import Estimate, Tally, estimate
+from jaxmoe.study.against import family
 from jaxmoe.sweeps.comparison import normalised_score
 
 RESULTS = Path(__file__).parent / "results" / "cross_validation.csv"
@@ -42,7 +43,7 @@ def cross_validate(algorithm: str, steps: int, seeds: int) -> list[tuple[object,
     folds: list[dict[str, Tally]] = []
     for fold in jaxmoe.load_table().folds(FOLDS):
         training = jaxmoe.train(algorithm, "oneshot", seeds=seeds, env_steps=steps, table=fold, evaluations=1)
-        folds.append({_family(name): tally for name, tally in training.tallies["test"].items()})
+        folds.append({family(name): tally for name, tally in training.tallies["test"].items()})
     pooled = {name: _pooled([fold[name] for fold in folds]) for name in folds[0]}
     print(f"\n{seeds} {algorithm.upper()} agents of {steps:,} env steps per fold; test prompts of {FOLDS} folds")
     print(f"| policy | QoS | normalised score | {algorithm.upper()} is ahead by |\n|---|---|---|---|")
@@ -57,11 +58,6 @@ def cross_validate(algorithm: str, steps: int, seeds: int) -> list[tuple[object,
             for metric, found in (("qos", qos), ("normalised", score), ("lead", lead))
         ]
     return rows
-
-
-def _family(name: str) -> str:
-    """The rule's name without what was chosen on the train prompts of a fold, such as the subset."""
-    return name.split("(")[0].strip()
 
 
 def _pooled(tallies: list[Tally]) -> Tally:

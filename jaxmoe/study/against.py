@@ -18,6 +18,15 @@ def best_reference(policies: Sequence[str]) -> str:
     return "lookahead" if "lookahead" in policies else "one_slot_optimum"
 
 
+def family(policy: object) -> str:
+    """A policy's name without what was chosen for it, such as the subset.
+
+    >>> family("fixed_subset(6)"), family("ppo (8 agents)")
+    ('fixed_subset', 'ppo')
+    """
+    return str(policy).partition("(")[0].strip()
+
+
 def against_references(
     study: Study, agents: NDArray[np.int64], environments: NDArray[np.int64], name: str
 ) -> pd.DataFrame:
@@ -76,7 +85,7 @@ def _reference_tallies(references: pd.DataFrame, split: str, environments: NDArr
         return {}
     rows = references[(references["split"] == split) & references["environment"].isin(environments)]
     if len(environments) > 1:
-        rows = rows.assign(policy=rows["policy"].str.replace(r"\(.*", "", regex=True))
+        rows = rows.assign(policy=rows["policy"].map(family))
     found: dict[str, list[Tally]] = {}
     for policy, part in rows.groupby("policy", sort=False):
         tallies = {environment: _tally(each, "policy") for environment, each in part.groupby("environment")}

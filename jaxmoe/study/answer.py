@@ -1,6 +1,5 @@
 """The answer of a study: which setting wins a scenario, how good it is, how sure that is, and whom it beats."""
 
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +7,7 @@ import pandas as pd
 
 from jaxmoe.intervals import Estimate
 from jaxmoe.study import statistics
-from jaxmoe.study.against import against_references
+from jaxmoe.study.against import against_references, family
 from jaxmoe.study.arena import Arena, listed
 from jaxmoe.study.statistics import improvement, interval
 
@@ -98,7 +97,7 @@ def reference_table(found: Answer, splits: list[str]) -> pd.DataFrame:
     rows = found.found[(found.found["split"] == "train") & (found.found["metric"] == "qos")]
     lines = []
     for policy in rows.sort_values("mean", ascending=False, kind="stable")["policy"]:
-        line: dict[str, object] = {"policy": policy, "knows": KNOWLEDGE.get(str(policy).partition("(")[0], "")}
+        line: dict[str, object] = {"policy": policy, "knows": KNOWLEDGE.get(family(policy), "")}
         for split in splits:
             place = NAMES[split]
             qos, score = found.estimate(split, "qos", policy), found.estimate(split, "normalised", policy)
@@ -120,16 +119,7 @@ def signed(lead: Estimate) -> str:
     text = f"{abs(lead.mean):.3f} [{lead.low:.3f}, {lead.high:.3f}]"
     if lead.low > 0:
         return f"+{text}"
-    return f"\N{MINUS SIGN}{text}" if lead.high < 0 else f"\N{ALMOST EQUAL TO} {without_minus_zero(f'{lead:.3f}')}"
-
-
-def without_minus_zero(text: str) -> str:
-    """Numbers of three digits that are rounded to zero lose their sign.
-
-    >>> without_minus_zero("-0.000 [-0.002, 0.003]")
-    '0.000 [-0.002, 0.003]'
-    """
-    return re.sub(r"-(0\.000)\b", r"\1", text)
+    return f"\N{MINUS SIGN}{text}" if lead.high < 0 else f"\N{ALMOST EQUAL TO} {lead:z.3f}"
 
 
 def _over_runner_up(arena: Arena) -> Estimate | None:

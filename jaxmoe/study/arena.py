@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jaxmoe.study.reading import Study
+from jaxmoe.study.reading import Study, varies
 from jaxmoe.study.statistics import Scores, bootstrap, iqm
 
 TABLE_RESAMPLES = 2000
@@ -55,7 +55,7 @@ class Arena:
     def axes(self) -> list[str]:
         """What differs between settings of an algorithm."""
         names = [str(name) for name in self.settings if name not in ("setting", "algorithm")]
-        return [name for name in names if self._varies(name)]
+        return [name for name in names if varies(self.settings, name)]
 
     @cached_property
     def ranking(self) -> NDArray[np.int64]:
@@ -107,9 +107,6 @@ class Arena:
     def _column(self, name: str) -> NDArray[np.generic]:
         of_agent = self.study.results.set_index("agent")[name]
         return of_agent.loc[self.agents.ravel().tolist()].to_numpy().reshape(self.agents.shape)
-
-    def _varies(self, name: str) -> bool:
-        return any(len(set(part[name].dropna())) > 1 for _, part in self.settings.groupby("algorithm"))
 
 
 def arenas(study: Study) -> list[Arena]:

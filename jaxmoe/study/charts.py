@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from jaxmoe.intervals import Estimate
+from jaxmoe.study.against import family
 from jaxmoe.study.arena import Arena
 from jaxmoe.study.figures import spread
 from jaxmoe.study.reading import MEASURES
@@ -138,9 +139,7 @@ def trade_off_table(arena: Arena) -> pd.DataFrame:
     if len(references):
         of_scenario = references[references["environment"].isin(arena.environments.ravel())]
         rows = of_scenario[of_scenario["split"] == "train"]
-        others = _weighted(rows, rows["policy"].str.replace(r"\(.*", "", regex=True).to_numpy()).assign(
-            kind="reference"
-        )
+        others = _weighted(rows, rows["policy"].map(family).to_numpy()).assign(kind="reference")
         parts.append(others.assign(policy=others["group"]))
     table = pd.concat(parts, ignore_index=True).drop(columns="group")
     return table.assign(pareto=pareto_front(table))
@@ -191,7 +190,7 @@ def expert_table(arena: Arena) -> pd.DataFrame:
         others = references[
             (references["split"] == "train") & references["environment"].isin(arena.environments[arena.winner])
         ]
-        rows = pd.concat([rows, others.assign(policy=others["policy"].str.replace(r"\(.*", "", regex=True))])
+        rows = pd.concat([rows, others.assign(policy=others["policy"].map(family))])
     sums = rows[columns].mul(rows["slots"], axis=0).groupby(rows["policy"]).sum()
     shares = sums.div(rows.groupby("policy")["slots"].sum(), axis=0)
     shares.columns = pd.Index(arena.study.experts)

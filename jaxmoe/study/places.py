@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from jaxmoe.intervals import Estimate
-from jaxmoe.study.against import against_references
-from jaxmoe.study.answer import NAMES, PLACES, WINNER, signed, without_minus_zero
+from jaxmoe.study.against import against_references, family
+from jaxmoe.study.answer import NAMES, PLACES, WINNER, signed
 from jaxmoe.study.arena import Arena, listed, place_words, value, words
 from jaxmoe.study.charts import heat_cells
 from jaxmoe.study.style import COLOURS, DASHES, INK, MARKERS, Drawing, canvas
@@ -78,7 +78,7 @@ def _estimates(arena: Arena, task: int) -> dict[tuple[str, str, str], Estimate]:
     agents, environments = (numbers[arena.winner, [task]] for numbers in (arena.agents, arena.environments))
     rows = against_references(arena.study, agents, environments, WINNER).to_dict("records")
     return {
-        (row["split"], row["policy"].partition("(")[0], row["metric"]): Estimate(row["mean"], row["low"], row["high"])
+        (row["split"], family(row["policy"]), row["metric"]): Estimate(row["mean"], row["low"], row["high"])
         for row in rows
     }
 
@@ -96,10 +96,7 @@ def _map(found: Places, rival: str, name: str) -> Drawing:
     wide = rows.pivot_table(index=up, columns=across, values="ahead", sort=True)
     sure = rows.assign(sure=(rows["low"] > 0) | (rows["high"] < 0)).pivot_table(index=up, columns=across, values="sure")
     texts = [
-        [
-            f"{cell:+.3f}" if known else f"\N{ALMOST EQUAL TO} {without_minus_zero(f'{cell:.3f}')}"
-            for cell, known in zip(*line, strict=True)
-        ]
+        [f"{cell:+.3f}" if known else f"\N{ALMOST EQUAL TO} {cell:z.3f}" for cell, known in zip(*line, strict=True)]
         for line in zip(wide.to_numpy(), sure.to_numpy() > 0, strict=True)
     ]
     reach = max(float(wide.abs().max().max()), 1e-6)

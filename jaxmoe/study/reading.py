@@ -133,6 +133,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def varies(rows: pd.DataFrame, name: str) -> bool:
+    """Whether a setting differs within an algorithm, not only from one to another."""
+    return any(len(set(part[name].dropna())) > 1 for _, part in rows.groupby("algorithm"))
+
+
 def with_ends(agents: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
     """Who each agent is, beside its last evaluation.
 

@@ -36,7 +36,7 @@ class Found(NamedTuple):
 
 def best_folder(study: Study, scenario: str, algorithm: str | None = None) -> Path:
     """Where the training on fresh seeds of the winner, or of the best setting of an algorithm, is kept."""
-    return study.folder / "-".join(["best", scenario, *([algorithm] if algorithm else [])])
+    return study.folder / (f"best-{scenario}-{algorithm}" if algorithm else f"best-{scenario}")
 
 
 def asked(study: Study) -> str:
@@ -76,6 +76,8 @@ def of_arena(arena: Arena, several: bool) -> Found:
     profile = charts.profile_chart(arena, prefix)
     parts = [Section(f"{prefix}learning", f"Learning{where}", page.figures([curves, profile]))]
     drawings = [*([reference] if reference else []), curves, profile]
+    settings, sentences = arena.table(), [_sentence(arena, found)]
+    tables = {f"{prefix}settings": settings, f"{prefix}comparison": found.found}
     where_better = places(arena, found.strongest_rule())
     if where_better is not None:
         maps = place_charts(where_better, prefix)
@@ -83,21 +85,16 @@ def of_arena(arena: Arena, several: bool) -> Found:
             Section(f"{prefix}places", f"Environment by environment{where}", _places(where_better) + page.figures(maps))
         )
         drawings += maps
+        sentences += [f"{arena.scenario}: {text}" for text in where_better.sentences(arena.study.splits)]
+        tables[f"{prefix}environments"] = where_better.leads
     landscape, said = _landscape(arena, prefix)
     if landscape:
         parts.append(Section(f"{prefix}matters", f"What matters{where}", page.figures(landscape)))
-    settings = arena.table()
     parts.append(Section(f"{prefix}settings", f"Settings{where}", _settings(arena, settings)))
     parts.append(Section(f"{prefix}diverged", f"Diverged{where}", _diverged(arena)))
     behaviour = _behaviour(arena, fresh, prefix)
     parts.append(Section(f"{prefix}policy", f"What the policy does{where}", page.figures(behaviour)))
-    sentences = [_sentence(arena, found)]
-    if where_better is not None:
-        sentences += [f"{arena.scenario}: {text}" for text in where_better.sentences(arena.study.splits)]
     sentences += [f"{arena.scenario}: {text}" for text in said]
-    tables = {f"{prefix}settings": settings, f"{prefix}comparison": found.found}
-    if where_better is not None:
-        tables[f"{prefix}environments"] = where_better.leads
     return Found(sentences, opening, parts, [*drawings, *landscape, *behaviour], tables)
 
 

@@ -3,6 +3,8 @@
 import pandas as pd
 from rich.table import Table
 
+from jaxmoe.study.reading import varies
+
 SHOWN = 10
 
 
@@ -29,7 +31,7 @@ def ranking_tables(results: pd.DataFrame, varied: list[str]) -> list[tuple[str, 
         over = f"{seeds[0]} seeds" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
         title = f"{scenario}: the best {len(shown)} of {len(rows)} configurations by train QoS, means over {over}"
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        settings = [name for name in varied if _varies(rows, name) and shown[name].notna().any()]
+        settings = [name for name in varied if varies(rows, name) and shown[name].notna().any()]
         if len(set(rows["algorithm"])) > 1:
             settings = ["algorithm", *settings]
         scores = [name for name in _scores(shown) if shown[name].notna().any()]
@@ -41,11 +43,6 @@ def ranking_tables(results: pd.DataFrame, varied: list[str]) -> list[tuple[str, 
             table.add_row(*cells, *(f"{row[name]:.3f}" for name in scores), *(str(row[name]) for name in counts))
         tables.append((title, table))
     return tables
-
-
-def _varies(rows: pd.DataFrame, name: str) -> bool:
-    """Whether a setting differs within an algorithm, not only from one to the other."""
-    return any(len(set(part[name].dropna())) > 1 for _, part in rows.groupby("algorithm"))
 
 
 def _scores(rows: pd.DataFrame) -> list[str]:
