@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -184,3 +185,15 @@ def test_sweep_then_sweep_again_and_merge(tmp_path):
     again = jaxmoe_command("sweep", "spec.toml", "--out", "whole", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout == merged.stdout
+
+
+def test_eighty_columns_cut_no_number_of_a_comparison(tmp_path):
+    make = "import pathlib, sys; sys.path.insert(0, sys.argv[1]); import synthetic\n"
+    make += (
+        "for name in ('one-long-name-of-a-folder', 'other-long-name-of-a-folder'): synthetic.make(pathlib.Path(name))"
+    )
+    study = Path(__file__).parent / "study"
+    subprocess.run([sys.executable, "-c", make, str(study)], cwd=tmp_path, check=True)
+    compared = jaxmoe_command("compare", "one-long-name-of-a-folder", "other-long-name-of-a-folder", cwd=tmp_path)
+    assert compared.returncode == 0, compared.stderr
+    assert "\N{HORIZONTAL ELLIPSIS}" not in compared.stdout.split("On the same environments")[1]

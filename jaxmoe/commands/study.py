@@ -106,7 +106,7 @@ def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:
     )
     pairs = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("first", "second", "prompts", "difference", "probability"):
-        pairs.add_column(name, no_wrap=True)
+        pairs.add_column(name, no_wrap=name not in ("first", "second"), overflow="fold")  # nothing is cut
     for pair in found.pairs:
         cells = [pair.split, f"{pair.difference:.3f}", f"{pair.improvement:.2f}"]
         pairs.add_row(pair.first, pair.second, *cells)
