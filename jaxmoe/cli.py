@@ -18,7 +18,12 @@ from jaxmoe.commands.table import table_app
 from jaxmoe.commands.training import train_app
 from jaxmoe.errors import InputError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Which edge experts should write your text?")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they may hold a key
+    help="Which edge experts should write your text?",
+)
 app.add_typer(table_app, name="table")
 app.add_typer(train_app, name="train")
 for command in (collect, generate, evaluate, export, sweep, merge, status, report, best, compare):
@@ -37,7 +42,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        Console(stderr=True, highlight=False).print(f"jaxmoe: {error}", soft_wrap=True, markup=False)
+        Console(stderr=True, highlight=False, emoji=False).print(f"jaxmoe: {error}", soft_wrap=True, markup=False)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -113,7 +113,7 @@ SILENT = Reporter(stage=lambda _: None, progress=lambda _: None)
 @contextmanager
 def reporting(console: Console | None = None) -> Iterator[Reporter]:
     """A reporter that writes to standard error while the block runs."""
-    console = console or Console(stderr=True, highlight=False)
+    console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
     with _bar(console) if console.is_terminal else _lines(console) as report:
         yield report
 
@@ -123,7 +123,7 @@ def _lines(console: Console) -> Iterator[Reporter]:
     began, told = time.monotonic(), -math.inf
 
     def line(text: str) -> None:
-        console.print(f"{time.monotonic() - began:7.1f} s  {text}", soft_wrap=True)
+        console.print(f"{time.monotonic() - began:7.1f} s  {text}", soft_wrap=True, markup=False, emoji=False)
 
     def progress(at: Standing) -> None:
         nonlocal told
@@ -136,7 +136,7 @@ def _lines(console: Console) -> Iterator[Reporter]:
 
 @contextmanager
 def _bar(console: Console) -> Iterator[Reporter]:
-    with Bar(TextColumn("{task.description}"), BarColumn(20), console=console, transient=True) as bar:
+    with Bar(TextColumn("{task.description}", markup=False), BarColumn(20), console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def progress(at: Standing) -> None:

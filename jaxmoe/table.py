@@ -234,6 +234,12 @@ def load_table(
     what it has is not read, and the array holds zeros. With ``missing="keep"`` a table may have gaps, as while it is
     being collected: they are NaN, `ExpertTable.gaps` names them, and `jaxmoe.make` refuses the table.
 
+    A file without a column ``experts`` may be wide: one row per prompt (or per prompt and ``judge``) and one column per
+    combination. A column named ``local``, an expert, or experts joined by ``+`` holds the scores of that combination,
+    ``words:COMBINATION`` the words of its text, ``relevance:EXPERT`` the relevance and, if wanted,
+    ``score_std:COMBINATION`` the spread of its scores over judges. Experts come in the order of their columns. The
+    provenance says that a table was read this way.
+
     Raises `InputError`, naming file and row, for anything missing, doubled, unknown or out of range, and for a
     Parquet file that was changed after `ExpertTable.save` wrote it.
 
@@ -255,7 +261,8 @@ def load_table(
             raise InputError(f"{path}: the table does not match its own digest, it was changed after it was written.")
     else:
         records, provenance = read_file(path, relevance, missing=missing), _provenance(path)
-    return _table(records, provenance if relevance == "required" else f"{provenance}; without relevance")
+    notes = [records.note, "" if relevance == "required" else "without relevance"]
+    return _table(records, "; ".join(filter(None, [provenance, *notes])))
 
 
 def build_table(folder: str | os.PathLike[str]) -> ExpertTable:

@@ -1,14 +1,19 @@
 """Rows of table files: CSV, Excel, Parquet and JSON lines, as they stand, each row knowing where it came from.
 
-Nothing is filled or converted on the way in. A cell is read through `Row.text` or `Row.number`, which raise an
+Nothing is filled or converted on the way in; byte-order marks, blank rows and blank cells beyond the header, which
+spreadsheets leave behind, are no content. A cell is read through `Row.text` or `Row.number`, which raise an
 `InputError` that names the file, the line and the prompt, so that whoever keeps the file can go there and repair it.
 """
 
+import codecs
 import csv
+import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +25,30 @@ csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 charact
 
 METADATA_KEY = b"jaxmoe.table"  # of the Parquet schema; its value is a JSON object
 _NAMING_COLUMNS = ("prompt_id", "experts", "expert", "judge")  # what tells one row from another in an error
+_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"  # the byte-order mark, decoded
+_ENCODINGS = (  # UTF-32 before UTF-16, whose little-endian mark it begins with
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SAVE_AS_UTF8 = 'save it as UTF-8, in a spreadsheet as "CSV UTF-8"'
+_SEPARATORS = {";": "semicolons (';')", "\t": "tabs", "|": "vertical bars ('|')"}
+_CONTENTS = (  # what a binary file begins with, its suffix, and what it is
+    (b"PK\x03\x04", ".xlsx", "an Excel file (.xlsx) or another zip archive"),
+    (b"PAR1", ".parquet", "a Parquet file"),
+    (b"\xd0\xcf\x11\xe0", ".xls", "an old Excel file (.xls) or one with a password"),
+    (b"\x1f\x8b", ".gz", "a compressed file (gzip)"),
+)
+_THOUSANDS, _DECIMAL_COMMA = "separators between thousands", "a decimal comma"
+_COMMA_NUMBERS = (  # a way to write numbers that Python does not read, the character to leave out, and what it has
+    (re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?"), ",", _THOUSANDS),
+    (re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3}){2,}"), ".", _THOUSANDS),
+    (re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+,\d+"), ".", f"{_THOUSANDS} and {_DECIMAL_COMMA}"),
+    (re.compile(r"[-+]?\d*,\d+"), "", _DECIMAL_COMMA),
+)
+_GAPS = re.compile(r"(?<=\d)[\s'\N{RIGHT SINGLE QUOTATION MARK}](?=\d{3})")  # between thousands, as in 1 234 and 1'234
 
 
 @dataclass(frozen=True)
@@ -46,33 +75,50 @@ class Row:
         return _as_text(self.cells[column])
 
     def number(self, column: str, low: float, high: float) -> float:
-        """The cell as a number in [low, high]. Raises `InputError` for anything else: empty, NaN, text, outside."""
+        """The cell as a number in [low, high]. Raises `InputError` for anything else: empty, NaN, text, outside.
+
+        The decimal sign is a point. A number with a decimal comma or with separators between thousands is not
+        converted, because 1,234 may be either; the error says what to write.
+        """
         text = self.text(column)
         try:
             value = float(text)
         except ValueError:
             value = math.nan
         if not low <= value <= high:
-            raise self.error(f"{column} is {text!r}, it must be a number from {low:g} to {high:,.10g}.")
+            expected = f"it must be a number from {low:g} to {high:,.10g}."
+            if isinstance(self.cells[column], date | time):
+                raise self.error(f"{column} is the date {text!r}, which a spreadsheet made of a number; {expected}")
+            raise self.error(f"{column} is {text!r}, {_what_to_write(text, low, high) or expected}")
         return value
 
 
-def read_rows(path: Path, columns: Iterable[str]) -> list[Row]:
-    """All rows of a ``.csv``, ``.xlsx`` or ``.parquet`` file.
+def decoded(path: Path) -> str:
+    """The content of a text file without its byte-order mark, and with one newline character at the end of a line.
 
-    Raises `InputError` if the file has another suffix, cannot be read, has no rows, or lacks one of `columns`.
+    Read is UTF-8, and UTF-16 or UTF-32 where a byte-order mark says so. Raises `InputError` for any other encoding,
+    naming the line.
+    """
+    return _with_its_line_ends(path).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_rows(path: Path, columns: Iterable[str] | Callable[[list[str]], Iterable[str]]) -> list[Row]:
+    """All rows of a ``.csv``, ``.xlsx`` or ``.parquet`` file that are not blank; of a workbook, of its first sheet.
+
+    `columns` are those that the file needs, or a function that tells them from the header. Raises `InputError` if the
+    file has another suffix, cannot be read, has no rows, or lacks a column.
     """
     readers = {".csv": _csv_records, ".xlsx": _excel_records, ".parquet": _parquet_records}
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path}: a table is a folder of raw records or a file that ends in {', '.join(readers)}.")
-    records = reading(path, lambda: list(reader(path)))
+        allowed = ", ".join(readers)
+        raise InputError(
+            f"{path}: a table is a folder of raw records or a file that ends in {allowed}; save it as one."
+        )
+    _check_content(path)
+    records = [record for record in reading(path, lambda: list(reader(path))) if any(map(_as_text, record[1]))]
     header = [_as_text(name) for name in records[0][1]] if records else []
-    if missing := [column for column in columns if column not in header]:
-        found = ", ".join(filter(None, header)) or "none"
-        raise InputError(f"{path}: the column {missing[0]!r} is missing, the columns found are: {found}.")
-    if repeated := [name for name in header if name and header.count(name) > 1]:
-        raise InputError(f"{path}: the column {repeated[0]!r} is there twice, each column may appear once.")
+    _check_header(path, header, columns(header) if callable(columns) else columns)
     rows = [_row(path, line, header, cells) for line, cells in records[1:]]
     if not rows:
         raise InputError(f"{path}: there are no rows below the header, at least one prompt is needed.")
@@ -81,13 +127,13 @@ def read_rows(path: Path, columns: Iterable[str]) -> list[Row]:
 
 def read_json_lines(path: Path) -> list[Row]:
     """All rows of a file with one JSON object per line. Raises `InputError` for a line that is not one."""
-    lines = reading(path, lambda: path.read_text(encoding="utf-8")).split("\n")
+    lines = (line.removeprefix(_MARK) for line in decoded(path).split("\n"))  # files put together keep their marks
     return [_json_row(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises `InputError` if it cannot be read or is not JSON."""
-    text = reading(path, lambda: path.read_text(encoding="utf-8"))
+    text = decoded(path)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -98,6 +144,7 @@ def read_parquet_metadata(path: Path) -> dict[str, Any] | None:
     """What `write_parquet` stored beside the columns, or None for a Parquet file of another writer."""
     import pyarrow.parquet as pq
 
+    _check_content(path)
     stored = (reading(path, lambda: pq.read_schema(path)).metadata or {}).get(METADATA_KEY)
     return None if stored is None else json.loads(stored)
 
@@ -124,14 +171,90 @@ def reading(path: Path, read: Callable[[], T]) -> T:
         raise InputError(f"{path}: the file cannot be read ({reason}).") from error
 
 
+def _with_its_line_ends(path: Path) -> str:
+    content = reading(path, path.read_bytes)
+    encoding = next((name for mark, name in _ENCODINGS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = _last_line(error.object[: error.start].decode(encoding, "ignore"))
+        name = encoding.removesuffix("-sig").upper()
+        raise InputError(f"{path}, line {line}: the file cannot be read, it is not {name}; {_SAVE_AS_UTF8}.") from None
+    if "\0" in text:
+        line = _last_line(text.partition("\0")[0])
+        raise InputError(
+            f"{path}, line {line}: the file cannot be read, it has a NUL character, as files of other encodings and "
+            f"damaged ones have; {_SAVE_AS_UTF8}."
+        )
+    return text.lstrip(_MARK)
+
+
+def _last_line(text: str) -> int:
+    """Number of the line in which a text ends."""
+    return len(re.split("\r\n|\r|\n", text))
+
+
+def _check_content(path: Path) -> None:
+    """Raises `InputError` if a file begins like one of another format than its suffix says."""
+    content = reading(path, lambda: _beginning(path))
+    suffix, name = next(
+        ((suffix, name) for beginning, suffix, name in _CONTENTS if content.startswith(beginning)),
+        (".csv", "text or damaged"),
+    )
+    if b"vnd.oasis.opendocument" in content:
+        suffix, name = ".ods", "an OpenDocument file (.ods)"
+    if suffix != path.suffix.lower():
+        raise InputError(
+            f"{path}: the file cannot be read, its name ends in {path.suffix} but its content is {name}; open it in a "
+            'spreadsheet and save it as .xlsx or as "CSV UTF-8".'
+        )
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(128)
+
+
+def _check_header(path: Path, header: list[str], columns: Iterable[str]) -> None:
+    """Raises `InputError` for a column that is missing or there twice."""
+    if missing := [column for column in columns if column not in header]:
+        if path.suffix.lower() == ".csv":
+            _check_separator(path, _with_its_line_ends(path))
+        found = ", ".join(filter(None, header)) or "none"
+        sheet = "" if path.suffix.lower() != ".xlsx" else "; only the first sheet is read"
+        raise InputError(f"{path}: the column {missing[0]!r} is missing, the columns found are: {found}{sheet}.")
+    if repeated := [name for name in header if name and header.count(name) > 1]:
+        raise InputError(f"{path}: the column {repeated[0]!r} is there twice, each column may appear once.")
+
+
+def _check_separator(path: Path, text: str) -> None:
+    """Raises `InputError` for a header that is not separated by commas, and for Excel's line ``sep=;``."""
+    header = next((line for line in text.splitlines() if line.strip(", \t")), "")
+    declared = re.match('"?sep=([^,])', header, re.IGNORECASE)
+    commas = header.rstrip(", ").count(",")
+    found = declared[1] if declared else next((sign for sign in _SEPARATORS if header.count(sign) > commas), None)
+    if found is not None:
+        raise InputError(
+            f"{path}: the columns are separated by {_SEPARATORS.get(found, repr(found))}, they must be separated by "
+            'commas; save the file with commas between columns and points in numbers, as "CSV UTF-8 (comma delimited)".'
+        )
+
+
 def _csv_records(path: Path) -> Iterator[tuple[int, list[Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        first_line = 1
+    text = _with_its_line_ends(path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    first_line = 1
+    try:
         for cells in reader:  # a quoted cell may span lines: the row is where it begins
-            if cells:
+            if first_line > 1 or [cell.lower() for cell in cells[:1]] != ["sep="]:  # Excel's line for commas
                 yield first_line, cells
             first_line = reader.line_num + 1
+    except csv.Error as error:
+        _check_separator(path, text)
+        raise InputError(
+            f"{path}, line {first_line}: the row cannot be read ({error}), a cell that begins with a quotation mark "
+            "must end with one, and marks inside it must be doubled."
+        ) from None
 
 
 def _excel_records(path: Path) -> Iterator[tuple[int, list[Any]]]:
@@ -142,9 +265,7 @@ def _excel_records(path: Path) -> Iterator[tuple[int, list[Any]]]:
             f'{path}: reading Excel needs openpyxl, install it with: pip install "jaxmoe[excel]".'
         ) from None
     sheet = openpyxl.load_workbook(path, data_only=True).worksheets[0]
-    for line, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
-        if any(cell is not None for cell in cells):
-            yield line, list(cells)
+    yield from ((line, list(cells)) for line, cells in enumerate(sheet.iter_rows(values_only=True), start=1))
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[int, list[Any]]]:
@@ -157,9 +278,21 @@ def _parquet_records(path: Path) -> Iterator[tuple[int, list[Any]]]:
 
 
 def _row(path: Path, line: int, header: list[str], cells: list[Any]) -> Row:
-    if len(cells) != len(header):
-        raise InputError(f"{path}, line {line}: the row has {len(cells)} cells, the header has {len(header)}.")
-    return Row(path, line, dict(zip(header, cells, strict=True)))
+    """Cells by column. A row may end in more or fewer blank cells than the header does."""
+    found, expected = max(_filled(cells), min(len(cells), len(header))), _filled(header)
+    if found > len(header):
+        raise InputError(
+            f"{path}, line {line}: the row has {found} cells, the header has {expected}; a text with commas stands in "
+            "quotation marks, and a number has no comma."
+        )
+    if found < expected:
+        raise InputError(f"{path}, line {line}: the row has {found} cells, the header has {expected}.")
+    return Row(path, line, dict(zip(header, cells, strict=False)))
+
+
+def _filled(cells: list[Any]) -> int:
+    """How many cells there are up to the last that is not blank."""
+    return next((number for number in range(len(cells), 0, -1) if _as_text(cells[number - 1])), 0)
 
 
 def _json_row(path: Path, line: int, text: str) -> Row:
@@ -172,10 +305,26 @@ def _json_row(path: Path, line: int, text: str) -> Row:
     return Row(path, line, cells)
 
 
+def _what_to_write(text: str, low: float, high: float) -> str | None:
+    """What is said of a number with commas or with separators between thousands; of both readings the possible one."""
+    plain = _GAPS.sub("", text)
+    forms = [(what, plain.replace(sign, "")) for form, sign, what in _COMMA_NUMBERS if form.fullmatch(plain)]
+    readings = [(what, number.replace(",", ".")) for what, number in forms]
+    if plain != text and not readings and re.fullmatch(r"[-+]?\d+(\.\d+)?", plain):
+        readings = [(_THOUSANDS, plain)]
+    readings = [(what, number) for what, number in readings if low <= float(number) <= high] or readings
+    if not readings:
+        return None
+    whats, numbers = (" or ".join(parts) for parts in zip(*readings, strict=True))
+    return f"which has {whats}; write {numbers}."
+
+
 def _as_text(value: Any) -> str:
-    """A cell as text: nothing and NaN are empty, a spreadsheet's 3.0 is 3."""
+    """A cell as text: nothing and NaN are empty, a spreadsheet's 3.0 is 3 and its midnight of a date is the date."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return str(value).strip()
+    if isinstance(value, datetime) and value.time() == time():
+        return value.date().isoformat()
+    return str(value).strip().lstrip(_MARK).strip()

@@ -2,28 +2,32 @@
 
 Two forms are read. A folder of raw records keeps one file per stage of the collection: ``prompts.csv``,
 ``experts.json``, ``gate.csv``, ``texts.jsonl`` and ``scores.csv``. A single file keeps one row per prompt and subset
-(and judge), as the demonstration of Wang et al. (arXiv 2402.06942) does. Both come down to values keyed by prompt and
-subset, and a key without a value is an `InputError`, or NaN where the caller allows gaps: nothing is filled.
+(and judge), as the demonstration of Wang et al. (arXiv 2402.06942) does, or the wide form of `jaxmoe.table_wide`, which
+is turned into such rows. All come down to values keyed by prompt and subset, and a key without a value is an
+`InputError`, or NaN where the caller allows gaps: nothing is filled.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float32
 
 from jaxmoe.errors import InputError
 from jaxmoe.table_formats import Row, read_json, read_json_lines, read_rows
+from jaxmoe.table_subsets import LOCAL, checked_number, subset_index, subset_name
+from jaxmoe.table_wide import WIDE, is_wide, long_rows
 
-LOCAL = "local"  # how the empty subset is written
 SPLITS = ("train", "test")
-MAX_EXPERTS = 10  # 2^10 subsets per prompt, all of which have to be written and scored
 MAX_SCORE = 10.0
 MAX_WORDS = 1_000_000.0
 RAW_FILES = ("prompts.csv", "experts.json", "gate.csv", "texts.jsonl", "scores.csv")
+_PAIRS_TOLD, _CHARACTERS_TOLD = 3, 60
+_UNSEEN = "scores on test prompts are then not those of unseen prompts"
 
 Relevance = Literal["required", "none"]
 Missing = Literal["error", "keep"]
@@ -43,40 +47,12 @@ class Records(NamedTuple):
     score_mean: Float32[np.ndarray, "P 2**E"]  # in [0, 10]
     score_std: Float32[np.ndarray, "P 2**E"]  # in [0, 5], over judges
     words: Float32[np.ndarray, "P 2**E"]  # of the text of each subset
+    note: str = ""  # how the source was read, where that is to be said in the provenance
 
 
 class _Prompt(NamedTuple):
     text: str
     split: str
-
-
-def subset_name(subset: int, experts: Sequence[str]) -> str:
-    """How a bitmask is written.
-
-    >>> subset_name(0b101, ["setting", "character", "action"])
-    'setting+action'
-    >>> subset_name(0, ["setting", "character", "action"])
-    'local'
-    """
-    return "+".join(expert for bit, expert in enumerate(experts) if subset >> bit & 1) or LOCAL
-
-
-def subset_index(name: str, experts: Sequence[str]) -> int:
-    """The bitmask of ``local`` or of names joined by ``+`` in any order.
-
-    Raises `InputError` for an unknown or repeated expert.
-
-    >>> subset_index("action + setting", ["setting", "character", "action"])
-    5
-    """
-    subset = 0
-    for expert in [] if name == LOCAL else [part.strip() for part in name.split("+")]:
-        if expert not in experts:
-            raise InputError(f"unknown expert {expert!r}, allowed are {', '.join(experts)} joined by '+', or {LOCAL}.")
-        if subset >> experts.index(expert) & 1:
-            raise InputError(f"the expert {expert!r} is there twice in {name!r}, each may appear once.")
-        subset |= 1 << experts.index(expert)
-    return subset
 
 
 def read_folder(folder: Path, relevance: Relevance, missing: Missing = "error") -> Records:
@@ -119,12 +95,16 @@ def read_file(
     Optional are ``judge`` (several rows per subset, of which mean and population standard deviation are taken) or
     ``score_std`` (they were taken before), ``relevance`` (on the rows of single experts), ``prompt`` and ``split``
     (without it every prompt is a train prompt). Other columns are not read. `experts` gives their order; without it
-    they come in the order in which their own rows appear, and so do prompts.
+    they come in the order in which their own rows appear, and so do prompts. A file without a column ``experts`` and
+    with columns of combinations is read by `jaxmoe.table_wide.WIDE_RULE`.
 
     Raises `InputError` for anything missing, doubled, unknown, contradictory or out of range, naming the row.
     """
     columns = ["prompt_id", "experts", "score", "words", *(["relevance"] if relevance == "required" else [])]
-    rows = read_rows(path, columns)
+    rows = read_rows(path, lambda header: ["prompt_id"] if is_wide(header) else columns)
+    wide = is_wide(rows[0].cells)
+    if wide:
+        experts, rows = long_rows(rows, relevance, missing)
     experts = experts or _single_experts(rows, path)
     prompts: dict[str, _Prompt] = {}
     for row in rows:
@@ -146,12 +126,17 @@ def read_file(
         _subset_array(mean, prompts, experts, path, missing),
         _subset_array(std, prompts, experts, path, missing),
         _subset_array(words, prompts, experts, path, missing),
+        WIDE if wide else "",
     )
 
 
 def read_experts(path: Path) -> tuple[str, ...]:
     """Names in the order of ``experts.json``, a list of objects."""
-    content = read_json(path)
+    return expert_names(read_json(path), path)
+
+
+def expert_names(content: Any, path: Path) -> tuple[str, ...]:
+    """Names in the order of a list of objects, the content of this file. Raises `InputError` for anything else."""
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise InputError(f'{path}: the content must be a list of objects, each with an "expert".')
     names = tuple(entry.get("expert") for entry in content)
@@ -162,19 +147,56 @@ def read_experts(path: Path) -> tuple[str, ...]:
             )
         if names.index(name) != number - 1:
             raise InputError(f"{path}, entry {number}: a second expert {name!r}, each may appear once.")
-    return _checked_number(names, path)
+    return checked_number(names, path)
+
+
+def prompts_in_both_splits(prompts: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Prompts that stand in train and in test: id of the train prompt, id of the test prompt, text.
+
+    `prompts` are ids, splits and texts. Two texts are the same if they differ at most in white space and in upper and
+    lower case; prompts without a text are like no other.
+
+    >>> prompts_in_both_splits([("p0", "train", "A storm."), ("p1", "train", "A calm."), ("q7", "test", "a  storm.")])
+    [('p0', 'q7', 'A storm.')]
+    """
+    listed = [(prompt_id, split, " ".join(text.split())) for prompt_id, split, text in prompts]
+    test_ids: dict[str, list[str]] = defaultdict(list)
+    for prompt_id, split, text in listed:
+        if split == "test" and text:
+            test_ids[text.casefold()].append(prompt_id)
+    return [
+        (prompt_id, test_id, text)
+        for prompt_id, split, text in listed
+        if split == "train"
+        for test_id in test_ids.get(text.casefold(), [])
+    ]
+
+
+def describe_prompts_in_both_splits(prompts: Iterable[tuple[str, str, str]]) -> list[str]:
+    """A line that warns of prompts in both splits and names at most three, or no line.
+
+    >>> print(*describe_prompts_in_both_splits([("p0", "train", "A storm."), ("q7", "test", "A storm.")]))
+    warning: the train prompt p0 and the test prompt q7 are the same: "A storm."; scores on test prompts are then not \
+those of unseen prompts
+    """
+    pairs = prompts_in_both_splits(prompts)
+    told = [
+        f'the train prompt {train_id} and the test prompt {test_id} are the same: "{_beginning(text)}"'
+        for train_id, test_id, text in pairs[:_PAIRS_TOLD]
+    ]
+    if len(pairs) > _PAIRS_TOLD:
+        told.append(f"and {len(pairs) - _PAIRS_TOLD} more")
+    return [f"warning: {'; '.join([*told, _UNSEEN])}"] if pairs else []
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= _CHARACTERS_TOLD else text[:_CHARACTERS_TOLD].rstrip() + "..."
 
 
 def _single_experts(rows: list[Row], path: Path) -> tuple[str, ...]:
     """Every name that stands alone on some row, in order of appearance."""
     names = dict.fromkeys(row.text("experts") for row in rows)
-    return _checked_number(tuple(name for name in names if name != LOCAL and "+" not in name), path)
-
-
-def _checked_number(experts: tuple[str, ...], path: Path) -> tuple[str, ...]:
-    if not 1 <= len(experts) <= MAX_EXPERTS:
-        raise InputError(f"{path}: there are {len(experts)} experts, a table has 1 to {MAX_EXPERTS}.")
-    return experts
+    return checked_number(tuple(name for name in names if name != LOCAL and "+" not in name), path)
 
 
 def _read_prompts(path: Path) -> dict[str, _Prompt]:

@@ -13,7 +13,9 @@ PACKAGE = Path(jaxmoe.__file__).parent
 BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `devices` are below all
     "wireless": set(),
     "table": {"table_formats", "table_records"},
-    "table_records": {"table_formats"},
+    "table_records": {"table_formats", "table_subsets", "table_wide"},
+    "table_wide": {"table_formats", "table_subsets"},
+    "table_subsets": set(),
     "table_formats": set(),
     "intervals": set(),
     "collect": {"table", "table_formats", "table_records", "progress"},
@@ -24,7 +26,19 @@ BELOW = {  # part -> the parts that it may import from; `errors`, `files` and `d
     "policy": {"env", "agents"},
     "sweeps": {"env", "agents", "table", "table_records", "intervals", "study", "progress", "policy"},
     "commands": {
-        *("table", "table_records", "env", "agents", "sweeps", "study", "intervals", "progress", "collect", "policy"),
+        *(
+            "table",
+            "table_formats",
+            "table_records",
+            "table_wide",
+            "env",
+            "agents",
+            "sweeps",
+            "study",
+            "intervals",
+            "progress",
+        ),
+        *("collect", "policy"),
     },
     "cli": {"commands"},
 }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxmoe.collect.requests import BUNDLED, Endpoint, Request
 from jaxmoe.errors import InputError
-from jaxmoe.table_formats import reading
+from jaxmoe.table_formats import decoded
 
 _MILLION = 1_000_000
 
@@ -52,12 +52,24 @@ class Prices(NamedTuple):
         return self.models[max(named, key=len)] if named else None
 
 
+def in_dollars(cost_usd: float, unpriced: int = 0, prefix: str = "") -> str:
+    """A cost as a person reads it; what is not known is not shown as nothing.
+
+    >>> in_dollars(1.5), in_dollars(0.0, unpriced=3), in_dollars(1.5, unpriced=3)
+    ('1.5000 US dollars', 'at an unknown price', '1.5000 US dollars and 3 requests of unknown price')
+    """
+    if unpriced and not cost_usd:
+        return "at an unknown price"
+    amount = f"{prefix}{cost_usd:.4f} US dollars" if cost_usd == 0 or cost_usd >= 0.00005 else "under 0.0001 US dollars"
+    return f"{amount} and {unpriced} requests of unknown price" if unpriced else amount
+
+
 def load_prices(path: Path | None = None) -> Prices:
     """The price table of a file, or the shipped one. Raises `InputError` if it is not one."""
     if path is None:
         text, name = (resources.files("jaxmoe.collect") / "prices.toml").read_text(encoding="utf-8"), "prices.toml"
     else:
-        text, name = reading(path, lambda: path.read_text(encoding="utf-8")), str(path)
+        text, name = decoded(path), str(path)
     try:
         found = tomllib.loads(text)
         models = {

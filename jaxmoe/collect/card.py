@@ -10,13 +10,17 @@ from typing import Any
 
 import jaxmoe
 from jaxmoe.collect.agreement import agreement, describe_agreement
+from jaxmoe.collect.budget import in_dollars
+from jaxmoe.collect.dialects import TOKEN_LIMITS
+from jaxmoe.collect.failures import Row, failures
 from jaxmoe.collect.pipeline import Collected
-from jaxmoe.collect.plan import Plan
-from jaxmoe.collect.requests import BUNDLED, Endpoint
+from jaxmoe.collect.plan import Plan, Settings
+from jaxmoe.collect.requests import ANSWERED, BUNDLED, LENGTH, Endpoint
 from jaxmoe.table import ExpertTable
+from jaxmoe.table_records import describe_prompts_in_both_splits
 
 
-def data_card(plan: Plan, found: Collected, rows: list[dict[str, Any]], table: ExpertTable | None) -> str:
+def data_card(plan: Plan, found: Collected, rows: list[Row], table: ExpertTable | None) -> str:
     """Markdown. `rows` are those of the journal that belong to this plan."""
     settings = plan.settings
     sections = [
@@ -25,14 +29,7 @@ def data_card(plan: Plan, found: Collected, rows: list[dict[str, Any]], table: E
         _list(_contents(plan, found, table)),
         "## How the texts were written",
         _list(_models(rows)),
-        _list(
-            [
-                f"temperature {settings.temperature:g}, at most {settings.max_tokens} tokens a text "
-                f"({_truncated(found)} texts ended there)",
-                f"{settings.samples} judgements by each of {', '.join(map(str, settings.judges))}, "
-                f"scale: {settings.scale}, temperature {settings.judge_temperature:g}",
-            ]
-        ),
+        _list([*_judgements(settings), *_cut_texts(plan, found)]),
         "## How far the scores can be trusted",
         _list([*describe_agreement(agreement(found)), *warnings(plan)]),
         "## Failures",
@@ -62,7 +59,7 @@ def warnings(plan: Plan) -> list[str]:
     lines = [f"{model} judges texts that it wrote itself: it may prefer them" for model in same]
     if any(judge.base_url == BUNDLED for judge in settings.judges):
         lines.append("the scores are noise: the small model on this machine proves the plumbing and cannot judge")
-    return lines
+    return [*lines, *describe_prompts_in_both_splits(plan.prompts)]
 
 
 def _contents(plan: Plan, found: Collected, table: ExpertTable | None) -> Iterable[str]:
@@ -79,8 +76,20 @@ def _contents(plan: Plan, found: Collected, table: ExpertTable | None) -> Iterab
         yield "complete"
 
 
-def _models(rows: list[dict[str, Any]]) -> list[str]:
-    """Each stage's model as asked for and as the server called it, its fingerprints and when it answered."""
+def _judgements(settings: Settings) -> Iterable[str]:
+    yield (
+        f"{settings.samples} judgements by each of {', '.join(map(str, settings.judges))}, scale: {settings.scale}, "
+        f"scoring prompt: {settings.scoring_prompt}"
+    )
+
+
+def _cut_texts(plan: Plan, found: Collected) -> Iterable[str]:
+    cut = sum(answer.status == LENGTH for answer in found.texts.values())
+    yield f"{cut} of {len(found.texts)} texts were cut at the limit of tokens ({plan.settings.max_tokens})"
+
+
+def _models(rows: list[Row]) -> list[str]:
+    """Each stage's model as asked for and as the server called it, what it was sent, and when it answered."""
     lines = []
     for stage, model, base_url in dict.fromkeys((row["stage"], row["model"], row["base_url"]) for row in rows):
         own = [row for row in rows if (row["stage"], row["model"], row["base_url"]) == (stage, model, base_url)]
@@ -89,31 +98,53 @@ def _models(rows: list[dict[str, Any]]) -> list[str]:
         days = sorted({row["answered_at"][:10] for row in own if row["answered_at"]}) or ["never"]
         lines.append(
             f"{stage}: {Endpoint(base_url, model)}, answered as {', '.join(returned)}, "
-            f"fingerprints {', '.join(fingerprints)}, {days[0]}{' to ' + days[-1] if len(days) > 1 else ''}"
+            f"fingerprints {', '.join(fingerprints)}, {days[0]}{' to ' + days[-1] if len(days) > 1 else ''}; "
+            + _sent(own)
         )
     return lines
 
 
-def failures(rows: list[dict[str, Any]]) -> list[str]:
-    """What went wrong and how often, the most frequent first."""
-    counts = Counter(
-        (row["stage"], row["status"], row["error"]) for row in rows if row["status"] not in ("done", "length")
-    )
-    return [f"{count} x {stage} {status}: {error}" for (stage, status, error), count in counts.most_common()]
+def _sent(rows: list[Row]) -> str:
+    """What was really sent beside the messages, and what the server refuses and was not sent."""
+    sent = [json.loads(row["sent"]) for row in rows if row["sent"]]
+    if not sent:
+        return "no answer"
+    values: dict[str, list[Any]] = {}
+    for name, value in ((name, value) for parameters in sent for name, value in parameters.items()):
+        own = values.setdefault(name, [])
+        if value not in own:
+            own.append(value)
+    roles = values.pop("roles", None)
+    said = "sent with " + ", ".join(f"{name} {_shown(own)}" for name, own in sorted(values.items()))
+    asked = {
+        name for row in rows for name, value in json.loads(row["parameters"]).items() if value not in (None, False)
+    }
+    refused = sorted(asked - set(values) - set(TOKEN_LIMITS))
+    said += f"; refused by the server and not sent: {', '.join(refused)}" if refused else ""
+    told = any(message["role"] == "system" for row in rows for message in json.loads(row["messages"]))
+    return said + ("; the system part went before the user's words" if roles and told else "")
 
 
-def _costs(rows: list[dict[str, Any]]) -> list[str]:
+def _shown(values: list[Any]) -> str:
+    return " or ".join(json.dumps(value, ensure_ascii=False).strip('"') for value in values)
+
+
+def _costs(rows: list[Row]) -> list[str]:
     attempts = sum(row["attempts"] or 0 for row in rows)
     prompt_tokens = sum(row["prompt_tokens"] or 0 for row in rows)
     completion_tokens = sum(row["completion_tokens"] or 0 for row in rows)
-    unknown = sum(row["cost_usd"] is None for row in rows)
-    cost = f"{sum(row['cost_usd'] or 0.0 for row in rows):.4f} US dollars"
-    cost += f", and {unknown} requests whose price is unknown" if unknown else ""
-    return [f"{len(rows)} requests in {attempts} attempts, {prompt_tokens:,} + {completion_tokens:,} tokens", cost]
+    unpriced = sum(row["cost_usd"] is None for row in rows)
+    answered = [row for row in rows if row["status"] in ANSWERED]
+    unknown = sum(row["prompt_tokens"] is None or row["completion_tokens"] is None for row in answered)
+    return [
+        f"{len(rows)} requests in {attempts} attempts, {prompt_tokens:,} + {completion_tokens:,} tokens",
+        in_dollars(sum(row["cost_usd"] or 0.0 for row in rows), unpriced) + uncounted(unknown),
+    ]
 
 
-def _truncated(found: Collected) -> int:
-    return sum(answer.status == "length" for answer in found.texts.values())
+def uncounted(answers: int) -> str:
+    """That a cost is not the whole truth."""
+    return f"; the usage of {answers} answers is unknown, and counts at its worst" if answers else ""
 
 
 def _template(stage: str, system: str, user: str) -> str:

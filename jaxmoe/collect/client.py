@@ -1,24 +1,26 @@
-"""Asking a server, and telling an answer from all the ways in which there is none.
+"""Asking until there is an answer, within the user's limits, and nothing twice.
 
-Only what may pass is tried again: too many requests, errors of the server, time-outs, broken connections, replies that
-are no completion. A refusal, a cut text or a wrong form is an answer, and is recorded as what it is. A wrong key, an
-unknown model and a used-up quota end the run.
+Only what may pass is tried again: errors of the server, time-outs, broken connections, replies that are no completion,
+each a few times; a server that is crowded, or loads its model, as long as the user's patience lasts. A refusal is
+adapted to where it names what can change. A cut text or a wrong form is an answer, and is recorded as what it is. A
+wrong key, an unknown model, a wrong address and a used-up account end the run.
 """
 
 import asyncio
+import math
 import random
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import openai
-
+from jaxmoe.collect import reasons
 from jaxmoe.collect.answers import ReplyError
 from jaxmoe.collect.budget import Budget, LimitError
-from jaxmoe.collect.completions import RetryError, message_of, read_completion, retry_after_s, shortened
-from jaxmoe.collect.dialects import Dialect, body, probe
+from jaxmoe.collect.completions import RetryError
+from jaxmoe.collect.dialects import OWN, Dialect, probe
+from jaxmoe.collect.exchange import CrowdedError, Exchange, RefusedError, TroubleError, UnreachableError
 from jaxmoe.collect.journal import Journal
 from jaxmoe.collect.pace import Pace
 from jaxmoe.collect.requests import (
@@ -33,21 +35,47 @@ from jaxmoe.collect.requests import (
     Endpoint,
     Request,
 )
-from jaxmoe.collect.servers import Address, redacted
+from jaxmoe.collect.servers import Address, split_version
 from jaxmoe.errors import InputError
+from jaxmoe.progress import SILENT, Reporter, duration
 
 LONGEST_PAUSE_S = 60.0
-_SAID = ("text", "error", "returned_model", "fingerprint", "finish_reason")  # by a server, which may repeat a key
-_PASSING = (408, 409, 425, 429)  # and all from 500 on
+SAID_APART_S = 5.0  # between two sentences on the same crowded model
 
 
 class Limits(NamedTuple):
     """What the user allows."""
 
     concurrency: int = 16  # requests under way at a server
-    attempts: int = 6  # of a request, the first included
+    attempts: int = 6  # of a request, the first included; waiting for a crowded server is none
     timeout_s: float = 120.0  # of an attempt
     first_pause_s: float = 0.5  # before the second attempt, doubled before each further one
+    patience_s: float = 600.0  # that a model is waited for whose server is crowded and answers nothing
+
+
+@dataclass
+class _Tries:
+    """What became of a request so far."""
+
+    made: int  # attempts, in earlier runs too
+    spent_usd: float | None
+    failures: int = 0  # that count against the limit of attempts
+    reason: str = ""  # of the last attempt that came to nothing
+    pause_s: float = 0.0  # before the next one
+    began: float = 0.0  # by the clock of `time.monotonic`
+    first_in_turn: bool = False  # whether it goes before all that wait
+    refused_at: float = math.inf  # when the server was last too busy for it
+    passed_over: int = 0  # times that it was refused again although others had been answered
+
+
+@dataclass
+class _Crowd:
+    """Since when a model has given no answer because its server was crowded, and what was said."""
+
+    since: float | None = None
+    answered_at: float = -math.inf
+    said_at: float = -math.inf
+    reason: str = ""
 
 
 class Client:
@@ -59,26 +87,46 @@ class Client:
         budget: Budget,
         limits: Limits,
         address_of: Callable[[str], Address],
+        report: Reporter = SILENT,
     ) -> None:
         """`address_of` says where the server of an endpoint is, and its key."""
         self.stopped: Exception | None = None  # `LimitError` or `InputError`: nothing more is sent
-        self._journal, self._budget, self._limits, self._address_of = journal, budget, limits, address_of
-        self._sdks: dict[str, openai.AsyncOpenAI] = {}
+        self.given_up: dict[Endpoint | str, str] = {}  # models, or servers by base URL, that are asked no more, and why
+        self._journal, self._budget, self._limits, self._report = journal, budget, limits, report
+        self._exchange = Exchange(address_of, limits.timeout_s)
         self._paces: dict[str, Pace] = {}
+        self._crowds: dict[Endpoint, _Crowd] = {}
+        self._heard_at: dict[str, float] = {}  # by server: when it last answered anything at all
         self._dialects: dict[Endpoint, Dialect] = {}
         self._probing: dict[Endpoint, asyncio.Lock] = {}
         self._under_way: dict[str, asyncio.Future[Answer]] = {}
-        self._keys: set[str] = set()
 
     async def close(self) -> None:
         """Close all connections."""
-        for sdk in self._sdks.values():
-            await sdk.close()
+        await self._exchange.close()
+
+    @property
+    def secrets(self) -> set[str]:
+        """Keys and passwords in use; the set grows with the servers that are asked."""
+        return self._exchange.secrets
 
     @property
     def concurrency(self) -> int:
         """Requests that may be under way now, at all servers."""
         return sum(int(pace.limit) for pace in self._paces.values())
+
+    def notes(self) -> Iterator[str]:
+        """Which models were given up, which servers were crowded, and what was refused."""
+        for where, why in self.given_up.items():
+            yield f"no longer asked in this run: {where}: {why}"
+        for base_url, pace in self._paces.items():
+            if pace.refusals:
+                said = next((crowd.reason for at, crowd in self._crowds.items() if at.base_url == base_url), "")
+                waited = f"left alone for {duration(pace.waited_s)} in all"
+                yield f"{base_url} was too busy {pace.refusals} times and was {waited} ({said})"
+        for endpoint, dialect in self._dialects.items():
+            if dialect.without:
+                yield f"{endpoint} refuses {', '.join(dialect.without)}: it was asked without"
 
     async def ask(self, request: Request) -> Answer:
         """The answer, from the journal or from the server; two requests with the same key are sent once."""
@@ -86,12 +134,12 @@ class Client:
             return understood(request, found)
         if request.key in self._under_way:
             return await asyncio.shield(self._under_way[request.key])
-        if self.stopped is not None:
+        if self._is_over(request.endpoint):
             return NOT_ASKED
         future = self._under_way[request.key] = asyncio.get_running_loop().create_future()
         try:
             if request.structure is not None:
-                await self._probed(request.endpoint)
+                await self._probed(request)
             answer = await self._attempts(request)
             future.set_result(answer)
             return answer
@@ -102,95 +150,155 @@ class Client:
     async def _attempts(self, request: Request) -> Answer:
         """Ask until there is an answer, the attempts are used up, or nothing may be sent any more."""
         before = self._journal.answer(request.key) or replace(NOT_ASKED, cost_usd=0.0)
-        made, spent, reason = before.attempts, before.cost_usd, ""
-        pace = self._pace(request.endpoint.base_url)
-        for attempt in range(1, self._limits.attempts + 1):
-            pause_s = self._pause_s(attempt)
-            async with pace.turn() as sent_at:
-                reserved = self._reserved(request)
-                if self.stopped is not None:
-                    break
-                made += 1
-                self._journal.ask(request, _sum(spent, reserved), made)
-                try:
-                    answer = await self._attempt(request)
-                except RetryError as again:
-                    cost, reason = 0.0 if again.unpaid else reserved, str(again)
-                    pause_s = pause_s if again.pause_s is None else again.pause_s
-                    if again.crowded:
-                        pace.too_many(pause_s, sent_at)
-                except InputError as error:
-                    cost, reason, self.stopped = 0.0, str(error), error
-                else:
-                    pace.went_well()
-                    cost = self._budget.cost_usd(request, answer.prompt_tokens, answer.completion_tokens)
-                    self._budget.settle(reserved, cost)
-                    answer = replace(answer, attempts=made, cost_usd=_sum(spent, cost))
-                    return self._settled(request, understood(request, answer))
-            self._budget.settle(reserved, cost)
-            spent = _sum(spent, cost)
-            if self.stopped is None and attempt < self._limits.attempts:
-                await asyncio.sleep(pause_s)
-        if not reason:
-            return NOT_ASKED
-        return self._settled(request, Answer(FAILED, error=reason, attempts=made, cost_usd=spent))
-
-    async def _attempt(self, request: Request) -> Answer:
-        """One request. Raises `RetryError` if another may bring an answer, and `InputError` if none will."""
-        dialect = self._dialect(request.endpoint)
-        create = self._sdk(request.endpoint.base_url).chat.completions.create
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(self._limits.timeout_s):
-                completion = await create(**body(request, dialect), extra_headers={"Idempotency-Key": request.key})
-        except (openai.APITimeoutError, TimeoutError):
-            raise RetryError(f"timed out after {self._limits.timeout_s:g} s") from None
-        except openai.APIConnectionError as error:
-            raise RetryError(self._clean(f"the connection failed ({error.__cause__ or error})")) from None
-        except openai.APIStatusError as error:
-            return self._after_status(request, dialect, error)
-        except (openai.OpenAIError, ValueError) as error:  # ValueError: the body is no JSON
-            raise RetryError(f"the reply is no completion ({type(error).__name__})") from None
-        answer = read_completion(completion)
-        seconds = time.monotonic() - began
-        said: dict[str, Any] = {name: self._clean(getattr(answer, name)) for name in _SAID}
-        return replace(answer, **said, latency_s=seconds)
-
-    def _after_status(self, request: Request, dialect: Dialect, error: openai.APIStatusError) -> Answer:
-        """What an error of the server means. Raises as `_attempt` does, or says that there will be no answer."""
-        where, status, message = request.endpoint, error.status_code, shortened(self._clean(message_of(error)))
-        if status in (401, 403):
-            raise InputError(
-                f"{where.base_url} does not accept the API key or its rights ({status}: {message})"
-            ) from None
-        if status == 429 and "insufficient_quota" in (error.code, error.type):
-            raise InputError(
-                f"the quota at {where.base_url} is used up ({message}); what was collected is kept"
-            ) from None
-        if status == 404:
-            raise InputError(f"{where.base_url} does not know the model {where.model!r} ({message})") from None
-        if status in _PASSING or status >= 500:
-            pause_s = retry_after_s(error.response.headers)
-            raise RetryError(f"{status}: {message}", pause_s=pause_s, crowded=status == 429, unpaid=True) from None
-        current = self._dialect(where)  # another request may have found out meanwhile
-        if (adapted := current if current != dialect else dialect.adapted(message)) is not None:
-            self._learn(where, adapted)
-            raise RetryError(f"{status}: {message}", pause_s=0.0, unpaid=True) from None
-        refused = "content_filter" in (error.code, error.type)
-        return Answer(
-            REFUSED if refused else FAILED, error=f"{status}: {message}", prompt_tokens=0, completion_tokens=0
+        tries = _Tries(before.attempts, before.cost_usd, began=time.monotonic())
+        pace = self._paces.setdefault(
+            request.endpoint.base_url, Pace(self._limits.concurrency, self._limits.first_pause_s)
         )
+        while tries.failures < self._limits.attempts and not self._is_over(request.endpoint):
+            async with pace.turn(again=tries.first_in_turn) as sent_at:
+                if self._is_over(request.endpoint) or not self._within_limits(request):
+                    break
+                if answer := await self._attempt(request, tries, pace, sent_at):
+                    return self._settled(request, answer)
+            if tries.pause_s and tries.failures < self._limits.attempts and not self._is_over(request.endpoint):
+                await asyncio.sleep(tries.pause_s)
+        if not tries.reason:
+            return NOT_ASKED
+        return self._settled(request, Answer(FAILED, error=tries.reason, attempts=tries.made, cost_usd=tries.spent_usd))
 
-    async def _probed(self, endpoint: Endpoint) -> None:
+    async def _attempt(self, request: Request, tries: _Tries, pace: Pace, sent_at: float) -> Answer | None:
+        """Send once, what it can cost at most being reserved; the answer, or None and a reason."""
+        reserved = self._budget.worst_usd(request)
+        dialect = self._dialect(request.endpoint)
+        tries.made, tries.pause_s, tries.first_in_turn = tries.made + 1, 0.0, True
+        self._journal.ask(request, _sum(tries.spent_usd, reserved), tries.made)
+        answer, unpaid = None, True
+        try:
+            answer = await self._exchange.send(request, dialect)
+        except CrowdedError as crowded:
+            self._after_crowding(request.endpoint, pace, crowded, tries)
+        except RefusedError as refused:
+            answer = self._after_refusal(request, dialect, refused, tries)
+        except RetryError as broken:
+            unpaid = broken.unpaid
+            self._after_failure(request.endpoint, pace, broken, tries, sent_at)
+        except InputError as error:
+            tries.reason = str(error)
+            self._stop(error)
+        if answer is None:
+            self._settle_cost(tries, reserved, 0.0 if unpaid else reserved)
+            return None
+        self._heard(request.endpoint)
+        pace.went_well()
+        spent = self._budget.cost_usd(request, answer.prompt_tokens, answer.completion_tokens)
+        self._settle_cost(tries, reserved, spent)
+        return understood(request, replace(answer, attempts=tries.made, cost_usd=tries.spent_usd))
+
+    def _after_refusal(self, request: Request, dialect: Dialect, refused: RefusedError, tries: _Tries) -> Answer | None:
+        """Ask in another way if the reason names one; else there is no answer, or it is an error that may pass."""
+        where, tries.reason = request.endpoint, str(refused)
+        self._heard_at[where.base_url] = time.monotonic()
+        if refused.meaning == reasons.FILTERED:
+            return Answer(REFUSED, error=tries.reason, prompt_tokens=0, completion_tokens=0)
+        current = self._dialect(where)  # another request may have found out meanwhile
+        adapted = current if current != dialect else dialect.adapted(refused.reason, request)
+        if adapted is not None:
+            self._learn(where, adapted)
+            return None
+        if refused.meaning == reasons.REFUSED:
+            return Answer(FAILED, error=tries.reason, prompt_tokens=0, completion_tokens=0)
+        tries.failures, tries.first_in_turn = tries.failures + 1, False
+        tries.pause_s = self._pause_s(tries.failures)
+        return None
+
+    def _after_failure(self, endpoint: Endpoint, pace: Pace, broken: RetryError, tries: _Tries, sent_at: float) -> None:
+        """Try again later; a server that was not reached once in all attempts is given up."""
+        tries.failures, tries.reason, tries.first_in_turn = tries.failures + 1, str(broken), False
+        tries.pause_s = self._pause_s(tries.failures)
+        if isinstance(broken, TroubleError):
+            pace.trouble(sent_at)
+        if not isinstance(broken, UnreachableError):
+            self._heard_at[endpoint.base_url] = time.monotonic()
+        elif tries.failures == self._limits.attempts and self._heard_at.get(endpoint.base_url, -1.0) < tries.began:
+            place = split_version(endpoint.base_url)[0]
+            self._give_up(endpoint.base_url, f"{broken}; is a server running at {place}, and is the base URL right?")
+
+    def _after_crowding(self, endpoint: Endpoint, pace: Pace, crowded: CrowdedError, tries: _Tries) -> None:
+        """Leave the server alone for a while, and give the model up when patience ends.
+
+        A request that is refused again although others were answered waits by itself: it is not the crowd.
+        """
+        now, patience_s, wait_s = time.monotonic(), self._limits.patience_s, crowded.wait_s
+        self._heard_at[endpoint.base_url] = now
+        crowd = self._crowds.setdefault(endpoint, _Crowd())
+        crowd.since, crowd.reason = now if crowd.since is None else crowd.since, str(crowded)
+        tries.reason, tries.passed_over = str(crowded), tries.passed_over + (crowd.answered_at > tries.refused_at)
+        tries.refused_at = now
+        if wait_s is not None and wait_s > patience_s:
+            asked = f"{duration(wait_s)} ({wait_s:,.0f} s)"
+            self._give_up(endpoint, f"it asks to wait for {asked}, and --patience is {patience_s:g} s ({crowded})")
+            return
+        if tries.passed_over > 1 and wait_s is None:
+            tries.first_in_turn, tries.pause_s = False, self._pause_s(tries.passed_over)
+            if now - tries.began > patience_s:
+                tries.failures = self._limits.attempts
+            return
+        paused_s = pace.too_many(wait_s)
+        if now - crowd.since + paused_s > patience_s:
+            busy = f"too busy for {duration(now - crowd.since)} without an answer"
+            self._give_up(endpoint, f"{busy}, and --patience is {patience_s:g} s ({crowded})")
+        elif now - crowd.said_at >= SAID_APART_S:
+            crowd.said_at = now
+            pause = f", the next one in {duration(paused_s)}" if paused_s >= 1 else ""
+            self._report.stage(f"{endpoint} is too busy ({crowded}): {int(pace.limit)} at once{pause}")
+
+    def _heard(self, endpoint: Endpoint) -> None:
+        """The model has answered: its server is there, and is not too busy."""
+        now = self._heard_at[endpoint.base_url] = time.monotonic()
+        if endpoint in self._crowds:
+            self._crowds[endpoint].since, self._crowds[endpoint].answered_at = None, now
+
+    def _give_up(self, where: Endpoint | str, why: str) -> None:
+        """Ask this model, or all of this server, no more in this run."""
+        if where not in self.given_up:
+            self.given_up[where] = why
+            self._report.stage(f"no longer asked in this run: {where}: {why}")
+
+    def _is_over(self, endpoint: Endpoint) -> bool:
+        return self.stopped is not None or endpoint in self.given_up or endpoint.base_url in self.given_up
+
+    def _stop(self, error: Exception) -> None:
+        """Send nothing more; the first reason is the one that is told."""
+        if self.stopped is None:
+            self.stopped = error
+        for pace in self._paces.values():
+            pace.open()
+
+    def _within_limits(self, request: Request) -> bool:
+        """Reserve what an attempt can cost at most; where a limit is reached, nothing more is sent."""
+        try:
+            self._budget.reserve(request)
+        except LimitError as limit:
+            self._stop(limit)
+            return False
+        return True
+
+    def _settle_cost(self, tries: _Tries, reserved_usd: float | None, cost_usd: float | None) -> None:
+        self._budget.settle(reserved_usd, cost_usd)
+        tries.spent_usd = _sum(tries.spent_usd, cost_usd)
+
+    async def _probed(self, request: Request) -> None:
         """Find out, once, how an endpoint gives structured answers."""
+        endpoint = request.endpoint
         async with self._probing.setdefault(endpoint, asyncio.Lock()):
             self._dialect(endpoint)
-            if endpoint in self._dialects:
+            if endpoint in self._dialects or self._is_over(endpoint):
                 return
-            answer = await self._attempts(probe(endpoint))
+            asked = probe(endpoint, {name: value for name, value in request.parameters.items() if name not in OWN})
+            answer = await self._attempts(asked)
             while answer.status in (REFUSED, INVALID) and (lower := self._dialect(endpoint).lower()):
                 self._learn(endpoint, lower)
-                answer = await self._attempts(probe(endpoint))
+                answer = await self._attempts(asked)
             if answer.status in ANSWERED:
                 self._learn(endpoint, self._dialect(endpoint))
             self._dialects.setdefault(endpoint, Dialect())  # not found out: the next run tries again
@@ -198,56 +306,36 @@ class Client:
     def _dialect(self, endpoint: Endpoint) -> Dialect:
         """As far as it is known, in this run or from an earlier one."""
         if endpoint not in self._dialects and (known := self._journal.dialect(endpoint)):
-            self._dialects[endpoint] = Dialect(**{**known, "without": tuple(known["without"])})
+            fields = {name: value for name, value in known.items() if name in Dialect._fields}
+            self._dialects[endpoint] = Dialect(**{**fields, "without": tuple(fields["without"])})
         return self._dialects.get(endpoint, Dialect())
 
     def _learn(self, endpoint: Endpoint, dialect: Dialect) -> None:
         self._dialects[endpoint] = dialect
         self._journal.put_dialect(endpoint, dialect._asdict())
 
-    def _reserved(self, request: Request) -> float | None:
-        """What an attempt can cost at most; where a limit is reached, nothing more is sent."""
-        if self.stopped is None:
-            try:
-                return self._budget.reserve(request)
-            except LimitError as limit:
-                self.stopped = limit
-        return 0.0
-
     def _settled(self, request: Request, answer: Answer) -> Answer:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        answer = replace(answer, answered_at=now)
+        answer = replace(answer, answered_at=datetime.now(UTC).isoformat(timespec="seconds"))
         self._journal.settle(request.key, answer)
         return answer
 
-    def _sdk(self, base_url: str) -> openai.AsyncOpenAI:
-        if base_url not in self._sdks:
-            url, key = self._address_of(base_url)
-            self._keys.add(key)
-            timeout_s = self._limits.timeout_s
-            self._sdks[base_url] = openai.AsyncOpenAI(base_url=url, api_key=key, timeout=timeout_s, max_retries=0)
-        return self._sdks[base_url]
-
-    def _pace(self, base_url: str) -> Pace:
-        return self._paces.setdefault(base_url, Pace(self._limits.concurrency))
-
-    def _pause_s(self, attempt: int) -> float:
-        """Exponential, with a random part so that those who were refused together do not come back together."""
-        return min(LONGEST_PAUSE_S, self._limits.first_pause_s * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-
-    def _clean(self, text: str) -> str:
-        return redacted(text, self._keys)
+    def _pause_s(self, failures: int) -> float:
+        """Exponential, with a random part so that those who failed together do not come back together."""
+        return min(LONGEST_PAUSE_S, self._limits.first_pause_s * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
 
 
 def understood(request: Request, answer: Answer) -> Answer:
     """The answer with what it says, if it is structured; invalid if that is not what was asked for."""
-    if request.structure is None or answer.status not in (DONE, LENGTH, INVALID):
+    if request.structure is None or answer.status not in (DONE, LENGTH):
         return answer
+    if answer.status == LENGTH and request.stage == "judge":
+        cut = f"the judgement was cut at the limit of tokens ({request.parameters['max_tokens']})"
+        return replace(answer, status=INVALID, error=cut)
     try:
         value = request.structure.parse(answer.text)
     except ReplyError as error:
         return replace(answer, status=INVALID, error=str(error))
-    return replace(answer, status=LENGTH if answer.finish_reason == "length" else DONE, error="", value=value)
+    return replace(answer, error="", value=value)
 
 
 def _sum(one: float | None, other: float | None) -> float | None:

@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
+import queue
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -13,17 +14,19 @@ from typing import Any, NamedTuple, TypeVar
 from filelock import FileLock, Timeout
 
 from jaxmoe.collect.agreement import agreement, describe_agreement
-from jaxmoe.collect.budget import Budget, LimitError, load_prices
-from jaxmoe.collect.card import data_card, failures, warnings
+from jaxmoe.collect.budget import Budget, LimitError, in_dollars, load_prices
+from jaxmoe.collect.card import data_card, uncounted, warnings
 from jaxmoe.collect.client import Client, Limits, understood
 from jaxmoe.collect.estimate import Estimate, describe_estimates, estimate
+from jaxmoe.collect.failures import advice, failures
 from jaxmoe.collect.inputs import load_experts, read_prompts
 from jaxmoe.collect.journal import FILE, Journal
 from jaxmoe.collect.local import small_model
 from jaxmoe.collect.pipeline import Collected, run_pipeline
 from jaxmoe.collect.plan import Plan, Settings, make_plan
 from jaxmoe.collect.records import write_records
-from jaxmoe.collect.requests import BUNDLED, INVALID, NOT_ASKED, REFUSED, Answer, Request
+from jaxmoe.collect.requests import BUNDLED, INVALID, LENGTH, NOT_ASKED, REFUSED, Answer, Request
+from jaxmoe.collect.secrets import redacting_logs
 from jaxmoe.collect.servers import Address, address, main_base_url
 from jaxmoe.errors import InputError
 from jaxmoe.files import write_text
@@ -55,6 +58,7 @@ class Collection(NamedTuple):
     spent: str  # requests and cost of the folder so far
     stopped: str  # why it ended early, "" if it did not
     interrupted: bool
+    advice: list[str]  # what to do about gaps
 
     @property
     def complete(self) -> bool:
@@ -71,6 +75,7 @@ class CollectProgress(NamedTuple):
     per_s: float
     cost_usd: float
     concurrency: int
+    unpriced: bool = False  # whether there are models whose price is unknown
 
     @property
     def share_done(self) -> float:
@@ -79,9 +84,10 @@ class CollectProgress(NamedTuple):
 
     def __str__(self) -> str:
         left = duration((self.total - self.done) / self.per_s) if self.per_s else "unknown"
+        cost = in_dollars(self.cost_usd) if not self.unpriced else in_dollars(self.cost_usd, 1).partition(" and ")[0]
         return (
             f"{self.done:,} of {self.total:,} requests, {self.failures} without use, {self.per_s:.1f} requests/s, "
-            f"{self.concurrency} at once, {self.cost_usd:.4f} US dollars, {left} left"
+            f"{self.concurrency} at once, {cost}, {left} left"
         )
 
 
@@ -105,7 +111,7 @@ def collect_table(
         experts: JSON list of objects with `expert` and `system_prompt`, and if wanted `model` and `base_url`.
         out: folder of the collection, a new one or one to go on with.
         settings: models, templates and how texts are judged.
-        limits: concurrency, attempts and time-out of requests.
+        limits: concurrency, attempts and time-out of requests, and how long a crowded server is waited for.
         spending: limits of cost and requests.
         retry_failed: ask again what was refused or answered in a wrong form.
         report: told how it goes.
@@ -115,7 +121,7 @@ def collect_table(
             records of what is there were written.
     """
     limits = limits or Limits()
-    if limits.concurrency < 1 or limits.attempts < 1 or limits.timeout_s <= 0:
+    if limits.concurrency < 1 or limits.attempts < 1 or limits.timeout_s <= 0 or limits.patience_s < 0:
         raise InputError(f"concurrency, attempts and timeout_s must be positive, and are {limits[:3]}")
     plan = _plan(prompts, experts, settings)
     with _claimed(Path(out)) as folder:
@@ -157,7 +163,8 @@ async def _collect(
         totals = journal.totals()
         budget = Budget(prices, totals.cost_usd, totals.requests, spending.max_cost_usd, spending.max_requests)
         budget.require_prices(plan.endpoints)
-        client = Client(journal, budget, limits, server_addresses(plan, stack, report))
+        client = Client(journal, budget, limits, server_addresses(plan, stack, report), report)
+        stack.enter_context(redacting_logs(client.secrets))
         watched = _Watch(plan, client, budget, report)
         interrupted = False
         try:
@@ -166,7 +173,7 @@ async def _collect(
             interrupted = True
         finally:
             await client.close()
-        collection = await _written(plan, folder, journal, client.stopped, interrupted)
+        collection = await _written(plan, folder, journal, client, interrupted)
     if isinstance(client.stopped, InputError):
         raise client.stopped
     return collection
@@ -179,6 +186,7 @@ class _Watch:
         self._client, self._budget, self._report = client, budget, report
         self._total, self._done, self._failures, self._sent = sum(plan.counts().values()), 0, 0, budget.sent
         self._began = time.monotonic()
+        self._unpriced = any(budget.prices.of(endpoint) is None for endpoint in plan.endpoints)
         report.stage(
             f"{self._total:,} requests in all, {', '.join(f'{n:,} {s}' for s, n in plan.counts().items() if n)}"
         )
@@ -191,14 +199,12 @@ class _Watch:
             per_s = (self._budget.sent - self._sent) / max(1e-9, time.monotonic() - self._began)
             spent_usd, concurrency = self._budget.spent_usd, self._client.concurrency
             self._report.progress(
-                CollectProgress(self._done, self._total, self._failures, per_s, spent_usd, concurrency)
+                CollectProgress(self._done, self._total, self._failures, per_s, spent_usd, concurrency, self._unpriced)
             )
         return answer
 
 
-async def _written(
-    plan: Plan, folder: Path, journal: Journal, stopped: Exception | None, interrupted: bool
-) -> Collection:
+async def _written(plan: Plan, folder: Path, journal: Journal, client: Client, interrupted: bool) -> Collection:
     """Records, table and data card of everything in the journal, whichever run asked for it."""
     keys = set()
 
@@ -213,16 +219,31 @@ async def _written(
     table = _table(folder, found)
     card = data_card(plan, found, rows, table)
     write_text(folder / "README.md", card)
-    totals = journal.totals()
-    unpriced = f" and {totals.unpriced} requests of unknown price" if totals.unpriced else ""
+    totals, stopped = journal.totals(), client.stopped
+    kinds = failures(rows)
+    more = [f"and {len(kinds) - FAILURES_SHOWN} more kinds of failure: see README.md there"]
+    cut = sum(answer.status == LENGTH for answer in found.texts.values())
     return Collection(
         folder,
         table,
         dict(Counter((row["stage"], row["status"]) for row in rows)),
-        [*failures(rows)[:FAILURES_SHOWN], *describe_agreement(agreement(found)), *warnings(plan)],
-        f"{totals.requests:,} requests sent, {totals.cost_usd:.4f} US dollars{unpriced}",
+        [
+            *kinds[:FAILURES_SHOWN],
+            *(more if len(kinds) > FAILURES_SHOWN else []),
+            *client.notes(),
+            *(
+                [f"{cut} texts were cut at the limit of {plan.settings.max_tokens} tokens (--max-tokens)"]
+                if cut
+                else []
+            ),
+            *describe_agreement(agreement(found)),
+            *warnings(plan),
+        ],
+        f"{totals.requests:,} requests sent, {in_dollars(totals.cost_usd, totals.unpriced)}"
+        + uncounted(totals.uncounted),
         str(stopped) if isinstance(stopped, LimitError) else "",
         interrupted,
+        advice(rows),
     )
 
 
@@ -261,10 +282,32 @@ def server_addresses(plan: Plan, stack: contextlib.ExitStack, report: Reporter) 
 
 
 def on_a_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine, also where an event loop runs already, as in a notebook."""
+    """Run a coroutine, also where an event loop runs already, as in a notebook.
+
+    Ctrl-C cancels the coroutine in both cases, and what it then returns is returned.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work())
+    return _on_a_thread(work)
+
+
+def _on_a_thread(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    started: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+
+    async def cancellable() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        started.put(lambda: loop.call_soon_threadsafe(task.cancel) if task else None)
+        return await work()
+
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(work())).result()
+        future = pool.submit(lambda: asyncio.run(cancellable()))
+        try:
+            return future.result()
+        except KeyboardInterrupt:  # waiting for the thread without this would go on paying
+            started.get()()
+        try:
+            return future.result()
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None

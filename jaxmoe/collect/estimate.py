@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxmoe.collect.answers import Task
-from jaxmoe.collect.budget import Prices
+from jaxmoe.collect.budget import Prices, in_dollars
 from jaxmoe.collect.client import understood
 from jaxmoe.collect.journal import Journal
 from jaxmoe.collect.pipeline import run_pipeline
@@ -50,7 +50,8 @@ def describe_estimates(estimates: Sequence[Estimate], prices: Prices) -> list[st
     ]
     costs = [row.cost_usd for row in estimates if row.requests]
     known = sum(cost for cost in costs if cost is not None)
-    total = f"{known:.4f} US dollars" if None not in costs else f"{known:.4f} US dollars and what is unknown"
+    unpriced = sum(row.requests for row in estimates if row.cost_usd is None)
+    total = in_dollars(known, unpriced)
     requests = sum(row.requests for row in estimates)
     lines.append(f"{'all':<7} {requests:>7,} requests, {total if requests else 'nothing to pay'}")
     return [*lines, f"Tokens are estimated; prices are those of {prices.date}, without taxes and discounts."]
@@ -80,4 +81,4 @@ def _place(key: tuple[str, str]) -> tuple[int, str]:
 
 
 def _cost(cost_usd: float | None) -> str:
-    return "cost unknown" if cost_usd is None else f"{cost_usd:.4f} US dollars"
+    return "cost unknown" if cost_usd is None else in_dollars(cost_usd)

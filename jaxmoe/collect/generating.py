@@ -14,6 +14,7 @@ from jaxmoe.collect.inputs import Expert, Prompt
 from jaxmoe.collect.journal import Journal
 from jaxmoe.collect.plan import Plan, Settings, make_plan
 from jaxmoe.collect.requests import Answer, Request
+from jaxmoe.collect.secrets import redacting_logs
 from jaxmoe.errors import InputError
 from jaxmoe.progress import SILENT, Reporter
 
@@ -63,9 +64,9 @@ def generate_text(
 async def _generate(plan: Plan, decide: Decide, limits: Limits, report: Reporter) -> Generated:
     [prompt] = plan.prompts
     with contextlib.closing(Journal(Path(":memory:"))) as journal, contextlib.ExitStack() as stack:
-        client = Client(
-            journal, Budget(load_prices(), 0.0, 0, None, None), limits, server_addresses(plan, stack, report)
-        )
+        budget = Budget(load_prices(), 0.0, 0, None, None)
+        client = Client(journal, budget, limits, server_addresses(plan, stack, report), report)
+        stack.enter_context(redacting_logs(client.secrets))
         try:
             report.stage("the gate splits the prompt")
             tasks = (await _usable(client, plan.gate(prompt))).value
@@ -97,7 +98,6 @@ async def _usable(client: Client, request: Request) -> Answer:
     if client.stopped is not None:
         raise client.stopped
     if not answer.usable:
-        raise InputError(
-            f"{request.endpoint} as {request.stage} gave no usable answer ({answer.status}: {answer.error})"
-        )
+        why = "; ".join([f"{answer.status}: {answer.error}", *client.given_up.values()])
+        raise InputError(f"{request.endpoint} as {request.stage} gave no usable answer ({why})")
     return answer

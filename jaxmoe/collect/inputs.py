@@ -1,12 +1,13 @@
 """What a user brings: prompts and experts."""
 
+import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxmoe.collect.servers import checked_base_url
 from jaxmoe.errors import InputError
-from jaxmoe.table_formats import read_json, read_rows
-from jaxmoe.table_records import SPLITS, read_experts
+from jaxmoe.table_formats import Row, decoded, read_json, read_rows
+from jaxmoe.table_records import SPLITS, expert_names
 
 _FIELDS = ("expert", "system_prompt", "model", "base_url")
 
@@ -34,7 +35,7 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     Without a column ``prompt_id`` prompts are called p00, p01, ...; without ``split`` all are train prompts. Raises
     `InputError` for an empty or doubled id, an unknown split and an empty prompt, naming the row.
     """
-    rows = read_rows(path, ["prompt"])
+    rows = _prompt_rows(path)
     digits = max(2, len(str(len(rows) - 1)))
     prompts: dict[str, Prompt] = {}
     for number, row in enumerate(rows):
@@ -51,11 +52,12 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
 def load_experts(path: Path) -> tuple[Expert, ...]:
     """A JSON list of objects with ``expert`` and ``system_prompt``, and if wanted ``model`` and ``base_url``.
 
-    Raises `InputError` for anything else, naming the entry.
+    A TOML file, such as that of a job, has them as ``[[experts]]``. Raises `InputError` for anything else, naming the
+    entry.
     """
-    names = read_experts(path)
+    content = _of_toml(path, "experts") if path.suffix.lower() == ".toml" else read_json(path)
     experts = []
-    for number, (name, entry) in enumerate(zip(names, read_json(path), strict=True), start=1):
+    for number, (name, entry) in enumerate(zip(expert_names(content, path), content, strict=True), start=1):
         where = f"{path}, entry {number} ({name})"
         if unknown := [field for field in entry if field not in _FIELDS]:
             raise InputError(f"{where}: the field {unknown[0]!r} is unknown, allowed are {', '.join(_FIELDS)}.")
@@ -68,3 +70,26 @@ def load_experts(path: Path) -> tuple[Expert, ...]:
             raise InputError(f"{where}: {error}") from None
         experts.append(Expert(name, entry["system_prompt"], entry.get("model"), base_url))
     return tuple(experts)
+
+
+def _prompt_rows(path: Path) -> list[Row]:
+    """Rows of a file, or the entries of ``prompts`` in a TOML file: tables, or the texts alone."""
+    if path.suffix.lower() != ".toml":
+        return read_rows(path, ["prompt"])
+    entries = _of_toml(path, "prompts")
+    rows = [entry if isinstance(entry, dict) else {"prompt": entry} for entry in entries]
+    wrong = next((row for row in rows if not all(isinstance(value, str) for value in row.values())), None)
+    if wrong is not None or not rows:
+        raise InputError(f"{path}: prompts must be texts, or tables with a prompt, and there must be one at least.")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return [Row(path, number, {name: row.get(name) for name in columns}) for number, row in enumerate(rows, start=1)]
+
+
+def _of_toml(path: Path, name: str) -> Any:
+    try:
+        content = tomllib.loads(decoded(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: this is not TOML ({error}).") from None
+    if not isinstance(content.get(name), list):
+        raise InputError(f"{path}: there is no list {name!r}.")
+    return content[name]

@@ -27,6 +27,7 @@ class Totals(NamedTuple):
     requests: int  # attempts, the failed ones included
     cost_usd: float
     unpriced: int  # rows whose cost is unknown
+    uncounted: int  # answers whose tokens the server did not count; their cost is that of the worst case
 
 
 class Journal:
@@ -47,12 +48,19 @@ class Journal:
                 raise InputError(f"{path} is a database of something else; choose another folder")
             columns = ", ".join([f"{name} PRIMARY KEY" if name == "key" else name for name in (*_ABOUT, *_KEPT)])
             self._database.execute(f"CREATE TABLE IF NOT EXISTS requests ({columns})")
+            self._add_columns()
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS dialects (base_url, model, dialect, PRIMARY KEY (base_url, model))"
             )
             self._database.execute(f"PRAGMA user_version = {VERSION}")
         except sqlite3.DatabaseError as error:
             raise InputError(f"{path} cannot be used as a journal ({error}); choose another folder") from None
+
+    def _add_columns(self) -> None:
+        """What an older journal of this version does not have."""
+        known = {row[1] for row in self._database.execute("PRAGMA table_info(requests)")}
+        for name in (name for name in _KEPT if name not in known):
+            self._database.execute(f"ALTER TABLE requests ADD COLUMN {name} DEFAULT ''")
 
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""
@@ -92,8 +100,10 @@ class Journal:
         """Requests and cost so far."""
         return Totals(
             *self._database.execute(
-                "SELECT COALESCE(SUM(attempts), 0), COALESCE(SUM(cost_usd), 0.0), COALESCE(SUM(cost_usd IS NULL), 0)"
-                " FROM requests"
+                "SELECT COALESCE(SUM(attempts), 0), COALESCE(SUM(cost_usd), 0.0), COALESCE(SUM(cost_usd IS NULL), 0), "
+                "COALESCE(SUM(status IN (?, ?, ?, ?) AND "
+                "(prompt_tokens IS NULL OR completion_tokens IS NULL)), 0) FROM requests",
+                ANSWERED,
             ).fetchone()
         )
 

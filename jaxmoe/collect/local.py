@@ -45,6 +45,6 @@ def small_model() -> Iterator[Address]:
     parameters.verbosity = 0  # or it would report every request on standard error
     server = xllamacpp.Server(parameters)
     try:
-        yield Address(f"{server.listening_address}/v1", "none")
+        yield Address(f"{server.listening_address}/v1", "")
     finally:
         del server  # its destructor waits for the threads

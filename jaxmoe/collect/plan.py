@@ -1,12 +1,13 @@
 """What a collection asks for: settings as the user gives them, and requests made of them."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaxmoe.collect.answers import SCALES, Task, gate_form, gate_structure, judge_structure
 from jaxmoe.collect.inputs import Expert, Prompt
+from jaxmoe.collect.request_params import check_request_params, of_stage
 from jaxmoe.collect.requests import BUNDLED, BUNDLED_MODEL, Endpoint, Request
 from jaxmoe.collect.servers import checked_base_url, main_base_url
 from jaxmoe.collect.templates import Template, Trusted, load_templates, neutral
@@ -20,8 +21,12 @@ class Settings:
 
     model: str = ""  # of gate, experts and fusion
     base_url: str | None = None  # OPENAI_BASE_URL or OpenAI's if absent
-    judge_models: tuple[str, ...] = ()  # the same as `model` if absent
-    judge_base_url: str | None = None
+    gate_model: str = ""  # the same as `model` if absent, and so below
+    gate_base_url: str | None = None
+    fusion_model: str = ""
+    fusion_base_url: str | None = None
+    judge_models: tuple[str, ...] = ()
+    judge_base_urls: tuple[str, ...] = ()  # one for all judges, or one for each
     local_model: str = ""  # on the user's own device: the bundled small model if absent
     local_base_url: str | None = None
     local: bool = False  # the bundled small model does everything
@@ -36,16 +41,33 @@ class Settings:
     judge_temperature: float = 0.7
     max_tokens: int = 2048  # of a text
     answer_tokens: int = 1024  # of the gate and of a judgement
+    request_params: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # for all stages, and by stage; see `request_params`
 
     def __post_init__(self) -> None:
+        check_request_params(self.request_params)
         for name in ("samples", "max_tokens", "answer_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}, it must be at least 1")
-        if len(set(self.judge_models)) < len(self.judge_models):
+        if len(self.judge_base_urls) not in (0, 1, len(self.judge_models)):
+            raise InputError(
+                f"there are {len(self.judge_models)} judges and {len(self.judge_base_urls)} base URLs of judges; "
+                "give one for all, or one for each"
+            )
+        if len(self.judge_base_urls) < 2 and len(set(self.judge_models)) < len(self.judge_models):
             raise InputError(f"a judge is named twice in {', '.join(self.judge_models)}; use --samples for more scores")
         if self.scale not in SCALES:
             raise InputError(f"scale = {self.scale!r}, it must be one of {', '.join(SCALES)}")
-        if self.local and (self.model or self.base_url or self.judge_models or self.judge_base_url):
+        others = (
+            self.model,
+            self.base_url,
+            self.judge_models,
+            self.judge_base_urls,
+            self.gate_model,
+            self.gate_base_url,
+        )
+        if self.local and any((*others, self.fusion_model, self.fusion_base_url)):
             raise InputError("--local lets the small model here do everything; give no other model or server with it")
         if self.logprobs and self.scale != "integer":
             raise InputError("weighting by log-probabilities needs whole scores; leave the scale at integer")
@@ -60,10 +82,21 @@ class Settings:
         return Endpoint(main_base_url(self.base_url), self.model)
 
     @property
+    def gate(self) -> Endpoint:
+        """Who splits prompts."""
+        return self._own("gate", self.gate_model, self.gate_base_url)
+
+    @property
+    def fuser(self) -> Endpoint:
+        """Who joins passages."""
+        return self._own("fusion", self.fusion_model, self.fusion_base_url)
+
+    @property
     def judges(self) -> tuple[Endpoint, ...]:
         """Who scores."""
-        base_url = checked_base_url(self.judge_base_url) if self.judge_base_url else self.writer.base_url
-        return tuple(Endpoint(base_url, model) for model in self.judge_models or (self.writer.model,))
+        models = self.judge_models or (self.writer.model,)
+        urls = [checked_base_url(url) for url in self.judge_base_urls] or [self.writer.base_url]
+        return tuple(Endpoint(url, model) for url, model in zip(urls * (len(models) // len(urls)), models, strict=True))
 
     @property
     def local_writer(self) -> Endpoint:
@@ -74,6 +107,13 @@ class Settings:
             raise InputError("--local-base-url needs --local-model, the model that writes there")
         given = checked_base_url(self.local_base_url) if self.local_base_url else main_base_url(self.base_url)
         return Endpoint(given, self.local_model)
+
+    def _own(self, stage: str, model: str, base_url: str | None) -> Endpoint:
+        """A stage's model on a server of its own, or the writer."""
+        if base_url and not model:
+            raise InputError(f"--{stage}-base-url needs --{stage}-model, the model that is asked there")
+        common = self.writer
+        return Endpoint(checked_base_url(base_url) if base_url else common.base_url, model or common.model)
 
 
 @dataclass(frozen=True)
@@ -103,7 +143,7 @@ class Plan:
     def endpoints(self) -> set[Endpoint]:
         """All models that are asked."""
         own = {self._writer_of(expert) for expert in self.experts}
-        return own | {self.settings.writer, *self.settings.judges, self.settings.local_writer}
+        return own | {self.settings.gate, self.settings.fuser, *self.settings.judges, self.settings.local_writer}
 
     def counts(self) -> dict[str, int]:
         """Requests of each stage, if all go well."""
@@ -123,8 +163,8 @@ class Plan:
         about = Trusted("\n".join(f"- {expert.name}: {expert.system_prompt}" for expert in self.experts))
         messages = self.templates["gate"].messages(experts=about, prompt=prompt.text, form=gate_form(self.names))
         structure = gate_structure(self.names)
-        parameters = self._parameters(self.settings.answer_tokens, 0.0)
-        return Request("gate", prompt.prompt_id, "", 1, self.settings.writer, messages, parameters, structure)
+        parameters = self._parameters("gate", self.settings.answer_tokens, 0.0)
+        return Request("gate", prompt.prompt_id, "", 1, self.settings.gate, messages, parameters, structure)
 
     def passage(self, prompt: Prompt, expert: Expert, task: Task) -> Request:
         """One expert's part."""
@@ -137,7 +177,7 @@ class Plan:
         """The passages of a subset as one text."""
         joined = Trusted("\n".join(f"<passage>\n{neutral(passage)}\n</passage>" for passage in passages))
         messages = self.templates["fusion"].messages(prompt=prompt.text, passages=joined)
-        return self._text("fusion", prompt, subset_name(subset, self.names), self.settings.writer, messages)
+        return self._text("fusion", prompt, subset_name(subset, self.names), self.settings.fuser, messages)
 
     def local(self, prompt: Prompt) -> Request:
         """What the user's own device writes."""
@@ -147,7 +187,7 @@ class Plan:
     def judgement(self, prompt: Prompt, subset: int, text: str, judge: Endpoint, sample: int) -> Request:
         """One score of a text. How it was written is not said."""
         messages = self.templates["judge"].messages(prompt=prompt.text, text=text, scale=SCALES[self.settings.scale])
-        parameters = self._parameters(self.settings.answer_tokens, self.settings.judge_temperature, sample)
+        parameters = self._parameters("judge", self.settings.answer_tokens, self.settings.judge_temperature, sample)
         if self.settings.logprobs:
             parameters["logprobs"] = True
         structure, name = judge_structure(self.settings.scale), subset_name(subset, self.names)
@@ -156,11 +196,12 @@ class Plan:
     def _text(
         self, stage: str, prompt: Prompt, experts: str, endpoint: Endpoint, messages: list[dict[str, str]]
     ) -> Request:
-        parameters = self._parameters(self.settings.max_tokens, self.settings.temperature)
+        parameters = self._parameters(stage, self.settings.max_tokens, self.settings.temperature)
         return Request(stage, prompt.prompt_id, experts, 1, endpoint, messages, parameters)
 
-    def _parameters(self, max_tokens: int, temperature: float, seed: int = 1) -> dict[str, Any]:
-        return {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    def _parameters(self, stage: str, max_tokens: int, temperature: float, seed: int = 1) -> dict[str, Any]:
+        own = of_stage(self.settings.request_params, stage)
+        return {"max_tokens": max_tokens, "temperature": temperature, "seed": seed} | own
 
     def _writer_of(self, expert: Expert) -> Endpoint:
         common = self.settings.writer
@@ -176,8 +217,11 @@ def make_plan(prompts: tuple[Prompt, ...], experts: tuple[Expert, ...], settings
 
 
 def judge_name(judge: Endpoint, judges: tuple[Endpoint, ...], sample: int) -> str:
-    """How a judgement is called in a table: the sample's number, after the model's name if there are several models."""
-    return str(sample) if len(judges) == 1 else f"{judge.model} {sample}"
+    """How a judgement is called in a table: the sample's number, after the model's name if there are several judges."""
+    if len(judges) == 1:
+        return str(sample)
+    same = sum(other.model == judge.model for other in judges) > 1
+    return f"{judge} {sample}" if same else f"{judge.model} {sample}"
 
 
 def _subsets(names: tuple[str, ...], settings: Settings) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ class Request:
     sample: int  # of several judgements, from 1
     endpoint: Endpoint
     messages: list[Message]
-    parameters: dict[str, Any]  # max_tokens, temperature, seed, logprobs
+    parameters: dict[str, Any]  # max_tokens, temperature, seed, logprobs, and those of the user
     structure: Structure | None = None  # of the answer; a text otherwise
 
     @cached_property
@@ -85,6 +85,8 @@ class Answer:
     cost_usd: float | None = None  # of all attempts; None where the price is unknown
     weighted_score: float | None = None  # by the judge's log-probabilities
     answered_at: str = ""
+    reasoning: str = ""  # what the model thought, as far as the server says; no part of the text
+    sent: str = ""  # JSON of the parameters as they were really sent
     value: Any = None  # of a structured answer: what was read, never stored
 
     @property

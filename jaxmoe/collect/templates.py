@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxmoe.errors import InputError
-from jaxmoe.table_formats import reading
+from jaxmoe.table_formats import decoded
 
 STAGES = ("gate", "expert", "fusion", "local", "judge")
 JUDGES = ("judge", "judge_wang")  # the data card's scoring prompt, and the demonstration's of Wang et al.
@@ -72,15 +72,11 @@ def load_templates(folder: Path | None = None, judge: str = "judge") -> dict[str
         raise InputError(f"{folder} holds none of {', '.join(f'{name}.txt' for name in names.values())}")
     shipped = resources.files("jaxmoe.collect") / "templates"
     return {
-        stage: _parsed(_read(own[stage]), stage, str(own[stage]))
+        stage: _parsed(decoded(own[stage]), stage, str(own[stage]))
         if stage in own and own[stage].is_file()
         else _parsed((shipped / f"{name}.txt").read_text(encoding="utf-8"), stage, f"{name}.txt")
         for stage, name in names.items()
     }
-
-
-def _read(path: Path) -> str:
-    return reading(path, lambda: path.read_text(encoding="utf-8-sig"))
 
 
 def _parsed(text: str, stage: str, source: str) -> Template:

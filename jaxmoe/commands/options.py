@@ -14,7 +14,7 @@ from jaxmoe.files import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-OUT = Console(highlight=False)
+OUT = Console(highlight=False, markup=False, emoji=False)  # names and texts come from data: no signs of markup in them
 
 NoRelevance = Annotated[bool, typer.Option("--no-relevance", help="The table needs no relevance; observe zeros.")]
 TableOption = Annotated[

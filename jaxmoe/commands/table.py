@@ -20,12 +20,21 @@ TablePath = Annotated[
 @table_app.command("check")
 def table_check(path: TablePath = None, no_relevance: NoRelevance = False) -> None:
     """Read a table and say what it holds, or what is wrong in it."""
+    from jaxmoe.table_records import describe_prompts_in_both_splits
+    from jaxmoe.table_wide import WIDE, WIDE_RULE
+
     table = read_table(path, no_relevance)
     splits = ", ".join(f"{count} {split}" for split, count in Counter(table.meta.splits).items())
     OUT.print(f"The table is complete: {table.num_prompts} prompts ({splits}), {2**table.num_experts} subsets each.")
-    OUT.print(f"experts  {', '.join(table.experts)}")
+    OUT.print(f"experts  {', '.join(table.experts)}", soft_wrap=True)
+    if WIDE in table.meta.provenance:
+        OUT.print(f"columns  the source has {WIDE_RULE}", soft_wrap=True)
     OUT.print(f"source   {table.meta.provenance}", soft_wrap=True)
     OUT.print(f"digest   {table.meta.digest}", soft_wrap=True)
+    for line in describe_prompts_in_both_splits(
+        zip(table.meta.prompt_ids, table.meta.splits, table.meta.prompts, strict=True)
+    ):
+        OUT.print(line, soft_wrap=True)
 
 
 @table_app.command("show")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from jaxmoe.collect.servers import OPENAI, Address, address, checked_base_url, key_variable, main_base_url, redacted
+from jaxmoe.collect.secrets import redacted
+from jaxmoe.collect.servers import OPENAI, Address, address, checked_base_url, key_variable, main_base_url
 from jaxmoe.errors import InputError
 
 CANARY = "sk-canary-3141"
@@ -83,11 +84,15 @@ def test_each_server_has_a_variable(base_url, variable):
         (OTHER, OTHER, {"OPENAI_API_KEY": CANARY, VARIABLE: "own"}, "own"),
         (OTHER, OPENAI, {"OPENAI_API_KEY": CANARY, VARIABLE: "own"}, "own"),
         (OTHER, OPENAI, {VARIABLE: " own\n"}, "own"),
-        ("http://localhost:1/v1", OPENAI, {"OPENAI_API_KEY": CANARY}, "none"),
-        ("http://127.0.0.1:1/v1", OPENAI, {"OPENAI_API_KEY": CANARY}, "none"),
-        ("http://[::1]:1/v1", OPENAI, {"OPENAI_API_KEY": CANARY}, "none"),
+        ("http://localhost:1/v1", OPENAI, {"OPENAI_API_KEY": CANARY}, ""),
+        ("http://127.0.0.1:1/v1", OPENAI, {"OPENAI_API_KEY": CANARY}, ""),
+        ("http://[::1]:1/v1", OPENAI, {"OPENAI_API_KEY": CANARY}, ""),
         ("http://localhost:1/v1", OPENAI, {"JAXMOE_API_KEY_LOCALHOST_1": "own"}, "own"),
-        ("http://localhost:1/v1", "http://localhost:1/v1", {}, "none"),
+        ("http://localhost:1/v1", "http://localhost:1/v1", {}, ""),
+        ("http://10.0.0.7:8000/v1", OPENAI, {"OPENAI_API_KEY": CANARY}, ""),
+        ("http://gpu-box:8000/v1", OPENAI, {}, ""),
+        (OTHER, OPENAI, {VARIABLE: "none"}, ""),
+        ("https://mine.openai.azure.com?api-version=1", OPENAI, {"AZURE_OPENAI_API_KEY": "azure"}, "azure"),
     ],
 )
 def test_a_server_gets_its_own_key_or_none(base_url, main, keys, key, monkeypatch):
@@ -103,7 +108,7 @@ def test_a_server_gets_its_own_key_or_none(base_url, main, keys, key, monkeypatc
         (OPENAI, OPENAI, {"OPENAI_API_KEY": " "}, "OPENAI_API_KEY"),
         (OTHER, OTHER, {}, "OPENAI_API_KEY"),
         (OTHER, OPENAI, {"OPENAI_API_KEY": CANARY}, VARIABLE),
-        ("http://10.0.0.7:8000/v1", OPENAI, {"OPENAI_API_KEY": CANARY}, "JAXMOE_API_KEY_10_0_0_7_8000"),
+        ("http://8.8.8.8:8000/v1", OPENAI, {"OPENAI_API_KEY": CANARY}, "JAXMOE_API_KEY_8_8_8_8_8000"),
         ("http://localhost.evil.com/v1", OPENAI, {"OPENAI_API_KEY": CANARY}, "JAXMOE_API_KEY_LOCALHOST_EVIL_COM"),
     ],
 )
@@ -120,8 +125,8 @@ def test_a_server_without_a_key_is_told_which_variable_to_set(base_url, main, ke
     [
         ("wrong key sk-canary-3141!", {CANARY}, "wrong key [API key]!"),
         (f"{CANARY}{CANARY}", {CANARY}, "[API key][API key]"),
-        ("Bearer abcdef", {"abc", "abcdef"}, "Bearer [API key]"),
-        ("abc and xyz", {"abc", "xyz"}, "[API key] and [API key]"),
+        ("Bearer abc4ef", {"abc4", "abc4ef"}, "Bearer [API key]"),
+        ("ab-1 and xyz2", {"ab-1", "xyz2"}, "[API key] and [API key]"),
         ("none of it", {"none", ""}, "none of it"),
         ("nothing", set(), "nothing"),
     ],

@@ -54,7 +54,7 @@ def test_prompts_from_excel_and_parquet(tmp_path):
         ("text\nA storm.\n", "the column 'prompt' is missing, the columns found are: text"),
         ("prompt\n", "there are no rows below the header"),
         ("", "the column 'prompt' is missing"),
-        ('prompt\nA storm.\n" "\n', "line 3: prompt is empty"),
+        ('split,prompt\ntrain," "\n', "line 2: prompt is empty"),
         ("prompt_id,prompt\np,A storm.\n,A calm.\n", "line 3: prompt_id is empty"),
         ("prompt_id,prompt\np,A storm.\np,A calm.\n", r"line 3 \(prompt_id 'p'\): a second row for the same prompt"),
         ("split,prompt\ndev,A storm.\n", "line 2: split is 'dev', it must be one of train, test"),
