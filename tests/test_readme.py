@@ -5,8 +5,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import jaxmoe
+from jaxmoe.cli import app
 from jaxmoe.sweeps.plan import make_plan
 from jaxmoe.sweeps.spec import load_spec
 
@@ -45,7 +47,17 @@ def test_every_link_of_the_readme_leads_somewhere():
 
 
 def test_the_sweep_of_the_readme_can_be_begun():
-    [text] = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    _, text = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
     plan = make_plan(load_spec(tomllib.loads(text)), jaxmoe.load_table())
     assert plan.num_agents == 2 * 64 * 16
     assert [group.algorithm for group in plan.groups] == ["ppo", "dqn"]
+
+
+def test_the_job_of_the_readme_can_be_planned(tmp_path):
+    text, _ = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    job = tmp_path / "job.toml"
+    job.write_text(text, encoding="utf-8")
+    done = CliRunner().invoke(app, ["collect", str(job), "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "30 requests" in next(line for line in done.output.splitlines() if line.startswith("all"))
+    assert "qwen3 at http://192.168.1.7:8000/v1" in done.output

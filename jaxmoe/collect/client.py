@@ -125,8 +125,8 @@ class Client:
                 waited = f"left alone for {duration(pace.waited_s)} in all"
                 yield f"{base_url} was too busy {pace.refusals} times and was {waited} ({said})"
         for endpoint, dialect in self._dialects.items():
-            if dialect.without:
-                yield f"{endpoint} refuses {', '.join(dialect.without)}: it was asked without"
+            if refused := [name for name in dialect.without if name != "stream_options"]:
+                yield f"{endpoint} refuses {', '.join(refused)}: it was asked without"
 
     async def ask(self, request: Request) -> Answer:
         """The answer, from the journal or from the server; two requests with the same key are sent once."""

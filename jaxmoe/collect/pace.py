@@ -82,7 +82,7 @@ class Pace:
         return wait_s
 
     def trouble(self, sent_at: float) -> None:
-        """Half as many from now on, if it is not the first in a row; what was sent before the last halving counts not."""
+        """Half as many from now on, unless it is the first in a row or was sent before the last halving."""
         self._troubles += 1
         if self._troubles > 1 and sent_at >= self._shrunk_at:
             self.limit, self._shrunk_at = max(1.0, self.limit / 2), asyncio.get_running_loop().time()

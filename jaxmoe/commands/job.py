@@ -1,10 +1,11 @@
 """A job file: the options of a command, as TOML. What is given on the command line goes before it."""
 
+import inspect
 import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import typer
 
@@ -12,10 +13,12 @@ from jaxmoe.errors import InputError
 
 INLINE = ("prompts", "experts")  # tables of these may stand in the job file itself
 PAIRS = "request_param"  # a table, of which each entry is an option
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {  # by click's name of an option's type; texts and paths else
-    "integer": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "boolean": ((bool,), "true or false"),
+_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+    str: ((str,), "a text"),
+    Path: ((str,), "a path"),
 }
 
 
@@ -26,11 +29,12 @@ def take_job(context: typer.Context, path: Path | None) -> Path | None:
     """
     if path is None or context.resilient_parsing:
         return path
-    parameters = {parameter.name: parameter for parameter in context.command.params if parameter.name != "job"}
+    hints = get_type_hints(inspect.unwrap(context.command.callback)) if context.command.callback else {}
+    types = {name: hint for name, hint in hints.items() if name not in ("job", "return")}
     given = _read(path)
-    if unknown := [key for key in given if key not in parameters]:
-        raise InputError(f"{path}: the key {unknown[0]!r} is unknown, allowed are {', '.join(map(str, parameters))}")
-    values = {key: _value(path, key, value, parameters[key]) for key, value in given.items()}
+    if unknown := [key for key in given if key not in types]:
+        raise InputError(f"{path}: the key {unknown[0]!r} is unknown, allowed are {', '.join(types)}")
+    values = {key: _value(path, key, value, types[key]) for key, value in given.items()}
     context.default_map = {**(context.default_map or {}), **values}
     return path
 
@@ -44,22 +48,23 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: this is not TOML ({error})") from None
 
 
-def _value(path: Path, key: str, value: Any, parameter: Any) -> Any:
+def _value(path: Path, key: str, value: Any, hint: Any) -> Any:
     if key in INLINE and isinstance(value, list):
         return str(path)
     if key == PAIRS:
         return _pairs(path, value)
-    if parameter.multiple:
-        return [_single(path, key, part, parameter) for part in (value if isinstance(value, list) else [value])]
-    return _single(path, key, value, parameter)
+    kinds = [kind for kind in (hint, *get_args(hint)) if kind is not type(None)]
+    own = next((get_args(kind)[0] for kind in kinds if get_args(kind) and kind is not hint), None)
+    if own is not None:  # one, or several in a list
+        return [_single(path, key, part, own) for part in (value if isinstance(value, list) else [value])]
+    return _single(path, key, value, next(kind for kind in kinds if kind in _KINDS))
 
 
-def _single(path: Path, key: str, value: Any, parameter: Any) -> Any:
-    kinds, meant = _KINDS.get(parameter.type.name, ((str,), "a text"))
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+def _single(path: Path, key: str, value: Any, kind: type) -> Any:
+    kinds, meant = _KINDS[kind]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
         raise InputError(f"{path}: {key} is {value!r}, it must be {meant}")
-    is_path = parameter.type.name in ("path", "file", "directory")
-    return str(path.parent / Path(str(value)).expanduser()) if is_path else value
+    return str(path.parent / Path(str(value)).expanduser()) if kind is Path else value
 
 
 def _pairs(path: Path, value: Any) -> list[str]:
