@@ -18,7 +18,7 @@ from typing import NamedTuple
 from jaxmoe.collect import reasons
 from jaxmoe.collect.answers import ReplyError
 from jaxmoe.collect.budget import Budget, LimitError
-from jaxmoe.collect.completions import RetryError
+from jaxmoe.collect.completions import PageError, RetryError
 from jaxmoe.collect.dialects import OWN, Dialect, probe
 from jaxmoe.collect.exchange import CrowdedError, Exchange, RefusedError, TroubleError, UnreachableError
 from jaxmoe.collect.journal import Journal
@@ -205,6 +205,10 @@ class Client:
         if adapted is not None:
             self._learn(where, adapted)
             return None
+        if refused.last is not None:
+            tries.reason = str(refused.last)
+            self._stop(refused.last)
+            return None
         if refused.meaning == reasons.REFUSED:
             return Answer(FAILED, error=tries.reason, prompt_tokens=0, completion_tokens=0)
         tries.failures, tries.first_in_turn = tries.failures + 1, False
@@ -213,27 +217,30 @@ class Client:
 
     def _after_failure(self, endpoint: Endpoint, pace: Pace, broken: RetryError, tries: _Tries, sent_at: float) -> None:
         """Try again later; a server that was not reached once in all attempts is given up."""
-        tries.failures, tries.reason, tries.first_in_turn = tries.failures + 1, str(broken), False
+        is_page = isinstance(broken, PageError)  # which seldom passes: two failures in one
+        tries.failures, tries.reason, tries.first_in_turn = tries.failures + 1 + is_page, str(broken), False
         tries.pause_s = self._pause_s(tries.failures)
         if isinstance(broken, TroubleError):
             pace.trouble(sent_at)
-        if not isinstance(broken, UnreachableError):
+        if not isinstance(broken, UnreachableError | PageError):
             self._heard_at[endpoint.base_url] = time.monotonic()
-        elif tries.failures == self._limits.attempts and self._heard_at.get(endpoint.base_url, -1.0) < tries.began:
+        elif tries.failures >= self._limits.attempts and self._heard_at.get(endpoint.base_url, -1.0) < tries.began:
             place = split_version(endpoint.base_url)[0]
-            self._give_up(endpoint.base_url, f"{broken}; is a server running at {place}, and is the base URL right?")
+            advice = "" if is_page else f"; is a server running at {place}, and is the base URL right?"
+            self._give_up(endpoint.base_url, f"{broken}{advice}")
 
     def _after_crowding(self, endpoint: Endpoint, pace: Pace, crowded: CrowdedError, tries: _Tries) -> None:
         """Leave the server alone for a while, and give the model up when patience ends.
 
-        A request that is refused again although others were answered waits by itself: it is not the crowd.
+        A request that is refused while nothing else is under way lets others go before it, which may be answered; one
+        that is refused again although others were answered waits by itself: it is not the crowd.
         """
         now, patience_s, wait_s = time.monotonic(), self._limits.patience_s, crowded.wait_s
         self._heard_at[endpoint.base_url] = now
         crowd = self._crowds.setdefault(endpoint, _Crowd())
         crowd.since, crowd.reason = now if crowd.since is None else crowd.since, str(crowded)
         tries.reason, tries.passed_over = str(crowded), tries.passed_over + (crowd.answered_at > tries.refused_at)
-        tries.refused_at = now
+        tries.refused_at, tries.first_in_turn = now, not pace.alone
         if wait_s is not None and wait_s > patience_s:
             asked = f"{duration(wait_s)} ({wait_s:,.0f} s)"
             self._give_up(endpoint, f"it asks to wait for {asked}, and --patience is {patience_s:g} s ({crowded})")

@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxmoe.collect.answers import Token, weighted_score, whole_characters
 from jaxmoe.collect.reasoning import told_apart
-from jaxmoe.collect.reasons import Reason, of_content, read_reason
+from jaxmoe.collect.reasons import Reason, has_words, of_content, read_reason
 from jaxmoe.collect.requests import DONE, INVALID, LENGTH, REFUSED, Answer
 
 _LIMIT = (
@@ -65,7 +65,7 @@ def read_completion(text: str, kind: str = "application/json") -> Answer:
     """
     content = _assembled(text) if "event-stream" in kind or text.startswith("data:") else _json(text, kind)
     choices = content.get("choices")
-    if not choices and content.get("error"):
+    if not choices and has_words(content.get("error")):
         raise ErrorInside(*_error(content["error"]))
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise RetryError(f"the server sent a completion without choices{_why(content)}")
@@ -74,7 +74,7 @@ def read_completion(text: str, kind: str = "application/json") -> Answer:
     if not isinstance(message, dict):
         raise RetryError("the server sent a choice without a message")
     finish = _plain(choice.get("finish_reason"))
-    if error := choice.get("error") or content.get("error"):
+    if has_words(error := choice.get("error") or content.get("error")):
         raise RetryError(of_content(error).said)
     if finish and _BROKEN.search(finish):
         raise RetryError(f"the server ended the text early (finish reason {finish})")
@@ -152,7 +152,8 @@ def _why(content: dict[str, Any]) -> str:
     """What a reply without choices says of itself."""
     if "prompt_filter_results" in content or "promptFeedback" in content:
         return ", perhaps because of a content filter"
-    message = of_content({key: content[key] for key in ("message", "detail") if content.get(key)}).message
+    usual = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "success", "result")
+    message = of_content({name: value for name, value in content.items() if name not in usual}).message
     return f": {message}" if message else ""
 
 
@@ -169,7 +170,8 @@ def _assembled(text: str) -> dict[str, Any]:
         if event.get("error"):
             raise ErrorInside(*_error(event["error"]))
         whole |= {name: event[name] for name in ("model", "system_fingerprint", "usage") if event.get(name)}
-        for part in event.get("choices") or []:
+        choices = event.get("choices")
+        for part in choices if isinstance(choices, list) else []:
             if isinstance(part, dict) and part.get("index", 0) == 0:
                 _add(choice, message, part)
                 whole["choices"] = [choice]
@@ -205,7 +207,7 @@ def _add(choice: dict[str, Any], message: dict[str, Any], part: dict[str, Any]) 
     choice["finish_reason"] = part.get("finish_reason") or choice["finish_reason"]
     choice["error"] = part.get("error") or choice.get("error")
     tokens = (part.get("logprobs") or {}).get("content") if isinstance(part.get("logprobs"), dict) else None
-    if tokens:
+    if isinstance(tokens, list):
         choice.setdefault("logprobs", {"content": []})["content"] += tokens
 
 
@@ -238,6 +240,10 @@ def _usage(usage: Any) -> tuple[int | None, int | None]:
     )
     if prompt is not None and total is not None and total - prompt > (answer or 0):
         answer = total - prompt
+    details = usage.get("completion_tokens_details")
+    thought = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+    if answer is not None and thought is not None and thought > answer:  # so that it cannot be a part of it
+        answer += thought
     return prompt or None, answer or None
 
 

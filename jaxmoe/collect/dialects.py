@@ -22,13 +22,14 @@ FEWER_ALTERNATIVES = 5
 OWN = ("max_tokens", "temperature", "seed", "logprobs")  # parameters of ours; all others are the user's
 
 _STRUCTURE = any_of(
-    r"response_?format|json_?schema|json_?object|json mode|\bschema\b|grammar|structured|guided|samplers",
-    r"max_?length|additional_?properties|\bstrict\b|\benum\b",
+    r"response[ _]?format|json[ _]?schema|json[ _]?object|json (mode|outputs?|format|responses?)\b|\bschema\b|grammar",
+    r"structured|guided|constrained|samplers|max_?length|additional_?properties|\bstrict\b|\benum\b",
 )
 _SYSTEM = any_of(
     r"system[ _-]?(role|message|prompt|instruction)|roles?\b.{0,20}\bsystem\b|developer instruction",
     r"roles? must alternate|only.{0,20}\buser\b.{0,20}\broles?|messages?[.\[ ].{0,12}role",
-    r"(unknown|unexpected|invalid|unsupported) (message )?role",
+    r"(unknown|unexpected|invalid|unsupported) (message )?role|\broles? must be|'system'|first message must",
+    r"starts? with a user",
 )
 _STREAM = any_of(
     r"\bnon-?stream|(only|must|requires?|required|enable|set|use).{0,40}\bstream",
@@ -40,7 +41,7 @@ _VALUE = any_of(r"too (large|high|many|big)|at most|less than|exceed|maximum|con
 _GENERIC = any_of(
     r"(unsupported|unrecogni[sz]ed|unknown|unexpected|requested|extra|additional|invalid) (request )?"
     r"(parameters?|arguments?|inputs?|fields?|options?|keys?)\b",
-    r"(parameters?|arguments?|fields?) (is|are) not (supported|permitted|allowed)",
+    r"(parameters?|arguments?|fields?) (is|are) not (supported|permitted|allowed)|additional propert(y|ies)",
 )
 
 
@@ -104,7 +105,7 @@ class Dialect(NamedTuple):
 
     def _fewer_logprobs(self, reason: Reason) -> "Dialect":
         """Fewer alternatives where they are too many, else none."""
-        of_number = "top_logprobs" in reason.message or "top_logprobs" in reason.names
+        of_number = "top_logprobs" in (*reason.names, *reason.message.split()) or _VALUE.search(reason.message)
         if of_number and self.alternatives > FEWER_ALTERNATIVES:
             return self._replace(alternatives=FEWER_ALTERNATIVES)
         return self._leave_out("logprobs")
@@ -162,7 +163,9 @@ def probe(endpoint: Endpoint, parameters: dict[str, Any] | None = None) -> Reque
 
 
 def _word(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)
+    """A name where it stands alone, also in camel case."""
+    either = re.escape(name).replace("_", "[_ -]?")
+    return re.compile(rf"(?<![A-Za-z0-9]){either}(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 def _parse_probe(reply: str) -> None:

@@ -42,11 +42,14 @@ class CrowdedError(Exception):
 
 
 class RefusedError(Exception):
-    """The server does not answer this request as it was asked; `meaning` is one of the words of `reasons`."""
+    """The server does not answer this request as it was asked; `meaning` is one of the words of `reasons`.
 
-    def __init__(self, said: str, meaning: str, reason: Reason) -> None:
+    `last` is what ends the run, unless the request can be asked in another way.
+    """
+
+    def __init__(self, said: str, meaning: str, reason: Reason, last: InputError | None = None) -> None:
         super().__init__(said)
-        self.meaning, self.reason = meaning, reason
+        self.meaning, self.reason, self.last = meaning, reason, last
 
 
 class Exchange:
@@ -70,7 +73,7 @@ class Exchange:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
-                text, kind = await self._post(base_url, sent, request.key)
+                text, kind, moved = await self._post(base_url, sent, request.key)
         except (openai.APITimeoutError, TimeoutError):
             raise TroubleError(f"timed out after {self._timeout_s:g} s") from None
         except openai.APIConnectionError as error:
@@ -83,11 +86,11 @@ class Exchange:
             if not type(error).__module__.startswith("socksio"):
                 raise
             raise self._unreachable(base_url, error) from None
-        answer = self._read(request.endpoint, text, kind)
+        answer = self._read(request.endpoint, text, kind, moved)
         return replace(answer, latency_s=time.monotonic() - began, sent=json.dumps(sent_parameters(sent)))
 
-    async def _post(self, base_url: str, sent: dict[str, Any], key: str) -> tuple[str, str]:
-        """Body and content type of the reply, of which the SDK reads no more than its status."""
+    async def _post(self, base_url: str, sent: dict[str, Any], key: str) -> tuple[str, str, str]:
+        """Body and content type of the reply, of which the SDK reads no more than its status; where it was sent to."""
         create = self._sdk(base_url).chat.completions.with_raw_response.create
         rest = {name: value for name, value in sent.items() if name not in ("model", "messages")}
         headers: dict[str, Any] = {"Authorization": openai.Omit()} if base_url in self._without_key else {}
@@ -97,17 +100,19 @@ class Exchange:
             extra_body=rest,
             extra_headers={"Idempotency-Key": key, **headers},
         )
-        return _text_of(reply.http_response), reply.http_response.headers.get("content-type", "")
+        found = reply.http_response
+        return _text_of(found), found.headers.get("content-type", ""), str(found.url) if found.history else ""
 
-    def _read(self, endpoint: Endpoint, text: str, kind: str) -> Answer:
+    def _read(self, endpoint: Endpoint, text: str, kind: str, moved: str) -> Answer:
         """The answer in a reply of status 200."""
         try:
             answer = read_completion(text, kind)
         except ErrorInside as error:
             raise self._meaning(endpoint, error.status, error.reason, None) from None
         except PageError as error:
-            advice = _path_advice(endpoint.base_url)
-            raise RetryError(f"{shortened(self._clean(str(error)))}; {advice}", unpaid=True) from None
+            there = f"; it sends to {moved}" if moved else ""
+            page = shortened(self._clean(f"{error}{there}"))
+            raise PageError(f"{page}; {_path_advice(endpoint.base_url)}", unpaid=True) from None
         except RetryError as error:
             raise RetryError(shortened(self._clean(str(error))), unpaid=error.unpaid) from None
         said: dict[str, Any] = {name: shortened(self._clean(getattr(answer, name))) for name in _SAID}
@@ -135,7 +140,8 @@ class Exchange:
             return TroubleError(said, unpaid=True)
         if found in (reasons.PASSING, reasons.FILTERED, reasons.REFUSED):
             return RefusedError(said, found, reason)
-        return InputError(_last_sentence(found, endpoint, said, self._clean(moved)))
+        last = InputError(_last_sentence(found, endpoint, said, self._clean(moved)))
+        return RefusedError(said, found, reason, last) if found in (reasons.MODEL, reasons.PATH) else last
 
     def _unreachable(self, base_url: str, error: Exception) -> UnreachableError:
         reason = connection_reason(error)

@@ -34,6 +34,11 @@ class Pace:
         self._under_way, self._open = 0, False
         self._queue: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def alone(self) -> bool:
+        """Whether no more than one is under way."""
+        return self._under_way <= 1
+
     @asynccontextmanager
     async def turn(self, *, again: bool = False) -> AsyncIterator[float]:
         """Wait for a place, and for the end of a pause; when that was, by the event loop's clock.
@@ -74,7 +79,7 @@ class Pace:
         left = self._under_way - 1
         self._ceiling = min(self._ceiling, left + 1.0) if left else math.inf  # of a pause no ceiling can be read off
         self.limit = max(1.0, min(self.limit, float(left)))
-        if self._good:  # the first of a crowd
+        if self._good or self._held:  # the first of a crowd, which may come before any answer
             self._trust, self._good, self._held = min(MOST_TRUST, 2 * self._trust), 0, False
         if wait_s is None:
             wait_s = 0.0 if left else self._backoff_s()

@@ -21,9 +21,19 @@ def any_of(*patterns: str) -> re.Pattern[str]:
 
 LONGEST_REASON = 300  # characters of what a server says
 LONGEST_BODY = 100_000  # characters that are looked at
-_MESSAGES = ("message", "detail", "msg", "errors", "error", "error_message", "error_msg", "error_description")
+_MESSAGES = (
+    "message",
+    "detail",
+    "msg",
+    "errors",
+    "error",
+    "error_message",
+    "error_msg",
+    "error_description",
+    "status_msg",
+)
 _MORE = ("title", "description", "reason", "reasons", "faultstring", "fault", "details", "statusText")
-_DEEPER = (("metadata", "raw"), ("innererror",), ("inner_error",), ("original_error",), ("cause",))
+_DEEPER = (("metadata", "raw"), ("innererror",), ("inner_error",), ("original_error",), ("cause",), ("base_resp",))
 _CODES = ("code", "type", "status", "reason", "error")
 _PLACES = ("body", "query", "header", "path")  # of validation errors, before the name of what is wrong
 
@@ -34,15 +44,24 @@ FILTERED, REFUSED = "filtered", "refused"  # these are not; a refusal may be ada
 
 _CROWDED = (429, 503, 529)
 _TROUBLE = (408, 425, 502, 504, 520, 521, 522, 523, 524, 530, 598, 599)
-_CREDIT_CODES = {"insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "insufficient_balance"}
+_CREDIT_CODES = {
+    *("insufficient_quota", "insufficient_user_quota", "insufficient_balance", "insufficient_credits", "credit_limit"),
+    *("billing_not_active", "billing_hard_limit_reached", "budget_exceeded", "payment_required"),
+}
 _CREDIT = any_of(
-    r"insufficient[ _-]?(balance|credits?|funds|quota)",
-    r"(credit|account)s? balance|out of credits?|not enough (credits?|balance|funds)|no (remaining )?credits?",
-    r"(credits?|balance|quota) (is|are|has been|have been) (used up|exhausted|depleted|too low)",
-    r"requires more credits|billing (is )?(not active|inactive|hard limit)|payment required",
-    r"exceeded your current quota|\barrears\b|overdue|account (is )?(suspended|deactivated)|top up|recharge",
+    r"insufficient[ _-]?(balance|credits?|funds|quota)|(credit|account)s? balance|credit limit|spending limit",
+    r"out of credits?|not enough (credits?|balance|funds)|(no|any) (remaining |more )?credits?\b|all available credits",
+    r"(credits?|balance|quota|budget) (is|are|has been|have been) (used up|exhausted|exceeded|depleted|too low)",
+    r"(requires|purchase|buy|add) (more )?credits|payment (required|method)",
+    r"billing (is )?(not active|inactive|hard limit|details)",
+    r"exceeded your current quota|usage limits?\b|\barrears\b|overdue|past[ -]due|failure to pay|top up|recharge",
+    r"account\b.{0,40} (is )?(not active|inactive|suspended|deactivated|disabled)|余额不足|额度不足|欠费|充值",
 )
-_PER_TIME = any_of(r"per[ -]?(second|minute|hour|day)|/\s?(min|minute|day)\b|\b(rpm|tpm|rpd|tpd)\b|rate.?limit")
+_PER_TIME = any_of(
+    r"per[ -]?(second|minute|hour|day)|/\s?(min|minute|day)\b|\b(rpm|tpm|rpd|tpd)\b|\brate[ _-]limit|slow down",
+    r"(in|per|every|within) \d+ ?(s|secs?|seconds?|m|min|minutes?|h|hours?)\b",
+)
+_PER_TIME_CODE = any_of(r"rate_?limit|(^|_)(rpm|tpm|rpd|tpd)($|_)|limit_requests|limit_burst|throttl")
 _TOO_LARGE = any_of(r"request too large|too large for model|reduce (your|the) (message|prompt|length)")
 _KEY = any_of(
     r"\bapi[ _-]?key|\bkeys?\b|\btoken\b|credential|permission|\bscopes?\b|authori[sz]|authentic|subscription"
@@ -53,7 +72,7 @@ _FILTER = any_of(
     r"sensitive content|usage polic|safety (system|filter|polic|setting)",
     r"(blocked|stopped) by .{0,40}(safety|filter|polic|rules)",
 )
-_MODEL_CODES = {"model_not_found", "deploymentnotfound", "invalid_model", "model_not_exist"}
+_MODEL_CODES = {"model_not_found", "model_not_available", "deploymentnotfound", "invalid_model", "model_not_exist"}
 _MODEL = any_of(
     r"\b(invalid|unknown|no such|unsupported|not a valid) model\b|model not exist|not a valid model|try pulling",
     r"(model|deployment|engine)\b.{0,120}?\b(not found|not exist|unknown|not available|not supported here)",
@@ -74,6 +93,7 @@ class Reason(NamedTuple):
     names: tuple[str, ...] = ()  # of parameters that it points at
     codes: frozenset[str] = frozenset()  # in lower case: insufficient_quota, model_not_found, ...
     wait_s: float | None = None  # that it asks for, in words
+    is_page: bool = False  # whether it stands on a page of HTML
 
     @property
     def said(self) -> str:
@@ -93,15 +113,17 @@ def read_reason(text: str, kind: str = "") -> Reason:
     if text in ("null", "true", "false"):
         return Reason()
     content = _as_json(text)
-    if content is None:
-        return of_words(_page(text) if "html" in kind.lower() or _is_page(text) else text)
-    return of_content(content)
+    if content is not None:
+        return of_content(content)
+    if "html" in kind.lower() or _is_page(text):
+        return of_words(_page(text))._replace(is_page=True)
+    return of_words(text)
 
 
 def of_content(content: Any) -> Reason:
     """From JSON, or a part of it."""
     message = _line("; ".join(_unique(_said(content))))
-    if not message and _has_words(content):
+    if not message and has_words(content):
         message = _line(json.dumps(content, ensure_ascii=False))
     found = list(_walk(content))
     names = [name for part in found for name in _names(part)]
@@ -129,7 +151,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             seconds = float(milliseconds) / 1000
         else:
             seconds = _seconds_until(headers.get("retry-after", "").strip())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return seconds if 0.0 < seconds < math.inf else None
 
@@ -141,7 +163,7 @@ def meaning(status: int, reason: Reason, model: str, wait_s: float | None) -> st
         return PROXY
     if status == 401:
         return KEY
-    if status in (400, 402, 403, 429) and _is_credit(status, reason, wait_s):
+    if _is_credit(status, reason, wait_s):
         return CREDIT
     if _is_filter(status, reason):
         return FILTERED
@@ -164,9 +186,11 @@ def _is_credit(status: int, reason: Reason, wait_s: float | None) -> bool:
     """402 always; codes and words of a used-up account, unless they speak of a limit in a time or of waiting."""
     if status == 402:
         return True
-    if reason.wait_s is not None or _PER_TIME.search(reason.message) or any("rate_limit" in c for c in reason.codes):
+    if reason.wait_s is not None or _PER_TIME.search(reason.message) or any(map(_PER_TIME_CODE.search, reason.codes)):
         return False
-    return bool(reason.codes & _CREDIT_CODES) or (wait_s is None and _CREDIT.search(reason.message) is not None)
+    if reason.codes & _CREDIT_CODES:
+        return True
+    return wait_s is None and status in (400, 403, 412, 429) and _CREDIT.search(reason.message) is not None
 
 
 def _is_filter(status: int, reason: Reason) -> bool:
@@ -179,8 +203,8 @@ def _not_found(status: int, reason: Reason) -> str:
     """A model that is unknown, something that no provider offers, or a path at which there is nothing."""
     if re.search(r"no (endpoints?|providers?) (found|available)", reason.message, re.IGNORECASE):
         return REFUSED
-    spoken = reason.codes & _MODEL_CODES or _MODEL.search(reason.message)
-    return MODEL if status == 404 and spoken else PATH
+    named = re.search(r"\b(model|deployment)s?\b", reason.message, re.IGNORECASE) and not reason.is_page
+    return MODEL if status == 404 and (named or reason.codes & _MODEL_CODES) else PATH
 
 
 def _is_model(reason: Reason, model: str) -> bool:
@@ -210,7 +234,7 @@ def _said_in(content: dict[str, Any]) -> Iterator[str]:
         place = ".".join(str(part) for part in lower["loc"] if part not in _PLACES)
         yield f"{place}: {lower['msg']}" if place else lower["msg"]
         return
-    nested = [lower[key] for key in ("error", "errors", "fault") if isinstance(lower.get(key), dict | list)]
+    nested = [lower[key] for key in ("error", "fault") if isinstance(lower.get(key), dict | list)]
     for part in [*nested, *(lower.get(key.lower()) for key in (*_MESSAGES, *_MORE))]:
         if words := [word for word in _said(part) if word.strip()]:
             yield from words
@@ -220,6 +244,25 @@ def _said_in(content: dict[str, Any]) -> Iterator[str]:
         for key in path:
             deeper = deeper.get(key) if isinstance(deeper, dict) else None
         yield from (_said(deeper) if deeper is not None else ())
+    yield from _by_field(lower.get("errors"))
+    for part in lower["details"] if isinstance(lower.get("details"), list) else []:
+        yield from _violations(part)
+
+
+def _by_field(errors: Any) -> Iterator[str]:
+    """Errors of validation as an object: what is wrong with each field."""
+    for name, value in errors.items() if isinstance(errors, dict) else ():
+        said = [word for word in (value if isinstance(value, list) else [value]) if isinstance(word, str)]
+        if said and name not in _MESSAGES:
+            yield f"{name}: {'; '.join(said)}"
+
+
+def _violations(detail: Any) -> Iterator[str]:
+    """What stands under `fieldViolations` of Google's errors."""
+    found = detail.get("fieldViolations") if isinstance(detail, dict) else None
+    for violation in found if isinstance(found, list) else []:
+        if isinstance(violation, dict) and isinstance(violation.get("description"), str):
+            yield violation["description"]
 
 
 def _walk(content: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -240,15 +283,18 @@ def _walk(content: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 def _names(part: dict[str, Any]) -> list[str]:
     """Parameters that an error points at."""
-    named = [part[key] for key in ("param", "parameter", "field") if isinstance(part.get(key), str)]
-    place = part.get("loc")
-    return named + [name for name in place if isinstance(name, str) and name not in _PLACES] if place else named
+    named = [part[key] for key in ("param", "parameter", "field", "path") if isinstance(part.get(key), str)]
+    place, errors = part.get("loc"), part.get("errors")
+    named += (
+        [name for name in place if isinstance(name, str) and name not in _PLACES] if isinstance(place, list) else []
+    )
+    return named + ([str(name) for name in errors] if isinstance(errors, dict) else [])
 
 
-def _has_words(content: Any) -> bool:
+def has_words(content: Any) -> bool:
     """Whether there is a text or a number anywhere in it."""
     if isinstance(content, dict):
-        return any(_has_words(value) for value in content.values())
+        return any(has_words(value) for value in content.values())
     return any(map(_has_words, content)) if isinstance(content, list) else content not in (None, "")
 
 

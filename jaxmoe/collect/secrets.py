@@ -16,20 +16,22 @@ from typing import NamedTuple
 from jaxmoe.errors import InputError
 
 REDACTED = "[API key]"
-SHORT = 8  # characters: a shorter key may stand in an ordinary word, and is redacted only where it stands alone
-LONG = 16  # a key of so many that are not all letters is no word of any text
+SHORT = 8  # characters: a shorter key may be a part of a word, and is redacted only where it stands alone
+LONG = 12  # a key of so many, letters and digits, is in no text by chance
 _PREFIX = 16  # of a long key that a server cut
-_LEVELS = 3  # of escapes within escapes
-_ESCAPES = re.compile(
-    r"(?P<line_end>\\[nrt])"
-    r"|%(?P<url>[0-9A-Fa-f]{2})|\\u00(?P<json>[0-9A-Fa-f]{2})|\\x(?P<python>[0-9A-Fa-f]{2})|&\#x(?P<hex>[0-9A-Fa-f]{2});"
-    r"|&\#(?P<number>\d{2,3});|&(?P<name>quot|amp|lt|gt|apos);"
-    r"|\\(?P<escaped>.)",
-    re.VERBOSE,
+_LEVELS = 4  # of escapes within escapes
+_ENCODED = (
+    r"%(?P<url>[0-9A-Fa-f]{2})|&#x(?P<hex>[0-9A-Fa-f]{2});|&#(?P<number>\d{2,3});|&(?P<name>quot|amp|lt|gt|apos);"
 )
+_ESCAPES = re.compile(
+    r"(?P<line_end>\\[nrt])|\\u00(?P<json>[0-9A-Fa-f]{2})|\\x(?P<python>[0-9A-Fa-f]{2})"
+    rf"|{_ENCODED}|\\(?P<escaped>.)"
+)
+_WITHOUT_BACKSLASH = re.compile(_ENCODED)  # which is a character like any other in HTML
 _LINE_ENDS = re.compile(r"(?P<line_end>\\[nrt])")
 _NAMED = {"quot": '"', "amp": "&", "lt": "<", "gt": ">", "apos": "'"}
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=-]")
+_SHORTEST_CORE = 6  # characters of base64 that are no part of a word by chance
 
 
 class _View(NamedTuple):
@@ -59,31 +61,34 @@ def read_key(variable: str) -> str:
 def redacted(text: str, secrets: Iterable[str]) -> str:
     """Text without any of the secrets, in whatever form they are there.
 
-    A secret of fewer than eight characters is looked for as it is and where it stands alone; one of letters alone, such
-    as servers on one's own machine have, only after the name of an authentication scheme.
+    A secret of fewer than eight characters is looked for where it stands alone; one of letters alone, such as servers
+    on one's own machine have, only after the name of an authentication scheme.
 
     >>> redacted("wrong key sk-canary!", {"sk-canary"})
     'wrong key [API key]!'
     >>> redacted("login?key=sk%2Bcanary%2F1", {"sk+canary/1"})
     'login?key=[API key]'
     """
-    secrets = [secret for secret in secrets if secret]
-    short = [secret for secret in secrets if len(secret) < SHORT]
-    spans = [span for secret in short for span in _alone(text, secret)]
-    needles = [(secret, "".join(secret.split())) for secret in secrets if len(secret) >= SHORT]
-    if needles:
-        for view in _views(text):
-            spans += [span for _, needle in needles for span in _plain(view, needle)]
-            spans += [span for secret, _ in needles for span in _in_base64(view, secret)]
+    known = {secret for secret in secrets if secret.strip()}
+    words = {secret for secret in known if len(secret) < SHORT and (secret.isalpha() or secret.isdigit())}
+    others = {secret: _needles(secret) for secret in known - words}
+    spans = [span for word in words for span in _after_scheme(text, word)]
+    for view in _views(text) if others else ():
+        for secret, needles in others.items():
+            spans += [span for needle in needles for span in _plain(view, needle)]
+            spans += _in_base64(view, secret)
     return _cut(text, spans)
 
 
 def repeats_secret(text: str, secrets: Iterable[str]) -> bool:
     """Whether a text holds a secret as it is, and one that no text would hold by chance."""
-    squeezed = "".join(text.split())
-    return any(
-        "".join(secret.split()) in squeezed for secret in secrets if len(secret) >= LONG and not secret.isalpha()
-    )
+    squeezed = re.sub(r"\s|\\[nrt]", "", text)
+    telling = [
+        secret
+        for secret in secrets
+        if len(secret) >= LONG and re.search(r"\d", secret) and re.search("[A-Za-z]", secret)
+    ]
+    return any("".join(secret.split()) in squeezed for secret in telling)
 
 
 @contextmanager
@@ -106,11 +111,16 @@ def redacting_logs(secrets: set[str]) -> Iterator[None]:
             handler.removeFilter(clean)
 
 
-def _alone(text: str, secret: str) -> list[tuple[int, int]]:
-    """Where a short secret stands by itself; a word, where it is said to be a key."""
-    before = r"(?i:\b(?:bearer|basic))\s+" if secret.isalpha() else r"(?<![A-Za-z0-9])"
-    found = re.finditer(rf"{before}(?P<secret>{re.escape(secret)})(?![A-Za-z0-9])", text)
-    return [match.span("secret") for match in found]
+def _after_scheme(text: str, word: str) -> list[tuple[int, int]]:
+    """Where a word is said to be a key."""
+    found = re.finditer(rf"(?i:\b(?:bearer|basic))\s+(?P<word>{re.escape(word)})(?![A-Za-z0-9])", text)
+    return [match.span("word") for match in found]
+
+
+def _needles(secret: str) -> set[str]:
+    """A secret as it looks in a view: what seems to be an escape in it undone, and a form's plus for a space."""
+    undone = {view.text for view in _views(secret)}
+    return {"".join(secret.split()), "+".join(secret.split())} | {text for text in undone if len(text) >= SHORT}
 
 
 def _views(text: str) -> Iterator[_View]:
@@ -120,11 +130,13 @@ def _views(text: str) -> Iterator[_View]:
     yield view
     if "\\" in view.text:
         yield _replaced(view, _LINE_ENDS)
-    for _ in range(_LEVELS):
-        following = _replaced(view, _ESCAPES)
-        if following.text == view.text:
-            return
-        yield (view := following)
+    for escapes in (_ESCAPES, _WITHOUT_BACKSLASH) if "\\" in view.text else (_ESCAPES,):
+        inner = view
+        for _ in range(_LEVELS):
+            following = _replaced(inner, escapes)
+            if following.text == inner.text:
+                break
+            yield (inner := following)
 
 
 def _replaced(view: _View, escapes: re.Pattern[str]) -> _View:
@@ -143,19 +155,18 @@ def _replaced(view: _View, escapes: re.Pattern[str]) -> _View:
 
 def _meant(escape: dict[str, str | None]) -> str:
     """The character that an escape stands for, "" for white space."""
-    if escape["line_end"]:
+    found = {kind: value for kind, value in escape.items() if value is not None}
+    [(kind, value)] = found.items()
+    if kind == "line_end":
         return ""
-    if name := escape["name"]:
-        return _NAMED[name]
-    digits = escape["url"] or escape["json"] or escape["python"] or escape["hex"]
-    character = (
-        chr(int(digits, 16)) if digits else chr(int(escape["number"])) if escape["number"] else escape["escaped"]
-    )
-    return "" if character is None or character.isspace() else character
+    if kind == "name":
+        return _NAMED[value]
+    character = value if kind == "escaped" else chr(int(value, 10 if kind == "number" else 16))
+    return "" if character.isspace() else character
 
 
 def _plain(view: _View, needle: str) -> list[tuple[int, int]]:
-    """Where a secret stands; of a long one, also its beginning, as far as it goes."""
+    """Where a secret stands, a short one alone; of a long one, also its beginning, as far as it goes."""
     head = needle[:_PREFIX] if len(needle) >= 2 * _PREFIX else needle
     spans = []
     begin = view.text.find(head)
@@ -163,16 +174,32 @@ def _plain(view: _View, needle: str) -> list[tuple[int, int]]:
         pairs = zip(needle, view.text[begin : begin + len(needle)], strict=False)
         same = next((place for place, (one, other) in enumerate(pairs) if one != other), 0) or len(needle)
         same = min(same, len(view.text) - begin)
-        spans.append((view.places[begin][0], view.places[begin + same - 1][1]))
+        if _is_telling(needle) or _is_alone(view, begin, begin + same):
+            spans.append((view.places[begin][0], view.places[begin + same - 1][1]))
         begin = view.text.find(head, begin + same)
     return spans
+
+
+def _is_telling(needle: str) -> bool:
+    """Whether a secret is no name and no part of one, as `lm-studio` is."""
+    return len(needle) >= SHORT and (len(needle) >= LONG or any(character.isdigit() for character in needle))
+
+
+def _is_alone(view: _View, begin: int, end: int) -> bool:
+    """Whether no letter, digit or hyphen stands right before or after a part, with nothing between."""
+    joined = [
+        view.text[place]
+        for place, one, other in ((begin - 1, begin - 1, begin), (end, end - 1, end))
+        if 0 <= place < len(view.text) and view.places[one][1] == view.places[other][0]
+    ]
+    return not any(character.isalnum() or character in "-_" for character in joined)
 
 
 def _in_base64(view: _View, secret: str) -> list[tuple[int, int]]:
     """Runs of base64 that hold a secret, whatever stands before it: `user:KEY`, `Bearer KEY`."""
     text = view.text.replace("-", "+").replace("_", "/")
     spans = []
-    for core in _cores(secret):
+    for core in (core for core in _cores(secret) if len(core) >= _SHORTEST_CORE):
         begin = text.find(core)
         while begin >= 0:
             end = begin + len(core)
