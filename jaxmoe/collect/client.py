@@ -18,7 +18,7 @@ from typing import NamedTuple
 from jaxmoe.collect import reasons
 from jaxmoe.collect.answers import ReplyError
 from jaxmoe.collect.budget import Budget, LimitError
-from jaxmoe.collect.completions import PageError, RetryError
+from jaxmoe.collect.completions import RetryError, StrangeError
 from jaxmoe.collect.dialects import OWN, Dialect, probe
 from jaxmoe.collect.exchange import CrowdedError, Exchange, RefusedError, TroubleError, UnreachableError
 from jaxmoe.collect.journal import Journal
@@ -99,6 +99,7 @@ class Client:
         self._heard_at: dict[str, float] = {}  # by server: when it last answered anything at all
         self._dialects: dict[Endpoint, Dialect] = {}
         self._probing: dict[Endpoint, asyncio.Lock] = {}
+        self._tried: set[Endpoint] = set()  # endpoints that were probed in this run
         self._under_way: dict[str, asyncio.Future[Answer]] = {}
 
     async def close(self) -> None:
@@ -217,16 +218,16 @@ class Client:
 
     def _after_failure(self, endpoint: Endpoint, pace: Pace, broken: RetryError, tries: _Tries, sent_at: float) -> None:
         """Try again later; a server that was not reached once in all attempts is given up."""
-        is_page = isinstance(broken, PageError)  # which seldom passes: two failures in one
-        tries.failures, tries.reason, tries.first_in_turn = tries.failures + 1 + is_page, str(broken), False
+        is_strange = isinstance(broken, StrangeError)  # which seldom passes: two failures in one
+        tries.failures, tries.reason, tries.first_in_turn = tries.failures + 1 + is_strange, str(broken), False
         tries.pause_s = self._pause_s(tries.failures)
         if isinstance(broken, TroubleError):
             pace.trouble(sent_at)
-        if not isinstance(broken, UnreachableError | PageError):
+        if not isinstance(broken, UnreachableError | StrangeError):
             self._heard_at[endpoint.base_url] = time.monotonic()
         elif tries.failures >= self._limits.attempts and self._heard_at.get(endpoint.base_url, -1.0) < tries.began:
             place = split_version(endpoint.base_url)[0]
-            advice = "" if is_page else f"; is a server running at {place}, and is the base URL right?"
+            advice = "" if is_strange else f"; is a server running at {place}, and is the base URL right?"
             self._give_up(endpoint.base_url, f"{broken}{advice}")
 
     def _after_crowding(self, endpoint: Endpoint, pace: Pace, crowded: CrowdedError, tries: _Tries) -> None:
@@ -269,6 +270,7 @@ class Client:
         """Ask this model, or all of this server, no more in this run."""
         if where not in self.given_up:
             self.given_up[where] = why
+            self._paces[where.base_url if isinstance(where, Endpoint) else where].end_pause()
             self._report.stage(f"no longer asked in this run: {where}: {why}")
 
     def _is_over(self, endpoint: Endpoint) -> bool:
@@ -298,23 +300,22 @@ class Client:
         """Find out, once, how an endpoint gives structured answers."""
         endpoint = request.endpoint
         async with self._probing.setdefault(endpoint, asyncio.Lock()):
-            self._dialect(endpoint)
-            if endpoint in self._dialects or self._is_over(endpoint):
+            if self._dialect(endpoint).probed or endpoint in self._tried or self._is_over(endpoint):
                 return
+            self._tried.add(endpoint)  # where it is not found out, the next run tries again
             asked = probe(endpoint, {name: value for name, value in request.parameters.items() if name not in OWN})
             answer = await self._attempts(asked)
             while answer.status in (REFUSED, INVALID) and (lower := self._dialect(endpoint).lower()):
                 self._learn(endpoint, lower)
                 answer = await self._attempts(asked)
             if answer.status in ANSWERED:
-                self._learn(endpoint, self._dialect(endpoint))
-            self._dialects.setdefault(endpoint, Dialect())  # not found out: the next run tries again
+                self._learn(endpoint, self._dialect(endpoint)._replace(probed=True))
 
     def _dialect(self, endpoint: Endpoint) -> Dialect:
         """As far as it is known, in this run or from an earlier one."""
         if endpoint not in self._dialects and (known := self._journal.dialect(endpoint)):
             fields = {name: value for name, value in known.items() if name in Dialect._fields}
-            self._dialects[endpoint] = Dialect(**{**fields, "without": tuple(fields["without"])})
+            self._dialects[endpoint] = Dialect(**{"probed": True, **fields, "without": tuple(fields["without"])})
         return self._dialects.get(endpoint, Dialect())
 
     def _learn(self, endpoint: Endpoint, dialect: Dialect) -> None:

@@ -3,8 +3,11 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import math
 import os
 import queue
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -47,6 +50,12 @@ class Spending(NamedTuple):
     max_requests: int | None = None
     prices: Path | None = None  # price table; the shipped one if absent
 
+    def check(self) -> None:
+        """Raise `InputError` for a limit that is none."""
+        for name, value in (("max_cost", self.max_cost_usd), ("max_requests", self.max_requests)):
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"{name} = {value}, it must be a number from 0 on")
+
 
 class Collection(NamedTuple):
     """What a run leaves."""
@@ -84,7 +93,9 @@ class CollectProgress(NamedTuple):
 
     def __str__(self) -> str:
         left = duration((self.total - self.done) / self.per_s) if self.per_s else "unknown"
-        cost = in_dollars(self.cost_usd) if not self.unpriced else in_dollars(self.cost_usd, 1).partition(" and ")[0]
+        cost = in_dollars(self.cost_usd)
+        if self.unpriced:
+            cost = f"{cost} and what has no known price" if self.cost_usd else in_dollars(0.0, unpriced=1)
         return (
             f"{self.done:,} of {self.total:,} requests, {self.failures} without use, {self.per_s:.1f} requests/s, "
             f"{self.concurrency} at once, {cost}, {left} left"
@@ -123,9 +134,10 @@ def collect_table(
     limits = limits or Limits()
     if limits.concurrency < 1 or limits.attempts < 1 or limits.timeout_s <= 0 or limits.patience_s < 0:
         raise InputError(f"concurrency, attempts and timeout_s must be positive, and are {limits[:3]}")
+    (spending := spending or Spending()).check()
     plan = _plan(prompts, experts, settings)
     with _claimed(Path(out)) as folder:
-        return on_a_loop(lambda: _collect(plan, folder, limits, spending or Spending(), retry_failed, report))
+        return on_a_loop(lambda: _collect(plan, folder, limits, spending, retry_failed, report))
 
 
 def estimate_collection(
@@ -293,6 +305,20 @@ def on_a_loop(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return _on_a_thread(work)
 
 
+@contextlib.contextmanager
+def _ctrl_c_raises() -> Iterator[None]:
+    """Ctrl-C ends a wait in this block, also where the running loop has a handler that waits for its next turn."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _on_a_thread(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     started: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 
@@ -301,7 +327,7 @@ def _on_a_thread(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         started.put(lambda: loop.call_soon_threadsafe(task.cancel) if task else None)
         return await work()
 
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    with _ctrl_c_raises(), concurrent.futures.ThreadPoolExecutor(1) as pool:
         future = pool.submit(lambda: asyncio.run(cancellable()))
         try:
             return future.result()

@@ -7,6 +7,7 @@ filter are what they are, and a text that was cut at the limit of tokens is mark
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,13 +18,8 @@ from jaxmoe.collect.reasons import Reason, has_words, of_content, read_reason
 from jaxmoe.collect.requests import DONE, INVALID, LENGTH, REFUSED, Answer
 
 _LIMIT = (
-    "length",
-    "max_tokens",
-    "max_output_tokens",
-    "max_completion_tokens",
-    "max_length",
-    "token_limit",
-    "model_length",
+    *("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_tokens_reached", "max_length"),
+    *("token_limit", "model_length", "context_length_exceeded", "model_context_window_exceeded"),
 )
 _FILTERED = re.compile(
     r"filter|safety|refus|block|prohibit|recitation|spii|sensitive|guardrail|policy|moderat|risk|language",
@@ -35,6 +31,17 @@ _BROKEN = re.compile(
 )
 _NO_TEXT = re.compile(r"tool|function|malformed|unexpected|^other$", re.IGNORECASE)
 _REASONING = ("reasoning_content", "reasoning", "thinking")  # fields beside the content
+_SAID_OF_ERRORS = (
+    "message",
+    "detail",
+    "msg",
+    "errors",
+    "error_msg",
+    "error_message",
+    "error_code",
+    "base_resp",
+    "code",
+)
 _TEXT_PARTS = ("text", "output_text")
 
 
@@ -46,8 +53,8 @@ class RetryError(Exception):
         self.unpaid = unpaid
 
 
-class PageError(RetryError):
-    """A page of HTML came: perhaps the address is not that of an API."""
+class StrangeError(RetryError):
+    """Something else than a completion came, such as a page of HTML: perhaps the address is not that of an API."""
 
 
 class ErrorInside(Exception):  # noqa: N818 - it is what the server sent, and no fault of ours
@@ -65,10 +72,11 @@ def read_completion(text: str, kind: str = "application/json") -> Answer:
     """
     content = _assembled(text) if "event-stream" in kind or text.startswith("data:") else _json(text, kind)
     choices = content.get("choices")
-    if not choices and has_words(content.get("error")):
-        raise ErrorInside(*_error(content["error"]))
+    if not choices and (inside := _error_inside(content)):
+        raise inside
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise RetryError(f"the server sent a completion without choices{_why(content)}")
+        strange = "choices" not in content
+        raise (StrangeError if strange else RetryError)(f"the server sent a completion without choices{_why(content)}")
     choice = choices[0]
     message = choice.get("message")
     if not isinstance(message, dict):
@@ -116,7 +124,7 @@ def _checked(answer: Answer, refusal: Any, cut: bool) -> Answer:
         return replace(
             answer, status=INVALID, error=f"the answer was cut while the model was reasoning ({where})", text=""
         )
-    if not answer.text.strip():
+    if not _has_signs(answer.text):
         error = "there is reasoning and no text" if answer.reasoning else "the text is empty"
         error += f" (it was cut at the limit of tokens, finish reason {finish})" if answer.status == LENGTH else ""
         return replace(answer, status=INVALID, error=error)
@@ -138,7 +146,8 @@ def _json(text: str, kind: str) -> dict[str, Any]:
     page = "html" in kind or text.lstrip()[:1] == "<"
     said = read_reason(text, "text/html" if page else kind).message if page or len(text) < 2000 else ""
     what = "a page of HTML in place of an answer" if page else "something that is no completion"
-    raise (PageError if page else RetryError)(f"the server sent {what}{f': {said}' if said else ''}")
+    broken = f"the server sent {what}{f': {said}' if said else ''}"
+    raise RetryError(broken) if text.lstrip()[:1] == "{" else StrangeError(broken, unpaid=page)
 
 
 def _error(error: Any) -> tuple[int, Reason]:
@@ -148,13 +157,23 @@ def _error(error: Any) -> tuple[int, Reason]:
     return int(digits) if re.fullmatch(r"[45]\d\d", digits) else 500, of_content({"error": error})
 
 
+def _error_inside(content: dict[str, Any]) -> ErrorInside | None:
+    """What a reply without choices says of itself, if it says anything."""
+    if has_words(content.get("error")):
+        return ErrorInside(*_error(content["error"]))
+    said = {name: content[name] for name in _SAID_OF_ERRORS if has_words(content.get(name))}
+    return ErrorInside(500, of_content(said)) if said and of_content(said).message else None
+
+
+def _has_signs(text: str) -> bool:
+    """Whether there is anything to read: white space and signs that only format are nothing."""
+    return any(not character.isspace() and unicodedata.category(character) != "Cf" for character in text)
+
+
 def _why(content: dict[str, Any]) -> str:
-    """What a reply without choices says of itself."""
-    if "prompt_filter_results" in content or "promptFeedback" in content:
-        return ", perhaps because of a content filter"
-    usual = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint", "success", "result")
-    message = of_content({name: value for name, value in content.items() if name not in usual}).message
-    return f": {message}" if message else ""
+    """What may be behind a reply without choices."""
+    filtered = "prompt_filter_results" in content or "promptFeedback" in content
+    return ", perhaps because of a content filter" if filtered else ""
 
 
 def _assembled(text: str) -> dict[str, Any]:

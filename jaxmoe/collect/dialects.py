@@ -38,10 +38,11 @@ _STREAM = any_of(
 _LOGPROBS = any_of(r"log_?prob|log[ -]prob")
 _LIMIT = any_of(r"max_?(completion_?|output_?|new_?)?tokens")
 _VALUE = any_of(r"too (large|high|many|big)|at most|less than|exceed|maximum|context|greater|\brange\b|<=")
+_INSTEAD = any_of(r"\b(use|instead|takes its place|not supported|unsupported|cannot be used|unknown|deprecated)\b")
 _GENERIC = any_of(
     r"(unsupported|unrecogni[sz]ed|unknown|unexpected|requested|extra|additional|invalid) (request )?"
     r"(parameters?|arguments?|inputs?|fields?|options?|keys?)\b",
-    r"(parameters?|arguments?|fields?) (is|are) not (supported|permitted|allowed)|additional propert(y|ies)",
+    r"(parameters?|arguments?|fields?)\b.{0,40}\b(is|are) not (supported|permitted|allowed)|additional propert(y|ies)",
 )
 
 
@@ -54,6 +55,7 @@ class Dialect(NamedTuple):
     system: bool = True  # whether a message may have this role; its words go before the user's where not
     stream: bool = False  # whether answers come as a stream of events
     alternatives: int = MOST_ALTERNATIVES  # of a token, where log-probabilities are asked for
+    probed: bool = False  # whether it is known how far down the ladder structured answers come
 
     def lower(self) -> "Dialect | None":
         """The next rung of the ladder, None at its end."""
@@ -112,7 +114,7 @@ class Dialect(NamedTuple):
 
     def _other_limit(self, reason: Reason) -> "Dialect | None":
         """The newer name of the limit of tokens, unless it is its value that does not fit."""
-        if TOKEN_LIMITS[1] not in reason.message and _VALUE.search(reason.message):
+        if _VALUE.search(reason.message) and not _INSTEAD.search(reason.message):
             return None
         return self._replace(token_limit=TOKEN_LIMITS[1])
 

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 
 from jaxmoe.collect import reasons
-from jaxmoe.collect.completions import ErrorInside, PageError, RetryError, read_completion
+from jaxmoe.collect.completions import ErrorInside, RetryError, StrangeError, read_completion
 from jaxmoe.collect.dialects import Dialect, body, sent_parameters
 from jaxmoe.collect.network import connection_reason, http_client, proxy_label, proxy_secrets
 from jaxmoe.collect.reasons import Reason, read_reason, retry_after_s, shortened
@@ -61,6 +61,7 @@ class Exchange:
         self._address_of, self._timeout_s = address_of, timeout_s
         self._sdks: dict[str, openai.AsyncOpenAI] = {}
         self._without_key: set[str] = set()  # base URLs of servers that want none
+        self._good: set[str] = set()  # base URLs at which there are completions
 
     async def close(self) -> None:
         """Close all connections."""
@@ -109,12 +110,15 @@ class Exchange:
             answer = read_completion(text, kind)
         except ErrorInside as error:
             raise self._meaning(endpoint, error.status, error.reason, None) from None
-        except PageError as error:
+        except StrangeError as error:
+            if endpoint.base_url in self._good:
+                raise RetryError(shortened(self._clean(str(error))), unpaid=error.unpaid) from None
             there = f"; it sends to {moved}" if moved else ""
             page = shortened(self._clean(f"{error}{there}"))
-            raise PageError(f"{page}; {_path_advice(endpoint.base_url)}", unpaid=True) from None
+            raise StrangeError(f"{page}; {_path_advice(endpoint.base_url)}", unpaid=error.unpaid) from None
         except RetryError as error:
             raise RetryError(shortened(self._clean(str(error))), unpaid=error.unpaid) from None
+        self._good.add(endpoint.base_url)
         said: dict[str, Any] = {name: shortened(self._clean(getattr(answer, name))) for name in _SAID}
         answer = replace(answer, **said)
         if repeats_secret(answer.text, self.secrets) or repeats_secret(answer.reasoning, self.secrets):

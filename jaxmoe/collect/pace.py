@@ -92,6 +92,11 @@ class Pace:
         if self._troubles > 1 and sent_at >= self._shrunk_at:
             self.limit, self._shrunk_at = max(1.0, self.limit / 2), asyncio.get_running_loop().time()
 
+    def end_pause(self) -> None:
+        """Some of those who wait will not ask: let them see it, and the others try."""
+        self._not_before = -math.inf
+        self._admit()
+
     def open(self) -> None:
         """Let all in at once: nothing more is to be sent, and who waits shall see it."""
         self._open = True

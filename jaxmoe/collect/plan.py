@@ -1,5 +1,6 @@
 """What a collection asks for: settings as the user gives them, and requests made of them."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_request_params(self.request_params)
+        for name in ("temperature", "judge_temperature"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} = {getattr(self, name)}, it must be a number from 0 on")
         for name in ("samples", "max_tokens", "answer_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} = {getattr(self, name)}, it must be at least 1")

@@ -42,8 +42,8 @@ KEY, CREDIT, PROXY, PATH, MODEL = "key", "credit", "proxy", "path", "model"  # t
 CROWDED, TROUBLE, PASSING = "crowded", "trouble", "passing"  # these are tried again
 FILTERED, REFUSED = "filtered", "refused"  # these are not; a refusal may be adapted to
 
-_CROWDED = (429, 503, 529)
-_TROUBLE = (408, 425, 502, 504, 520, 521, 522, 523, 524, 530, 598, 599)
+_CROWDED = (429, 498, 503, 529)
+_TROUBLE = (408, 424, 425, 502, 504, 520, 521, 522, 523, 524, 530, 598, 599)
 _CREDIT_CODES = {
     *("insufficient_quota", "insufficient_user_quota", "insufficient_balance", "insufficient_credits", "credit_limit"),
     *("billing_not_active", "billing_hard_limit_reached", "budget_exceeded", "payment_required"),
@@ -54,7 +54,9 @@ _CREDIT = any_of(
     r"(credits?|balance|quota|budget) (is|are|has been|have been) (used up|exhausted|exceeded|depleted|too low)",
     r"(requires|purchase|buy|add) (more )?credits|payment (required|method)",
     r"billing (is )?(not active|inactive|hard limit|details)",
-    r"exceeded your current quota|usage limits?\b|\barrears\b|overdue|past[ -]due|failure to pay|top up|recharge",
+    r"exceeded your current quota|(reached|exceeded) your .{0,20}usage limits?\b|failure to pay",
+    r"top up your|please recharge",
+    r"\b(account|balance|billing|payment|invoice)s?\b.{0,40}\b(arrears|overdue|past[ -]due)\b",
     r"account\b.{0,40} (is )?(not active|inactive|suspended|deactivated|disabled)|余额不足|额度不足|欠费|充值",
 )
 _PER_TIME = any_of(
@@ -64,7 +66,9 @@ _PER_TIME = any_of(
 _PER_TIME_CODE = any_of(r"rate_?limit|(^|_)(rpm|tpm|rpd|tpd)($|_)|limit_requests|limit_burst|throttl")
 _TOO_LARGE = any_of(r"request too large|too large for model|reduce (your|the) (message|prompt|length)")
 _KEY = any_of(
-    r"\bapi[ _-]?key|\bkeys?\b|\btoken\b|credential|permission|\bscopes?\b|authori[sz]|authentic|subscription"
+    r"\bapi[ _-]?key|\b(this|your|the|invalid|wrong|expired|missing|access|secret) key\b|credential|permission",
+    r"\b(api|access|auth|bearer|your|invalid|expired|missing)[ _-]?token\b|authori[sz]|authentic",
+    r"\bscopes?\b|subscription",
 )
 _FILTER_CODES = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "data_inspection_failed"}
 _FILTER = any_of(
@@ -78,7 +82,7 @@ _MODEL = any_of(
     r"(model|deployment|engine)\b.{0,120}?\b(not found|not exist|unknown|not available|not supported here)",
     r"\b(could not|cannot|can't|unable to) find (the )?(model|deployment)",
 )
-_LOADING = any_of(r"model (is )?(still |currently )?(loading|starting|warming)|loading model|overloaded")
+_LOADING = any_of(r"\bmodel\b.{0,40}\b(loading|starting|warming)\b|loading model|overloaded")
 _NUMBER_OF = r"\d+(?:\.\d+)?\s*(?:ms|milliseconds?|h|hours?|m|min|minutes?|s|sec|seconds?|d|days?)(?![a-z])"
 _ASKED_WAIT = re.compile(
     rf"(?:try again|retry|wait|available again|resets?)\D{{0,30}}?((?:{_NUMBER_OF}\s*)+)", re.IGNORECASE
@@ -173,7 +177,7 @@ def meaning(status: int, reason: Reason, model: str, wait_s: float | None) -> st
         return _not_found(status, reason)
     if status == 429 and _TOO_LARGE.search(message):
         return REFUSED
-    if status in _CROWDED or (status in (500, 502) and _LOADING.search(message)):
+    if status in _CROWDED or (status in (400, 500, 502) and _LOADING.search(message)):
         return CROWDED
     if status in _TROUBLE:
         return TROUBLE
@@ -190,7 +194,7 @@ def _is_credit(status: int, reason: Reason, wait_s: float | None) -> bool:
         return False
     if reason.codes & _CREDIT_CODES:
         return True
-    return wait_s is None and status in (400, 403, 412, 429) and _CREDIT.search(reason.message) is not None
+    return wait_s is None and status in (400, 403, 412, 429, 500) and _CREDIT.search(reason.message) is not None
 
 
 def _is_filter(status: int, reason: Reason) -> bool:
@@ -203,8 +207,13 @@ def _not_found(status: int, reason: Reason) -> str:
     """A model that is unknown, something that no provider offers, or a path at which there is nothing."""
     if re.search(r"no (endpoints?|providers?) (found|available)", reason.message, re.IGNORECASE):
         return REFUSED
-    named = re.search(r"\b(model|deployment)s?\b", reason.message, re.IGNORECASE) and not reason.is_page
-    return MODEL if status == 404 and (named or reason.codes & _MODEL_CODES) else PATH
+    if reason.codes & _MODEL_CODES:
+        return MODEL
+    of_path = reason.is_page or re.search(
+        r"\b(url|route|cannot (post|get))\b|unknown_url", reason.message, re.IGNORECASE
+    )
+    named = re.search(r"(?<![/:\w])(model|deployment)s?\b", reason.message, re.IGNORECASE)
+    return MODEL if status == 404 and named and not of_path else PATH
 
 
 def _is_model(reason: Reason, model: str) -> bool:
@@ -295,7 +304,7 @@ def has_words(content: Any) -> bool:
     """Whether there is a text or a number anywhere in it."""
     if isinstance(content, dict):
         return any(has_words(value) for value in content.values())
-    return any(map(_has_words, content)) if isinstance(content, list) else content not in (None, "")
+    return any(map(has_words, content)) if isinstance(content, list) else content not in (None, "")
 
 
 def _as_json(text: str) -> Any:

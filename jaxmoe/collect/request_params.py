@@ -52,6 +52,7 @@ def check_request_params(params: Mapping[str, Any]) -> None:
         for name, value in of_stage(params, stage).items():
             if name in _OURS:
                 raise InputError(f"the request parameter {name} cannot be set here; what sets it is {_OURS[name]}")
+            _check_json(name, value)
             if name == "n" and value != 1:
                 raise InputError(
                     f"the request parameter n is {value!r}, it must be 1: one text is taken, and all are paid"
@@ -67,6 +68,13 @@ def of_stage(params: Mapping[str, Any], stage: str) -> dict[str, Any]:
     return {name: value for name, value in params.items() if name not in STAGES} | dict(params.get(stage, {}))
 
 
+def _check_json(name: str, value: Any) -> None:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise InputError(f"the request parameter {name} is {value!r}, which JSON cannot hold") from None
+
+
 def _put(found: dict[str, Any], path: list[str], value: Any, text: str) -> None:
     for part in path[:-1]:
         found = found.setdefault(part, {})
@@ -79,6 +87,6 @@ def _put(found: dict[str, Any], path: list[str], value: Any, text: str) -> None:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=lambda name: name)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return text

@@ -122,12 +122,13 @@ def _decide(
 def _print_generated(found: "Generated", names: list[str], snr_db: list[float], costs: "Costs") -> None:
     from rich.table import Table
 
+    from jaxmoe.collect.budget import in_dollars
     from jaxmoe.table_records import subset_name
 
     experts = Table("expert", "relevance", "SNR dB", "words", "subtask", box=None)
     for name, channel in zip(names, snr_db, strict=True):
         task, written = found.tasks[name], found.words.get(name)
-        experts.add_row(name, f"{task.relevance:.1f}", f"{channel:g}", str(written or "-"), task.subtask)
+        experts.add_row(name, f"{task.relevance:.1f}", f"{channel:g}", str(written or "-"), _visible(task.subtask))
     OUT.print(experts)
     OUT.print(f"\nchosen: {subset_name(found.decision.subset, names)}")
     if found.decision.values:
@@ -139,9 +140,17 @@ def _print_generated(found: "Generated", names: list[str], snr_db: list[float], 
         f"latency {costs.latency_s:.1f} s",
         soft_wrap=True,
     )
-    money = "at an unknown price" if found.cost_usd is None else f"for {found.cost_usd:.4f} US dollars"
+    money = "at an unknown price" if found.cost_usd is None else f"for {in_dollars(found.cost_usd)}"
     OUT.print(f"{len(found.text.split())} words, {found.requests} requests {money}\n", soft_wrap=True)
-    OUT.print(found.text, soft_wrap=True, markup=False)
+    OUT.print(_visible(found.text), soft_wrap=True)
+
+
+def _visible(text: str) -> str:
+    """A text as a terminal may show it: without the characters that steer one."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
 
 
 def _numbers(option: str, text: str) -> list[float]:

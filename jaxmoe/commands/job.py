@@ -71,12 +71,15 @@ def _pairs(path: Path, value: Any) -> list[str]:
     """`KEY=VALUE` and `STAGE.KEY=VALUE`, as they stand on the command line."""
     if not isinstance(value, Mapping):
         raise InputError(f"{path}: {PAIRS} is {value!r}, it must be a table of names and values")
-    return [
-        text
-        for key, own in value.items()
-        for text in (
-            [f"{key}.{name}={json.dumps(part)}" for name, part in own.items()]
-            if isinstance(own, Mapping)
-            else [f"{key}={json.dumps(own)}"]
-        )
-    ]
+    try:
+        return [
+            text
+            for key, own in value.items()
+            for text in (
+                [f"{key}.{name}={json.dumps(part)}" for name, part in own.items()]
+                if isinstance(own, Mapping)
+                else [f"{key}={json.dumps(own)}"]
+            )
+        ]
+    except TypeError:  # a date or a time
+        raise InputError(f"{path}: {PAIRS} holds a value that JSON has not; write it as a text") from None

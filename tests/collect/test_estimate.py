@@ -135,7 +135,7 @@ def test_an_unknown_price_is_unknown(journal):
     lines = describe_estimates(rows, prices)
     assert [line.split()[0] for line in lines[:-1]] == ["gate", "expert", "fusion", "local", "judge", "all"]
     assert ["cost unknown" in line for line in lines[:5]] == [False, False, False, True, True]
-    assert lines[5].endswith(f"99 requests, {known:.4f} US dollars and what is unknown")
+    assert lines[5].endswith(f"99 requests, {known:.4f} US dollars and 75 requests of unknown price")
 
 
 @pytest.mark.parametrize(

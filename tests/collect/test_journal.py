@@ -28,6 +28,8 @@ ANSWER = Answer(
     cost_usd=0.03,
     weighted_score=7.25,
     answered_at="2026-01-01T00:00:00+00:00",
+    reasoning="A ship; seven, then.",
+    sent='{"max_tokens": 9}',
 )
 
 
@@ -97,14 +99,14 @@ def test_what_is_under_way_is_in_the_journal_at_its_worst(path):
     with closing(Journal(path)) as journal:
         assert journal.answered(asking().key) is None
         assert journal.answer(asking().key) == Answer(ASKED, text=None, **unset(cost_usd=0.5, attempts=1))
-        assert journal.totals() == Totals(1, 0.5, 0)
+        assert journal.totals() == Totals(1, 0.5, 0, 0)
         journal.ask(asking(), 0.9, 2)
-        assert journal.totals() == Totals(2, 0.9, 0)
+        assert journal.totals() == Totals(2, 0.9, 0, 0)
 
 
 def unset(**known):
     """Fields of an answer that is not there yet."""
-    names = ("error", "returned_model", "fingerprint", "finish_reason", "latency_s", "answered_at")
+    names = ("error", "returned_model", "fingerprint", "finish_reason", "latency_s", "answered_at", "reasoning", "sent")
     return dict.fromkeys(names) | known
 
 
@@ -122,17 +124,26 @@ def test_forgotten_rows_are_asked_again_and_their_cost_is_kept(journal):
         REFUSED: True,
         INVALID: True,
     }
-    assert journal.totals() == before == Totals(8, pytest.approx(0.12), 0)
+    assert journal.totals() == before == Totals(8, pytest.approx(0.12), 0, 0)
     assert journal.answer(requests[INVALID].key).cost_usd == 0.03
 
 
 def test_totals_count_attempts_and_say_what_has_no_price(journal):
-    assert journal.totals() == Totals(0, 0.0, 0)
+    assert journal.totals() == Totals(0, 0.0, 0, 0)
     settled(journal, 1)
     settled(journal, 2, attempts=3, cost_usd=0.5)
     settled(journal, 3, attempts=1, cost_usd=None)
     journal.ask(asking(4), None, 1)
-    assert journal.totals() == Totals(7, pytest.approx(0.53), 2)
+    assert journal.totals() == Totals(7, pytest.approx(0.53), 2, 0)
+
+
+def test_totals_say_which_answers_were_not_counted(journal):
+    settled(journal, 1)
+    settled(journal, 2, prompt_tokens=None)
+    settled(journal, 3, completion_tokens=None, status=INVALID)
+    settled(journal, 4, prompt_tokens=None, completion_tokens=None, status=FAILED)  # is no answer
+    journal.ask(asking(5), None, 1)
+    assert journal.totals().uncounted == 2
 
 
 def test_mean_lengths_are_those_of_each_stage(journal):
@@ -183,6 +194,22 @@ def test_a_journal_of_a_newer_version_is_refused(path):
         Journal(path)
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == []
+
+
+def test_an_older_journal_gains_what_it_lacks_and_keeps_what_it_has(path):
+    with closing(Journal(path)) as journal:
+        key = settled(journal).key
+    with closing(sqlite3.connect(path)) as database:
+        for name in ("reasoning", "sent"):
+            database.execute(f"ALTER TABLE requests DROP COLUMN {name}")
+        assert not {"reasoning", "sent"} & {row[1] for row in database.execute("PRAGMA table_info(requests)")}
+    for _ in range(2):
+        with closing(Journal(path)) as journal:
+            assert journal.answered(key) == replace(ANSWER, reasoning="", sent="")
+    with closing(Journal(path)) as journal:
+        new = settled(journal, 2)
+        assert journal.answered(new.key) == ANSWER
+        assert len(journal.rows()) == 2
 
 
 CHILD = """

@@ -22,7 +22,9 @@ class Files:
         self.prompts.write_text("\n".join(["prompt_id,split,prompt", *rows]) + "\n")
         self.experts.write_text(json.dumps(experts))
 
-    def collect(self, server, *, concurrency=8, attempts=4, spending=None, retry_failed=False, **settings):
+    def collect(
+        self, server, *, concurrency=8, attempts=4, timeout_s=5.0, spending=None, retry_failed=False, **settings
+    ):
         """A run in this process against a server of the tests."""
         common = {"model": "writer", "judge_models": ("judge",), "local_model": "small", "samples": 2}
         return collect_table(
@@ -30,7 +32,7 @@ class Files:
             self.experts,
             self.out,
             Settings(base_url=server.base_url, **common | settings),
-            limits=Limits(concurrency, attempts, timeout_s=0.3, first_pause_s=0.01),
+            limits=Limits(concurrency, attempts, timeout_s, first_pause_s=0.01),
             spending=spending,
             retry_failed=retry_failed,
         )
