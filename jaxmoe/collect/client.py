@@ -227,8 +227,8 @@ class Client:
             self._heard_at[endpoint.base_url] = time.monotonic()
         elif tries.failures >= self._limits.attempts and self._heard_at.get(endpoint.base_url, -1.0) < tries.began:
             place = split_version(endpoint.base_url)[0]
-            advice = "" if is_strange else f"; is a server running at {place}, and is the base URL right?"
-            self._give_up(endpoint.base_url, f"{broken}{advice}")
+            advice = f"; is a server running at {place}, and is the base URL right?"
+            self._give_up(*((endpoint, str(broken)) if is_strange else (endpoint.base_url, f"{broken}{advice}")))
 
     def _after_crowding(self, endpoint: Endpoint, pace: Pace, crowded: CrowdedError, tries: _Tries) -> None:
         """Leave the server alone for a while, and give the model up when patience ends.

@@ -70,7 +70,8 @@ def read_completion(text: str, kind: str = "application/json") -> Answer:
 
     Raises `RetryError` if it holds none, and `ErrorInside` if it is an error.
     """
-    content = _assembled(text) if "event-stream" in kind or text.startswith("data:") else _json(text, kind)
+    streamed = "event-stream" in kind or text.lstrip().startswith(("data:", "event:", ":"))
+    content = _assembled(text) if streamed else _json(text, kind)
     choices = content.get("choices")
     if not choices and (inside := _error_inside(content)):
         raise inside

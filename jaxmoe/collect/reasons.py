@@ -46,17 +46,17 @@ _CROWDED = (429, 498, 503, 529)
 _TROUBLE = (408, 424, 425, 502, 504, 520, 521, 522, 523, 524, 530, 598, 599)
 _CREDIT_CODES = {
     *("insufficient_quota", "insufficient_user_quota", "insufficient_balance", "insufficient_credits", "credit_limit"),
-    *("billing_not_active", "billing_hard_limit_reached", "budget_exceeded", "payment_required"),
+    *("billing_not_active", "billing_hard_limit_reached", "budget_exceeded", "payment_required", "arrearage"),
 }
 _CREDIT = any_of(
-    r"insufficient[ _-]?(balance|credits?|funds|quota)|(credit|account)s? balance|credit limit|spending limit",
+    r"insufficient[ _-]?(balance|credits?|funds|quota)|(credit|account)s? balance|(credit|spending|key) limit",
     r"out of credits?|not enough (credits?|balance|funds)|(no|any) (remaining |more )?credits?\b|all available credits",
     r"(credits?|balance|quota|budget) (is|are|has been|have been) (used up|exhausted|exceeded|depleted|too low)",
     r"(requires|purchase|buy|add) (more )?credits|payment (required|method)",
     r"billing (is )?(not active|inactive|hard limit|details)",
     r"exceeded your current quota|(reached|exceeded) your .{0,20}usage limits?\b|failure to pay",
     r"top up your|please recharge",
-    r"\b(account|balance|billing|payment|invoice)s?\b.{0,40}\b(arrears|overdue|past[ -]due)\b",
+    r"\b(payment|invoice|bill)s? (is |are )?(overdue|past[ -]due)\b|overdue[ -](payment|balance)|\bin arrears\b|good standing",
     r"account\b.{0,40} (is )?(not active|inactive|suspended|deactivated|disabled)|余额不足|额度不足|欠费|充值",
 )
 _PER_TIME = any_of(

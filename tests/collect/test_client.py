@@ -207,7 +207,7 @@ def test_an_address_with_nothing_but_pages_is_given_up_with_one_sentence():
     with ChatServer(lambda *_: "html") as server:
         session.ask(*(asking(server.base_url, number) for number in range(10)))
     [(where, why)] = session.client.given_up.items()
-    assert where == server.base_url
+    assert where == Endpoint(server.base_url, "m")
     assert why.startswith("the server sent a page of HTML in place of an answer: Bad gateway; jaxmoe asks ")
     assert why.endswith("/v1/chat/completions: is that the address of its API?")
     assert len([line for line in session.said if "no longer asked" in line]) == 1
