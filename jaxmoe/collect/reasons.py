@@ -56,7 +56,8 @@ _CREDIT = any_of(
     r"billing (is )?(not active|inactive|hard limit|details)",
     r"exceeded your current quota|(reached|exceeded) your .{0,20}usage limits?\b|failure to pay",
     r"top up your|please recharge",
-    r"\b(payment|invoice|bill)s? (is |are )?(overdue|past[ -]due)\b|overdue[ -](payment|balance)|\bin arrears\b|good standing",
+    r"\b(payment|invoice|bill)s? (is |are )?(overdue|past[ -]due)\b|overdue[ -](payment|balance)",
+    r"\bin arrears\b|\bin good standing\b",
     r"account\b.{0,40} (is )?(not active|inactive|suspended|deactivated|disabled)|余额不足|额度不足|欠费|充值",
 )
 _PER_TIME = any_of(
