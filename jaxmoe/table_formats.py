@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -138,6 +139,14 @@ def read_json(path: Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: this is not JSON ({error.msg}).") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises `InputError` if it cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(decoded(path))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: this is not TOML ({error}).") from None
 
 
 def read_parquet_metadata(path: Path) -> dict[str, Any] | None:

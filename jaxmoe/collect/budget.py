@@ -52,7 +52,7 @@ class Prices(NamedTuple):
         return self.models[max(named, key=len)] if named else None
 
 
-def in_dollars(cost_usd: float, unpriced: int = 0, prefix: str = "") -> str:
+def in_dollars(cost_usd: float, unpriced: int = 0) -> str:
     """A cost as a person reads it; what is not known is not shown as nothing.
 
     >>> in_dollars(1.5), in_dollars(0.0, unpriced=3), in_dollars(1.5, unpriced=3)
@@ -60,7 +60,7 @@ def in_dollars(cost_usd: float, unpriced: int = 0, prefix: str = "") -> str:
     """
     if unpriced and not cost_usd:
         return "at an unknown price"
-    amount = f"{prefix}{cost_usd:.4f} US dollars" if cost_usd == 0 or cost_usd >= 0.00005 else "under 0.0001 US dollars"
+    amount = f"{cost_usd:.4f} US dollars" if cost_usd == 0 or cost_usd >= 0.00005 else "under 0.0001 US dollars"
     return f"{amount} and {unpriced} requests of unknown price" if unpriced else amount
 
 

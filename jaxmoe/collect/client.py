@@ -8,7 +8,6 @@ wrong key, an unknown model, a wrong address and a used-up account end the run.
 
 import asyncio
 import math
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from jaxmoe.collect.completions import RetryError, StrangeError
 from jaxmoe.collect.dialects import OWN, Dialect, probe
 from jaxmoe.collect.exchange import CrowdedError, Exchange, RefusedError, TroubleError, UnreachableError
 from jaxmoe.collect.journal import Journal
-from jaxmoe.collect.pace import Pace
+from jaxmoe.collect.pace import Pace, backoff_s
 from jaxmoe.collect.requests import (
     ANSWERED,
     DONE,
@@ -39,7 +38,6 @@ from jaxmoe.collect.servers import Address, split_version
 from jaxmoe.errors import InputError
 from jaxmoe.progress import SILENT, Reporter, duration
 
-LONGEST_PAUSE_S = 60.0
 SAID_APART_S = 5.0  # between two sentences on the same crowded model
 
 
@@ -59,6 +57,7 @@ class _Tries:
 
     made: int  # attempts, in earlier runs too
     spent_usd: float | None
+    reserved_usd: float | None = None  # what the attempt under way can cost at most
     failures: int = 0  # that count against the limit of attempts
     reason: str = ""  # of the last attempt that came to nothing
     pause_s: float = 0.0  # before the next one
@@ -157,7 +156,7 @@ class Client:
         )
         while tries.failures < self._limits.attempts and not self._is_over(request.endpoint):
             async with pace.turn(again=tries.first_in_turn) as sent_at:
-                if self._is_over(request.endpoint) or not self._within_limits(request):
+                if self._is_over(request.endpoint) or not self._within_limits(request, tries):
                     break
                 if answer := await self._attempt(request, tries, pace, sent_at):
                     return self._settled(request, answer)
@@ -169,10 +168,9 @@ class Client:
 
     async def _attempt(self, request: Request, tries: _Tries, pace: Pace, sent_at: float) -> Answer | None:
         """Send once, what it can cost at most being reserved; the answer, or None and a reason."""
-        reserved = self._budget.worst_usd(request)
         dialect = self._dialect(request.endpoint)
         tries.made, tries.pause_s, tries.first_in_turn = tries.made + 1, 0.0, True
-        self._journal.ask(request, _sum(tries.spent_usd, reserved), tries.made)
+        self._journal.ask(request, _sum(tries.spent_usd, tries.reserved_usd), tries.made)
         answer, unpaid = None, True
         try:
             answer = await self._exchange.send(request, dialect)
@@ -187,12 +185,12 @@ class Client:
             tries.reason = str(error)
             self._stop(error)
         if answer is None:
-            self._settle_cost(tries, reserved, 0.0 if unpaid else reserved)
+            self._settle_cost(tries, 0.0 if unpaid else tries.reserved_usd)
             return None
         self._heard(request.endpoint)
         pace.went_well()
         spent = self._budget.cost_usd(request, answer.prompt_tokens, answer.completion_tokens)
-        self._settle_cost(tries, reserved, spent)
+        self._settle_cost(tries, spent)
         return understood(request, replace(answer, attempts=tries.made, cost_usd=tries.spent_usd))
 
     def _after_refusal(self, request: Request, dialect: Dialect, refused: RefusedError, tries: _Tries) -> Answer | None:
@@ -212,15 +210,14 @@ class Client:
             return None
         if refused.meaning == reasons.REFUSED:
             return Answer(FAILED, error=tries.reason, prompt_tokens=0, completion_tokens=0)
-        tries.failures, tries.first_in_turn = tries.failures + 1, False
-        tries.pause_s = self._pause_s(tries.failures)
+        self._failed(tries)
         return None
 
     def _after_failure(self, endpoint: Endpoint, pace: Pace, broken: RetryError, tries: _Tries, sent_at: float) -> None:
         """Try again later; a server that was not reached once in all attempts is given up."""
         is_strange = isinstance(broken, StrangeError)  # which seldom passes: two failures in one
-        tries.failures, tries.reason, tries.first_in_turn = tries.failures + 1 + is_strange, str(broken), False
-        tries.pause_s = self._pause_s(tries.failures)
+        tries.reason = str(broken)
+        self._failed(tries, 1 + is_strange)
         if isinstance(broken, TroubleError):
             pace.trouble(sent_at)
         if not isinstance(broken, UnreachableError | StrangeError):
@@ -247,7 +244,8 @@ class Client:
             self._give_up(endpoint, f"it asks to wait for {asked}, and --patience is {patience_s:g} s ({crowded})")
             return
         if tries.passed_over > 1 and wait_s is None:
-            tries.first_in_turn, tries.pause_s = False, self._pause_s(tries.passed_over)
+            tries.first_in_turn = False
+            tries.pause_s = backoff_s(tries.passed_over, self._limits.first_pause_s)
             if now - tries.began > patience_s:
                 tries.failures = self._limits.attempts
             return
@@ -283,17 +281,17 @@ class Client:
         for pace in self._paces.values():
             pace.open()
 
-    def _within_limits(self, request: Request) -> bool:
+    def _within_limits(self, request: Request, tries: _Tries) -> bool:
         """Reserve what an attempt can cost at most; where a limit is reached, nothing more is sent."""
         try:
-            self._budget.reserve(request)
+            tries.reserved_usd = self._budget.reserve(request)
         except LimitError as limit:
             self._stop(limit)
             return False
         return True
 
-    def _settle_cost(self, tries: _Tries, reserved_usd: float | None, cost_usd: float | None) -> None:
-        self._budget.settle(reserved_usd, cost_usd)
+    def _settle_cost(self, tries: _Tries, cost_usd: float | None) -> None:
+        self._budget.settle(tries.reserved_usd, cost_usd)
         tries.spent_usd = _sum(tries.spent_usd, cost_usd)
 
     async def _probed(self, request: Request) -> None:
@@ -327,9 +325,10 @@ class Client:
         self._journal.settle(request.key, answer)
         return answer
 
-    def _pause_s(self, failures: int) -> float:
-        """Exponential, with a random part so that those who failed together do not come back together."""
-        return min(LONGEST_PAUSE_S, self._limits.first_pause_s * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)
+    def _failed(self, tries: _Tries, count: int = 1) -> None:
+        """Come back later, behind those who wait."""
+        tries.failures, tries.first_in_turn = tries.failures + count, False
+        tries.pause_s = backoff_s(tries.failures, self._limits.first_pause_s)
 
 
 def understood(request: Request, answer: Answer) -> Answer:

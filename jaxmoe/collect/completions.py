@@ -162,8 +162,8 @@ def _error_inside(content: dict[str, Any]) -> ErrorInside | None:
     """What a reply without choices says of itself, if it says anything."""
     if has_words(content.get("error")):
         return ErrorInside(*_error(content["error"]))
-    said = {name: content[name] for name in _SAID_OF_ERRORS if has_words(content.get(name))}
-    return ErrorInside(500, of_content(said)) if said and of_content(said).message else None
+    reason = of_content({name: content[name] for name in _SAID_OF_ERRORS if has_words(content.get(name))})
+    return ErrorInside(500, reason) if reason.message else None
 
 
 def _has_signs(text: str) -> bool:

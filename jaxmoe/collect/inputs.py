@@ -1,12 +1,11 @@
 """What a user brings: prompts and experts."""
 
-import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxmoe.collect.servers import checked_base_url
 from jaxmoe.errors import InputError
-from jaxmoe.table_formats import Row, decoded, read_json, read_rows
+from jaxmoe.table_formats import Row, read_json, read_rows, read_toml
 from jaxmoe.table_records import SPLITS, expert_names
 
 _FIELDS = ("expert", "system_prompt", "model", "base_url")
@@ -86,10 +85,7 @@ def _prompt_rows(path: Path) -> list[Row]:
 
 
 def _of_toml(path: Path, name: str) -> Any:
-    try:
-        content = tomllib.loads(decoded(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: this is not TOML ({error}).") from None
+    content = read_toml(path)
     if not isinstance(content.get(name), list):
         raise InputError(f"{path}: there is no list {name!r}.")
     return content[name]

@@ -18,6 +18,11 @@ FIRST_TRUST = 8  # good answers before a ceiling is tried again, at first
 MOST_TRUST = 64
 
 
+def backoff_s(failures: int, first_s: float) -> float:
+    """Pause after so many failures: exponential, with a random part so that who failed together comes back apart."""
+    return min(LONGEST_PAUSE_S, first_s * 2.0 ** (failures - 1)) * random.uniform(0.5, 1.0)
+
+
 class Pace:
     """The limit of one server, between 1 and what the user allows. For one event loop."""
 
@@ -81,8 +86,10 @@ class Pace:
         self.limit = max(1.0, min(self.limit, float(left)))
         if self._good or self._held:  # the first of a crowd, which may come before any answer
             self._trust, self._good, self._held = min(MOST_TRUST, 2 * self._trust), 0, False
-        if wait_s is None:
-            wait_s = 0.0 if left else self._backoff_s()
+        if wait_s is None and not left:
+            self._refused_in_a_row += 1
+            wait_s = backoff_s(self._refused_in_a_row, self._first_pause_s)
+        wait_s = wait_s or 0.0
         self._pause(wait_s)
         return wait_s
 
@@ -101,12 +108,6 @@ class Pace:
         """Let all in at once: nothing more is to be sent, and who waits shall see it."""
         self._open = True
         self._admit()
-
-    def _backoff_s(self) -> float:
-        """Exponential, with a random part, over refusals with no good answer between them."""
-        self._refused_in_a_row += 1
-        longest = min(LONGEST_PAUSE_S, self._first_pause_s * 2.0 ** (self._refused_in_a_row - 1))
-        return longest * random.uniform(0.5, 1.0)
 
     def _pause(self, seconds: float) -> None:
         now = asyncio.get_running_loop().time()

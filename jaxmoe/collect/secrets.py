@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import NamedTuple
 
 from jaxmoe.errors import InputError
@@ -117,6 +118,7 @@ def _after_scheme(text: str, word: str) -> list[tuple[int, int]]:
     return [match.span("word") for match in found]
 
 
+@lru_cache(maxsize=64)
 def _needles(secret: str) -> set[str]:
     """A secret as it looks in a view: what seems to be an escape in it undone, and a form's plus for a space."""
     undone = {view.text for view in _views(secret)}
@@ -219,6 +221,7 @@ def _run(view: _View, place: int, step: int) -> int:
     return place
 
 
+@lru_cache(maxsize=64)
 def _cores(secret: str) -> list[str]:
     """Base64 of a secret after 0, 1 and 2 other bytes, without the digits that depend on its neighbours."""
     content, cores = secret.encode(), []

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -27,25 +26,18 @@ def take_job(context: typer.Context, path: Path | None) -> Path | None:
 
     Paths are seen from the file. Raises `InputError` for an unknown key and for a value of another type.
     """
+    from jaxmoe.table_formats import read_toml
+
     if path is None or context.resilient_parsing:
         return path
     hints = get_type_hints(inspect.unwrap(context.command.callback)) if context.command.callback else {}
     types = {name: hint for name, hint in hints.items() if name not in ("job", "return")}
-    given = _read(path)
+    given = read_toml(path)
     if unknown := [key for key in given if key not in types]:
         raise InputError(f"{path}: the key {unknown[0]!r} is unknown, allowed are {', '.join(types)}")
     values = {key: _value(path, key, value, types[key]) for key, value in given.items()}
     context.default_map = {**(context.default_map or {}), **values}
     return path
-
-
-def _read(path: Path) -> dict[str, Any]:
-    from jaxmoe.table_formats import decoded
-
-    try:
-        return tomllib.loads(decoded(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: this is not TOML ({error})") from None
 
 
 def _value(path: Path, key: str, value: Any, hint: Any) -> Any:
