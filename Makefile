@@ -23,19 +23,22 @@ unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup test quick lint types format study constraints collect-demo clean
+.PHONY: help setup quick test test-all lint types format study constraints collect-demo clean
 
 help: ## print this list
 	@echo "Targets:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(VENV)/.installed ## make .venv and install jaxmoe into it (the other targets do this themselves)
 
-test: lint types ## every check that CI makes: format, lint, types and all tests
-	$(PY) -m pytest
+quick: lint types ## format, lint, types and the tests that take no time
+	$(PY) -m pytest -m "not (slow or cluster or crash or browser or notebook)"
 
-quick: lint types ## the same without the slow tests
-	$(PY) -m pytest -m "not slow"
+test: lint types ## the same and all other tests but those of many crashes, of a browser and of a notebook
+	$(PY) -m pytest -m "not (crash or browser or notebook)"
+
+test-all: lint types ## every check, as CI makes them
+	$(PY) -m pytest
 
 lint: $(VENV)/.installed ## format and lint, changing nothing
 	$(PY) -m ruff format --check

@@ -16,6 +16,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+import jaxmoe  # noqa: E402
+
 jax.config.update("jax_num_cpu_devices", 2)
 settings.register_profile("patient", deadline=None)  # the first example compiles
 settings.load_profile("patient")
@@ -25,3 +27,20 @@ settings.load_profile("patient")
 def _strict_promotion():
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tmp_path_factory):
+    """A training run of a few small agents with PPO in `oneshot`, made once; it is only read."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    sizes = {"num_envs": 4, "rollout_length": 8, "epochs": 1, "minibatches": 1, "hidden": (8,)}
+    jaxmoe.train("ppo", seeds=3, env_steps=256, config=sizes, evaluations=2, out=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Programs that run once need no optimisation, and compile in half the time without."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,33 +10,16 @@ from typer.testing import CliRunner
 
 import jaxmoe
 from jaxmoe.cli import app
+from jaxmoe.sweeps import training
 from jaxmoe.sweeps.plan import make_plan
 from jaxmoe.sweeps.spec import load_spec
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-@pytest.mark.slow
-def test_the_python_of_the_readme_runs(tmp_path, capsys):
-    code, _ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    jaxmoe.load_table().save(tmp_path / "my_table.csv")
-    smaller = {"seeds=16": "seeds=2", "500_000": "1_000", "my_table.csv": str(tmp_path / "my_table.csv")}
-    for shown, run in smaller.items():
-        assert shown in code
-        code = code.replace(shown, run)
-    found = {}
-    exec(code, found)
-    assert len(found["training"].results) == 2
-    assert found["env"].num_actions == 16
-    assert "rows x 6 columns" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_the_policy_of_the_readme_is_loaded(tmp_path, monkeypatch, capsys):
+def test_the_policy_of_the_readme_is_loaded(trained_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    sizes = {"num_envs": 4, "rollout_length": 8, "minibatches": 1, "hidden": (8,)}
-    jaxmoe.train("ppo", seeds=1, env_steps=64, config=sizes, evaluations=1, out="run")
-    jaxmoe.export("run", "policy.safetensors")
+    jaxmoe.export(trained_folder, "policy.safetensors")
     _, code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     exec(code, {})
     assert "('setting', 'character', 'action', 'science')" in capsys.readouterr().out
@@ -61,3 +45,21 @@ def test_the_job_of_the_readme_can_be_planned(tmp_path):
     assert done.exit_code == 0, done.output
     assert "30 requests" in next(line for line in done.output.splitlines() if line.startswith("all"))
     assert "qwen3 at http://192.168.1.7:8000/v1" in done.output
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_compilation")
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    code, _ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    jaxmoe.load_table().save(tmp_path / "my_table.csv")
+    smaller = {"seeds=16": "seeds=2", "500_000": "1_000", "my_table.csv": str(tmp_path / "my_table.csv")}
+    smaller |= {"0.05})": "0.05}, slots=256)"}
+    monkeypatch.setattr(training, "tally_references", partial(training.tally_references, slots=256))
+    for shown, run in smaller.items():
+        assert shown in code
+        code = code.replace(shown, run)
+    found = {}
+    exec(code, found)
+    assert len(found["training"].results) == 2
+    assert found["env"].num_actions == 16
+    assert "rows x 6 columns" in capsys.readouterr().out

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from probe_envs import ProbeParams
+from probe_envs import POSITIONS, ProbeParams, Probes
 
 from jaxmoe.agents import dqn, ppo, sac
 from jaxmoe.agents.algorithm import AgentState, Algorithm, Clock
@@ -35,9 +35,9 @@ class Case(NamedTuple):
     values: Callable[[Algorithm, AgentState, Any], Any]  # of each observation
     waiting: int  # iterations without learning
 
-    def make(self, env: Any) -> Algorithm:
-        """The algorithm, bound to a probe environment."""
-        return self.module.make(env, self.config, ProbeParams())
+    def make(self) -> Algorithm:
+        """The algorithm, bound to all probe environments and compiled once for all."""
+        return _made(self.module, self.config)
 
 
 def _values_of_ppo(algorithm, state, observations):
@@ -83,24 +83,32 @@ def numbers(hypers: Any) -> Any:
 
 
 @functools.cache
-def _training(case: Case, env_class: type) -> tuple[Algorithm, Any]:
-    algorithm = case.make(env_class())
+def _made(module: Any, config: Any) -> Algorithm:
+    algorithm = module.make(Probes(), config, ProbeParams())
+    return algorithm._replace(init=jax.jit(algorithm.init), step=jax.jit(algorithm.step))
+
+
+@functools.cache
+def _training(case: Case) -> Any:
+    algorithm = case.make()
 
     @jax.jit
-    def run(key, hypers, params, iterations):
+    def run(state, hypers, params, iterations):
         def iterate(iteration, state):
             return algorithm.step(state, hypers, params, Clock(iteration, iterations))[0]
 
-        return jax.lax.fori_loop(jnp.int32(0), iterations, iterate, algorithm.init(key, hypers, params))
+        return jax.lax.fori_loop(jnp.int32(0), iterations, iterate, state)
 
-    return algorithm, run
+    return run
 
 
-def learn(case, env_class, iterations=150, hypers=None, params=None, seed=0):
+def learn(case, env_class, iterations=150, hypers=None, seed=0, **changes):
     """A trained agent: its state, the value and the preferred action of each position."""
-    algorithm, run = _training(case, env_class)
-    hypers = numbers(case.hypers if hypers is None else hypers)
-    state = run(jax.random.key(seed), hypers, params or ProbeParams(), jnp.int32(iterations))
-    observations = jnp.eye(env_class.positions)
+    algorithm, hypers = case.make(), numbers(case.hypers if hypers is None else hypers)
+    params = env_class.numbers(**changes)
+    state = algorithm.init(jax.random.key(seed), hypers, params)
+    state = _training(case)(state, hypers, params, jnp.int32(iterations))
+    observations = jnp.eye(POSITIONS)
     actions = np.argmax(algorithm.preferences(state.policy, observations), axis=1)
-    return state, np.asarray(case.values(algorithm, state, observations)), actions
+    values = np.asarray(case.values(algorithm, state, observations))
+    return state, values[: env_class.positions], actions[: env_class.positions]

@@ -13,9 +13,13 @@ class ProbeState(NamedTuple):
     time: Array  # int
 
 
+POSITIONS = 2  # as an agent sees them, also where there is one
+
+
 class ProbeParams(NamedTuple):
     reward_scale: float = 1.0
     max_steps_in_episode: int = 1_000_000
+    task: int = 0  # of `Probes`
 
     def replace(self, **changes: Any) -> "ProbeParams":
         return self._replace(**changes)
@@ -24,8 +28,13 @@ class ProbeParams(NamedTuple):
 class Probe(environment.Environment[ProbeState, ProbeParams]):
     """A walk over few positions; the observation is the position, one-hot."""
 
-    positions = 1
+    positions = 1  # that are reached
     actions = 2
+
+    @classmethod
+    def numbers(cls, **changes: Any) -> ProbeParams:
+        """What makes `Probes` this environment."""
+        return ProbeParams(task=TASKS.index(cls), **changes)
 
     def start(self, key: Array) -> Array:
         del key
@@ -58,7 +67,7 @@ class Probe(environment.Environment[ProbeState, ProbeParams]):
         return state.time >= params.max_steps_in_episode
 
     def _see(self, state: ProbeState) -> Array:
-        return (jnp.arange(self.positions) == state.position).astype(jnp.float32)
+        return (jnp.arange(POSITIONS) == state.position).astype(jnp.float32)
 
     def action_space(self, params=None):
         del params
@@ -66,7 +75,7 @@ class Probe(environment.Environment[ProbeState, ProbeParams]):
 
     def observation_space(self, params=None):
         del params
-        return spaces.Box(0.0, 1.0, (self.positions,), jnp.float32)
+        return spaces.Box(0.0, 1.0, (POSITIONS,), jnp.float32)
 
 
 class OneStep(Probe):
@@ -125,3 +134,16 @@ class Ending(Probe):
     def rules(self, position, action):
         del action
         return position, jnp.float32(1.0), jnp.array(True)
+
+
+TASKS = (OneStep, TwoSteps, Contextual, Delayed, Endless, Ending)
+
+
+class Probes(Probe):
+    """All of them as one environment, told apart by a parameter: an algorithm is compiled once for all."""
+
+    def step_env(self, key, state, action, params):
+        return jax.lax.switch(params.task, [task().step_env for task in TASKS], key, state, action, params)
+
+    def reset_env(self, key, params):
+        return jax.lax.switch(params.task, [task().reset_env for task in TASKS], key, params)

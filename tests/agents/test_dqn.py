@@ -7,7 +7,7 @@ import pytest
 from cases import CASES, numbers
 from hypothesis import given
 from hypothesis import strategies as st
-from probe_envs import Contextual, ProbeParams
+from probe_envs import Contextual
 
 from jaxmoe.agents import dqn
 from jaxmoe.agents.algorithm import Clock
@@ -67,12 +67,11 @@ def test_without_epsilon_the_best_action_is_taken():
 
 def test_an_update_moves_the_values_towards_the_target_and_the_target_network_with_them():
     case = CASES["dqn"]
-    algorithm, clock = case.make(Contextual()), Clock(jnp.int32(3), jnp.int32(1000))
-    start = algorithm.init(jax.random.key(0), case.hypers, ProbeParams())
-    step = jax.jit(algorithm.step)
+    algorithm, clock = case.make(), Clock(jnp.int32(3), jnp.int32(1000))
+    start = algorithm.init(jax.random.key(0), case.hypers, Contextual.numbers())
     networks = {}
     for tau in (0.0, 1.0):
-        state, _ = step(start, numbers(case.hypers._replace(target_tau=tau)), ProbeParams(), clock)
+        state, _ = algorithm.step(start, numbers(case.hypers._replace(target_tau=tau)), Contextual.numbers(), clock)
         networks[tau] = state.learner.target, jax.flatten_util.ravel_pytree(state.policy)[0]
     np.testing.assert_array_equal(networks[0.0][0], start.learner.target)
     np.testing.assert_array_equal(*networks[1.0])

@@ -23,7 +23,7 @@ each_algorithm = pytest.mark.parametrize("case", OFF_POLICY.values(), ids=OFF_PO
 
 def advance(case, group, iterations=3):
     """The agents after some iterations, the first of which only collects: one flat vector of each, and who diverged."""
-    engine = make_engine(case.make(Contextual()), ProbeParams(), group)
+    engine = make_engine(case.module.make(Contextual(), case.config, ProbeParams()), ProbeParams(), group)
     blocks = engine.advance(engine.init(), Clock(jnp.int32(0), jnp.int32(10)), iterations)
     leaves = jax.tree.leaves(engine.policies(blocks))
     return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1), engine.diverged(blocks)
@@ -40,11 +40,10 @@ def agents(case, seeds, **hypers):
 
 @each_algorithm
 def test_the_warm_up_acts_at_random_and_does_not_learn(case):
-    algorithm, hypers = case.make(Contextual()), numbers(case.hypers)
-    start = algorithm.init(jax.random.key(0), hypers, ProbeParams())
-    step = jax.jit(algorithm.step)
-    warm, metrics = step(start, hypers, ProbeParams(), Clock(jnp.int32(0), jnp.int32(10)))
-    learned, _ = step(warm, hypers, ProbeParams(), Clock(jnp.int32(1), jnp.int32(10)))
+    algorithm, hypers = case.make(), numbers(case.hypers)
+    start = algorithm.init(jax.random.key(0), hypers, Contextual.numbers())
+    warm, metrics = algorithm.step(start, hypers, Contextual.numbers(), Clock(jnp.int32(0), jnp.int32(10)))
+    learned, _ = algorithm.step(warm, hypers, Contextual.numbers(), Clock(jnp.int32(1), jnp.int32(10)))
     networks = [jax.tree.leaves((state.policy, state.learner)) for state in (start, warm, learned)]
     assert all(np.array_equal(*pair) for pair in zip(networks[0], networks[1], strict=True))
     assert not all(np.array_equal(*pair) for pair in zip(networks[1], networks[2], strict=True))
@@ -94,14 +93,16 @@ def test_a_configuration_that_cannot_be_is_refused(values, message):
 @each_algorithm
 def test_longer_windows_learn_too(case):
     longer = case._replace(config=dataclasses.replace(case.config, n_step=3, replay_dtype="bfloat16"))
-    algorithm = longer.make(Contextual())
-    state = algorithm.init(jax.random.key(0), numbers(case.hypers), ProbeParams())
-    step = jax.jit(algorithm.step)
+    algorithm = longer.make()
+    state = algorithm.init(jax.random.key(0), numbers(case.hypers), Contextual.numbers())
     for iteration in range(60):
-        state, _ = step(state, numbers(case.hypers), ProbeParams(), Clock(jnp.int32(iteration), jnp.int32(60)))
+        state, _ = algorithm.step(
+            state, numbers(case.hypers), Contextual.numbers(), Clock(jnp.int32(iteration), jnp.int32(60))
+        )
     assert np.argmax(algorithm.preferences(state.policy, jnp.eye(2)), axis=1).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @each_algorithm
 def test_no_agent_of_an_engine_depends_on_another(case):
     rate = next(name for name in case.hypers._fields if name in ("learning_rate", "critic_rate"))

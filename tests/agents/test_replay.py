@@ -1,6 +1,7 @@
 """The replay memory against a plain ring in NumPy: what it holds, which windows it gives, what a write costs."""
 
 from collections import deque
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jaxmoe.agents.rollout import Transition
 LAYOUT = replay.Layout(capacity=24, num_envs=2, rollout_length=3, n_step=1, dtype="float32")
 THREE_STEPS = LAYOUT._replace(n_step=3)
 AGENTS, SIZE = 3, 5
+MOST = 11  # rollouts that a test inserts
 
 
 def clock(iteration):
@@ -39,18 +41,18 @@ def rollouts(count, layout=LAYOUT):
 def filled(transitions, layout=LAYOUT):
     """All agents' memories after the rollouts, as the engine fills them."""
     count = len(transitions.reward)
-    empty = replay.empty(layout, SIZE)
+    padded = jax.tree.map(lambda leaf: np.resize(leaf, (MOST, *leaf.shape[1:])), transitions)
+    return _fill(jax.tree.map(lambda leaf: jnp.asarray(np.moveaxis(leaf, 0, 1)), padded), jnp.int32(count), layout)
 
-    @jax.jit
-    @jax.vmap
-    def fill(transitions):
-        def insert(iteration, memory):
-            rollout = jax.tree.map(lambda leaf: leaf[iteration], transitions)
-            return replay.insert(memory, rollout, clock(iteration), layout)
 
-        return jax.lax.fori_loop(0, count, insert, empty)
+@partial(jax.jit, static_argnums=2)
+@partial(jax.vmap, in_axes=(0, None, None))
+def _fill(transitions, count, layout):
+    def insert(iteration, memory):
+        rollout = jax.tree.map(lambda leaf: leaf[iteration], transitions)
+        return replay.insert(memory, rollout, clock(iteration), layout)
 
-    return fill(jax.tree.map(lambda leaf: jnp.asarray(np.moveaxis(leaf, 0, 1)), transitions))
+    return jax.lax.fori_loop(0, count, insert, replay.empty(layout, SIZE))
 
 
 def remembered(transitions, agent, layout=LAYOUT):
@@ -62,13 +64,25 @@ def remembered(transitions, agent, layout=LAYOUT):
     return list(ring)
 
 
-def read(memory, first, layout, discount=0.5):
-    batch = jax.vmap(lambda memory, first: replay.read(memory, first, jnp.float32(discount), layout))(memory, first)
-    return jax.tree.map(np.asarray, batch)
+def read(memory, first, layout):
+    """Windows that begin at these rows, of all agents."""
+    rows = jnp.tile(jnp.asarray(np.resize(first, layout.capacity)), (AGENTS, 1))
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:, : len(first)], _read(memory, rows, layout))
 
 
-def draw(iteration, layout, shape=(4000,)):
-    return np.asarray(jax.jit(lambda key: replay.draw(key, shape, clock(iteration), layout))(jax.random.key(0)))
+@partial(jax.jit, static_argnums=2)
+@partial(jax.vmap, in_axes=(0, 0, None))
+def _read(memory, first, layout):
+    return replay.read(memory, first, jnp.float32(0.5), layout)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _draw(iteration, layout, count):
+    return replay.draw(jax.random.key(0), (count,), clock(iteration), layout)
+
+
+def draw(iteration, layout, count=4000):
+    return np.asarray(_draw(jnp.int32(iteration), layout, count))
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 11])
@@ -78,7 +92,7 @@ def test_it_holds_what_a_plain_ring_holds(count):
     rows = draw(count - 1, LAYOUT)
     expected_rows = min(count * 6, LAYOUT.capacity)
     assert sorted(set(rows.tolist())) == list(range(expected_rows))
-    batch = read(memory, jnp.tile(jnp.arange(expected_rows), (AGENTS, 1)), LAYOUT)
+    batch = read(memory, np.arange(expected_rows), LAYOUT)
     for agent in range(AGENTS):
         held = remembered(transitions, agent)
         found = {
@@ -99,7 +113,7 @@ def test_a_window_follows_one_environment_to_the_end_of_its_episode(count):
     transitions = rollouts(count, THREE_STEPS)
     memory = filled(transitions, THREE_STEPS)
     rows = np.unique(draw(count - 1, THREE_STEPS))
-    batch = read(memory, jnp.tile(jnp.asarray(rows), (AGENTS, 1)), THREE_STEPS)
+    batch = read(memory, rows, THREE_STEPS)
     for agent in range(AGENTS):
         held = remembered(transitions, agent, THREE_STEPS)
         starts = {step.observation[env].tobytes(): (time, env) for time, step in enumerate(held) for env in range(2)}
@@ -120,7 +134,7 @@ def test_a_window_follows_one_environment_to_the_end_of_its_episode(count):
 
 @pytest.mark.parametrize("iteration", [1, 9])
 def test_every_window_is_drawn_equally_often(iteration):
-    rows = draw(iteration, THREE_STEPS, (40_000,))
+    rows = draw(iteration, THREE_STEPS, 40_000)
     counts = np.unique(rows, return_counts=True)[1]
     mean = 40_000 / len(counts)
     assert np.all(np.abs(counts - mean) < 5 * np.sqrt(mean))
@@ -132,7 +146,7 @@ def test_observations_may_be_kept_in_half_the_memory(dtype):
     transitions = rollouts(1, layout)
     memory = filled(transitions, layout)
     assert memory.observation.nbytes * 2 == filled(transitions).observation.nbytes
-    batch = read(memory, jnp.tile(jnp.arange(6), (AGENTS, 1)), layout)
+    batch = read(memory, np.arange(6), layout)
     expected = jnp.asarray(transitions.observation[0]).reshape(AGENTS, 6, SIZE)
     np.testing.assert_array_equal(batch.observation, expected.astype(dtype).astype(jnp.float32))
     np.testing.assert_array_equal(batch.reward, transitions.reward[0].reshape(AGENTS, 6))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, learn, numbers
-from probe_envs import Contextual, OneStep, ProbeParams
+from probe_envs import Contextual, OneStep
 
 from jaxmoe.agents import sac
 from jaxmoe.agents.algorithm import Clock
@@ -53,7 +53,7 @@ def test_a_learned_temperature_brings_the_entropy_to_what_is_aimed_at():
     case = CASES["sac"]
     hypers = case.hypers._replace(temperature=0.5, learn_temperature=1.0, temperature_rate=0.02, final_rate=1.0)
     state, _, _ = learn(case, Contextual, 300, hypers._replace(target_entropy_ratio=0.5))
-    logits = case.make(Contextual()).preferences(state.policy, jnp.eye(2))
+    logits = case.make().preferences(state.policy, jnp.eye(2))
     np.testing.assert_allclose(sac.entropy(jax.nn.log_softmax(logits)).mean(), 0.5 * np.log(2), atol=0.1)
 
 
@@ -65,12 +65,11 @@ def test_the_value_of_a_random_policy_holds_its_entropy():
 
 def test_targets_follow_the_critics():
     case = CASES["sac"]
-    algorithm, clock = case.make(Contextual()), Clock(jnp.int32(3), jnp.int32(1000))
-    start = algorithm.init(jax.random.key(0), numbers(case.hypers), ProbeParams())
-    step = jax.jit(algorithm.step)
+    algorithm, clock = case.make(), Clock(jnp.int32(3), jnp.int32(1000))
+    start = algorithm.init(jax.random.key(0), numbers(case.hypers), Contextual.numbers())
     assert not np.array_equal(*start.learner.critics)  # two critics, not one twice
-    kept, _ = step(start, numbers(case.hypers._replace(target_tau=0.0)), ProbeParams(), clock)
+    kept, _ = algorithm.step(start, numbers(case.hypers._replace(target_tau=0.0)), Contextual.numbers(), clock)
     np.testing.assert_array_equal(kept.learner.targets, start.learner.targets)
-    copied, _ = step(start, numbers(case.hypers._replace(target_tau=1.0)), ProbeParams(), clock)
+    copied, _ = algorithm.step(start, numbers(case.hypers._replace(target_tau=1.0)), Contextual.numbers(), clock)
     np.testing.assert_array_equal(copied.learner.targets, copied.learner.critics)
     assert not np.array_equal(copied.learner.critics, start.learner.critics)

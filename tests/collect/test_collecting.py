@@ -1,16 +1,14 @@
 """Whole collections against a server of the tests: what is asked, kept, paid and said."""
 
 import json
-import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 
+import command_line
 import pandas as pd
 import pytest
 from chat_server import (
@@ -30,9 +28,6 @@ from jaxmoe.collect.plan import Settings
 from jaxmoe.errors import InputError
 from jaxmoe.table import load_table
 
-# Shells start what runs in their background with Ctrl-C ignored, which its children inherit.
-HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-COMMAND = [sys.executable, "-c", f"{HEED}; import sys; sys.argv[0] = 'jaxmoe'; from jaxmoe.cli import main; main()"]
 PRICE = Price(1000.0, 2000.0)  # US dollars per million tokens
 PRICES = "date = '2026-01-01'\n[models]\n" + "".join(
     f'"{model}" = {{ input = {PRICE.input}, output = {PRICE.output} }}\n' for model in ("writer", "judge", "small")
@@ -267,13 +262,13 @@ def test_a_wrong_key_is_said_without_it(files):
 
     with ChatServer(fault) as server:
         done = run_collect(files, server, env={"OPENAI_API_KEY": "sk-canary-0123456789"})
-    assert done.returncode == 2
-    assert b"does not accept the API key" in done.stderr
-    assert b"canary" not in done.stdout + done.stderr
-    assert b"Traceback" not in done.stderr
+    assert done.code == 2
+    assert "does not accept the API key" in done.error
+    assert "canary" not in done.out + done.error
 
 
-def test_ten_kills_and_nothing_that_was_answered_is_asked_again(tmp_path):
+@pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.crash)])
+def test_killed_at_any_moment_nothing_that_was_answered_is_asked_again(tmp_path, kills):
     """SIGKILL at random moments; the same command goes on, and ends with what an uninterrupted run collects."""
     whole, killed = (Files(folder, [f"story {number}" for number in range(12)]) for folder in folders(tmp_path, 2))
     with ChatServer() as server:
@@ -281,7 +276,7 @@ def test_ten_kills_and_nothing_that_was_answered_is_asked_again(tmp_path):
     chance = random.Random(0)
     with ChatServer(latency_s=0.05) as server:
         answered_before = []
-        for _ in range(10):
+        for _ in range(kills):
             process = start_collect(killed, server)
             wait_until(lambda: len(server.log) > (answered_before[-1][0] if answered_before else 0), process)
             time.sleep(chance.uniform(0.0, 0.4))
@@ -290,7 +285,7 @@ def test_ten_kills_and_nothing_that_was_answered_is_asked_again(tmp_path):
             time.sleep(0.1)  # what was under way at the server comes to its end
             answered_before.append((len(server.log), keys_with_an_answer(killed.out)))
         done = run_collect(killed, server)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.error
         for length, answered in answered_before:
             assert not answered & {asked.key for asked in server.log[length:]}
         assert 0 < len(answered_before[0][1]) < len(answered_before[-1][1])
@@ -306,8 +301,8 @@ def test_ctrl_c_keeps_what_there_is(tmp_path):
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=30)
     assert process.returncode == 130, error
-    assert b"the same command goes on" in out
-    assert b"Traceback" not in error
+    assert "the same command goes on" in out
+    assert "Traceback" not in error
     assert len(pd.read_csv(files.out / "scores.csv")) > 0
 
 
@@ -320,8 +315,8 @@ def test_two_processes_do_not_share_a_folder(files):
         process.kill()
         process.communicate()
         told.set()
-    assert done.returncode == 2
-    assert b"another process is collecting into" in done.stderr
+    assert done.code == 2
+    assert "another process is collecting into" in done.error
 
 
 def test_records_of_another_source_are_not_overwritten(files):
@@ -446,25 +441,18 @@ def folders(parent, count):
         yield parent / str(number)
 
 
-def arguments(files, server, attempts=4):
+def arguments(files, server):
     names = {"prompts": files.prompts, "experts": files.experts, "out": files.out, "base-url": server.base_url}
-    names |= {"model": "writer", "judge-model": "judge", "local-model": "small", "samples": 2, "attempts": attempts}
+    names |= {"model": "writer", "judge-model": "judge", "local-model": "small", "samples": 2, "attempts": 4}
     return ["collect", *(part for name, value in names.items() for part in (f"--{name}", str(value)))]
 
 
-def start_collect(files, server, env=None, attempts=4):
-    return subprocess.Popen(
-        COMMAND + arguments(files, server, attempts),
-        env={**os.environ, **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def start_collect(files, server):
+    return command_line.start(*arguments(files, server))
 
 
-def run_collect(files, server, env=None, attempts=4):
-    process = start_collect(files, server, env, attempts)
-    out, error = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+def run_collect(files, server, env=None):
+    return command_line.run(*arguments(files, server), env=env)
 
 
 def wait_until(condition, process, seconds=30):

@@ -1,10 +1,8 @@
 """One text: what is chosen, asked and said."""
 
 import json
-import os
-import subprocess
-import sys
 
+import command_line
 import pytest
 from chat_server import ChatServer, own_reply, stage_of
 
@@ -14,7 +12,6 @@ from jaxmoe.collect.inputs import Expert
 from jaxmoe.collect.plan import Settings
 from jaxmoe.errors import InputError
 
-COMMAND = [sys.executable, "-c", "import sys; sys.argv[0] = 'jaxmoe'; from jaxmoe.cli import main; main()"]
 EXPERTS = (Expert("setting", "You write of places."), Expert("action", "You write of events."))
 
 
@@ -77,18 +74,15 @@ def test_an_empty_prompt_is_refused():
     ],
 )
 def test_bad_input_is_one_sentence(arguments, said):
-    done = subprocess.run([*COMMAND, "generate", "a whale", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    done = command_line.run("generate", "a whale", *arguments)
+    assert done.code == 2
+    assert said in done.error
 
 
-def test_an_exported_policy_chooses(tmp_path):
+def test_an_exported_policy_chooses(trained_folder, tmp_path):
     """A real agent, trained a little, exported, and asked through the command line."""
-    small = {"num_envs": 4, "rollout_length": 8, "epochs": 1, "minibatches": 1, "hidden": (8,)}
-    jaxmoe.train("ppo", "oneshot", seeds=2, env_steps=64, config=small, evaluations=1, out=tmp_path / "run")
     path = tmp_path / "policy.safetensors"
-    jaxmoe.export(tmp_path / "run", path)
+    jaxmoe.export(trained_folder, path)
     with ChatServer() as server:
         said = ask(server, "--policy", path)
         wrong = ask(server, "--policy", path, "--experts", experts_file(tmp_path), code=2)
@@ -109,38 +103,25 @@ def experts_file(folder):
 def ask(server, *arguments, code=0):
     where = ["--model", "gpt-4o-mini", "--base-url", server.base_url, "--local-model", "gpt-4o-mini"]
     channels = "12,3" if "--experts" in arguments else "12,3,18,7"
-    done = subprocess.run(
-        [*COMMAND, "generate", "a whale", "--snr-db", channels, *where, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout + done.stderr
+    done = command_line.run("generate", "a whale", "--snr-db", channels, *where, *arguments)
+    assert done.code == code, done.error
+    return done.out + done.error
 
 
 def test_the_command_says_what_was_chosen_and_why():
+    where = ("--snr-db", "12,3,18,7", "--model", "gpt-4o-mini")
     with ChatServer() as server:
-        done = subprocess.run(
-            [
-                *COMMAND,
-                "generate",
-                "a whale",
-                "--snr-db",
-                "12,3,18,7",
-                "--model",
-                "gpt-4o-mini",
-                "--base-url",
-                server.base_url,
-            ],
-            env={**os.environ, "OPENAI_API_KEY": "none of your business"},
-            capture_output=True,
-            text=True,
-            check=False,
+        done = command_line.run(
+            "generate",
+            "a whale",
+            *where,
+            "--base-url",
+            server.base_url,
+            env={"OPENAI_API_KEY": "none of your business"},
         )
-    assert done.returncode == 0, done.stderr
-    [values] = [line for line in done.stdout.splitlines() if line.startswith("QoS that predict_then_optimise expects")]
-    [chosen] = [line for line in done.stdout.splitlines() if line.startswith("chosen: ")]
+    assert done.code == 0, done.error
+    [values] = [line for line in done.out.splitlines() if line.startswith("QoS that predict_then_optimise expects")]
+    [chosen] = [line for line in done.out.splitlines() if line.startswith("chosen: ")]
     assert values.split(": ")[1].startswith(chosen.removeprefix("chosen: ") + " ")
     assert values.count(",") == 15
-    assert "US dollars" in done.stdout
+    assert "US dollars" in done.out

@@ -1,6 +1,7 @@
 """The report: its numbers follow the tables, its page stands alone, and a browser shows it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ import synthetic
 import jaxmoe
 from jaxmoe.errors import InputError
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, (os.environ.get("CHROMIUM", ""), *BROWSERS))), None)
 PROBE = """
 <script>
 const told = { errors: window.errors ?? [], figures: [], sorted: {} };
@@ -172,7 +174,8 @@ def test_a_report_starts_no_jax(finished, tmp_path):
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on PATH or in CHROMIUM")
 def test_a_browser_shows_and_sorts_it(reported, tmp_path):
     text = reported.path.read_text().replace("<head>", f"<head>{WATCH}").replace("</body>", PROBE)
     (tmp_path / "probed.html").write_text(text)

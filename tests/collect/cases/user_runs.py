@@ -10,23 +10,18 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+import command_line
 from user_files import EXPERTS
-
-from jaxmoe.cli import main
 
 KEY = "sk-canary-4f1c9a7be02d43d8"
 WORD = 8  # characters: a shorter key is a word, which texts may hold
 PROMPTS = "prompt_id,split,prompt\np00,train,a whale who is lost\np01,test,two bakers at night\n"
 OPTIONS = {"prompts": "prompts.csv", "experts": "experts.json", "model": "writer", "judge-model": "judge"}
 OPTIONS |= {"local-model": "small", "samples": "1", "timeout": "5"}
-COMMAND = [sys.executable, "-c", "import sys; sys.argv[0] = 'jaxmoe'; from jaxmoe.cli import main; main()"]
 
 
 class Outcome(NamedTuple):
@@ -77,29 +72,15 @@ class User:
         return outcome
 
     def _in_this_process(self, arguments, environment):
-        out, error = io.StringIO(), io.StringIO()
-        with self._monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(error):
+        with self._monkeypatch.context() as patch:
             patch.chdir(self.folder)
-            patch.setattr(sys, "argv", ["jaxmoe", *arguments])
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            try:
-                main()
-                code = 0
-            except SystemExit as end:
-                code = end.code or 0
-        return code, out.getvalue() + error.getvalue()
+            done = command_line.run(*arguments, env=environment)
+        return done.code, done.out + done.error
 
     def _in_a_process(self, arguments, environment):
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            cwd=self.folder,
-            env=os.environ | environment,
-            capture_output=True,
-            check=False,
-            timeout=60,
-        )
-        return done.returncode, (done.stdout + done.stderr).decode()
+        with command_line.start(*arguments, cwd=self.folder, env=os.environ | environment) as process:
+            out, error = process.communicate(timeout=60)
+        return process.returncode, out + error
 
     def _outcome(self, code, printed, folder):
         texts = [json.loads(line)["text"] for line in _read(folder / "texts.jsonl").split("\n") if line]
