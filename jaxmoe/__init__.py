@@ -12,35 +12,37 @@ if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts as EdgeExperts
     from jaxmoe.env.scenarios import make as make
     from jaxmoe.errors import InputError as InputError
+    from jaxmoe.experiment.calls import compare as compare
+    from jaxmoe.experiment.calls import load as load
+    from jaxmoe.experiment.calls import report as report
+    from jaxmoe.experiment.calls import sweep as sweep
+    from jaxmoe.experiment.calls import train as train
+    from jaxmoe.experiment.evaluating import evaluate as evaluate
+    from jaxmoe.experiment.experiment import Experiment as Experiment
+    from jaxmoe.experiment.exporting import export as export
     from jaxmoe.policy.loading import load_policy as load_policy
-    from jaxmoe.study.report import report as report
-    from jaxmoe.sweeps.best import best as best
-    from jaxmoe.sweeps.evaluating import evaluate as evaluate
-    from jaxmoe.sweeps.exporting import export as export
-    from jaxmoe.sweeps.merging import merge as merge
-    from jaxmoe.sweeps.sweeping import sweep as sweep
-    from jaxmoe.sweeps.training import train as train
     from jaxmoe.table import ExpertTable as ExpertTable
     from jaxmoe.table import load_table as load_table
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "EdgeExperts": "jaxmoe.env.edge_experts",
+    "Experiment": "jaxmoe.experiment.experiment",
     "ExpertTable": "jaxmoe.table",
     "InputError": "jaxmoe.errors",
     "collect_table": "jaxmoe.collect.collecting",
+    "compare": "jaxmoe.experiment.calls",
     "estimate_collection": "jaxmoe.collect.collecting",
-    "best": "jaxmoe.sweeps.best",
-    "evaluate": "jaxmoe.sweeps.evaluating",
-    "export": "jaxmoe.sweeps.exporting",
+    "evaluate": "jaxmoe.experiment.evaluating",
+    "export": "jaxmoe.experiment.exporting",
+    "load": "jaxmoe.experiment.calls",
     "load_policy": "jaxmoe.policy.loading",
     "load_table": "jaxmoe.table",
     "make": "jaxmoe.env.scenarios",
-    "merge": "jaxmoe.sweeps.merging",
-    "report": "jaxmoe.study.report",
-    "sweep": "jaxmoe.sweeps.sweeping",
-    "train": "jaxmoe.sweeps.training",
+    "report": "jaxmoe.experiment.calls",
+    "sweep": "jaxmoe.experiment.calls",
+    "train": "jaxmoe.experiment.calls",
 }
 
 __all__ = [*_HOMES, "__version__"]

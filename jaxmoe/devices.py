@@ -1,41 +1,76 @@
 """The processor's cores as JAX devices, and the cache of what is compiled for them."""
 
-import contextlib
+import functools
 import os
+import warnings
+from pathlib import Path
 
-import jax
 import platformdirs
 
 from jaxmoe.errors import InputError
 
 
-def use_all_cores() -> None:
-    """Give JAX one host device per core, unless it has started already or somebody has chosen a number.
+@functools.cache
+def start_jax() -> None:
+    """Give JAX one host device per core, once, unless somebody has chosen a number.
 
-    JAX fixes its devices when it first computes. This concerns the CPU only.
+    JAX fixes its devices when it first computes: where that has happened already and it has fewer, a warning says so.
+    This concerns the CPU only.
     """
+    import jax
+
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if chosen or jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
         return
-    with contextlib.suppress(RuntimeError):  # it has started
-        jax.config.update("jax_num_cpu_devices", _num_cores())
+    cores = num_cores()
+    try:
+        jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError:  # it has started
+        if jax.default_backend() == "cpu" and jax.local_device_count() < cores:
+            warnings.warn(
+                f"JAX was started before jaxmoe, with {jax.local_device_count()} of {cores} cores; call jaxmoe first, "
+                f'or jax.config.update("jax_num_cpu_devices", {cores}) before JAX computes anything',
+                stacklevel=3,
+            )
 
 
-def use_compilation_cache() -> None:
-    """Keep compiled programs in the user's cache folder, so that a second start compiles nothing.
+def use_caches() -> None:
+    """Keep compiled programs, and what baselines brought, in the user's cache folder for the next start.
 
-    Not if somebody has chosen a folder (`JAX_COMPILATION_CACHE_DIR`), or has set `JAXMOE_COMPILATION_CACHE=off`.
+    That is the folder `JAXMOE_CACHE_DIR` or the system's usual one; none if `JAXMOE_CACHE` is off. Programs are not
+    kept there if somebody has chosen a folder for them (`JAX_COMPILATION_CACHE_DIR`).
     """
-    chosen = os.environ.get("JAXMOE_COMPILATION_CACHE", "on").lower()
-    if chosen not in ("on", "off"):
-        raise InputError(f"JAXMOE_COMPILATION_CACHE = {chosen!r} is not allowed; choose on or off")
-    if chosen == "off" or jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+    import jax
+
+    folder = cache_folder()
+    if folder is None:
         return
-    jax.config.update("jax_compilation_cache_dir", platformdirs.user_cache_dir("jaxmoe"))
+    _CACHES.append(folder)
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _num_cores() -> int:
+_CACHES: list[Path] = []  # what was asked for; none until then
+
+
+def cache_in_use() -> Path | None:
+    """The user's cache folder, if somebody has asked for its use."""
+    return _CACHES[-1] if _CACHES else None
+
+
+def cache_folder() -> Path | None:
+    """The user's cache folder; nothing if it is switched off."""
+    chosen = os.environ.get("JAXMOE_CACHE", os.environ.get("JAXMOE_COMPILATION_CACHE", "on")).lower()
+    if chosen not in ("on", "off"):
+        raise InputError(f"JAXMOE_CACHE = {chosen!r} is not allowed; choose on or off")
+    if chosen == "off":
+        return None
+    return Path(os.environ.get("JAXMOE_CACHE_DIR") or platformdirs.user_cache_dir("jaxmoe")).expanduser().absolute()
+
+
+def num_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

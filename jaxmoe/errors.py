@@ -1,5 +1,9 @@
-"""The one exception that a user's input can raise: a sentence that says what was wrong, where, and what is allowed."""
+"""Errors that a user can mend."""
 
 
 class InputError(ValueError):
-    """Bad input. The message is one sentence for the user; the command line prints it and exits with code 2."""
+    """Bad input: one sentence that says what was wrong, where, and what is allowed."""
+
+
+class StorageError(InputError):
+    """What the operating system says of a file that cannot be written or read: a full disk, no permission."""

@@ -7,6 +7,17 @@ from pathlib import Path
 from jaxmoe.errors import InputError
 
 
+def with_home(path: str | os.PathLike[str]) -> Path:
+    """A path as its user means it: `~` is the home folder. Raises `InputError` for what no path can be."""
+    text = os.fspath(path)
+    if "\0" in text:
+        raise InputError(f"{text!r} is no path: it holds a null character")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise InputError(f"{text}: there is no home folder of such a user") from None
+
+
 def write_whole(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
     """Calls `write` on a temporary neighbour of `path` and renames it, so that a file that exists is complete.
 

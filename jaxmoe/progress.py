@@ -22,55 +22,6 @@ class Standing(Protocol):
         """One line."""
 
 
-class Progress(NamedTuple):
-    """Where a training run stands."""
-
-    env_steps: int  # of one agent
-    env_steps_total: int  # of one agent
-    agents: int
-    seconds: float  # since training began, compilation included
-    env_steps_per_s: float  # of all agents, in the last stretch
-    train_qos: float  # mean over agents
-    diverged: int  # agents
-
-    @property
-    def share_done(self) -> float:
-        """From 0 to 1."""
-        return self.env_steps / self.env_steps_total
-
-    @property
-    def seconds_left(self) -> float:
-        """Expected from the speed of the last stretch."""
-        return (self.env_steps_total - self.env_steps) * self.agents / self.env_steps_per_s
-
-    def __str__(self) -> str:
-        return (
-            f"{self.agents} agents, {self.env_steps:,} of {self.env_steps_total:,} env steps each, "
-            f"{self.env_steps_per_s:,.0f} env steps/s, train QoS {self.train_qos:.3f}, "
-            f"{duration(self.seconds_left)} left{_diverged(self.diverged)}"
-        )
-
-
-class SweepProgress(NamedTuple):
-    """Where a sweep stands."""
-
-    agents_done: int
-    agents: int
-    share_done: float
-    env_steps_per_s: float  # of all agents trained together
-    seconds_left: float
-    best_qos: float  # of an agent, on train prompts
-    best: str  # which one
-    diverged: int  # agents
-
-    def __str__(self) -> str:
-        return (
-            f"{self.agents_done:,} of {self.agents:,} agents done ({self.share_done:.0%}), "
-            f"{self.env_steps_per_s:,.0f} env steps/s, {duration(self.seconds_left)} left, "
-            f"best train QoS {self.best_qos:.3f} ({self.best}){_diverged(self.diverged)}"
-        )
-
-
 def duration(seconds: float) -> str:
     """Seconds as a person says them.
 
@@ -145,5 +96,6 @@ def _bar(console: Console) -> Iterator[Reporter]:
         yield Reporter(stage=lambda text: bar.update(task, description=text), progress=progress)
 
 
-def _diverged(agents: int) -> str:
+def diverged(agents: int) -> str:
+    """What is said of agents that diverged; nothing of none."""
     return f", {agents} diverged" if agents else ""

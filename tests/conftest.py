@@ -8,8 +8,10 @@ import tempfile
 
 collect_ignore_glob = ["*conftest.py"]  # for doctests, of which they have none: modules of one name would clash
 
-PROGRAMS = tempfile.TemporaryDirectory(prefix="jaxmoe-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the folder of whom they work for
+    PROGRAMS = tempfile.TemporaryDirectory(prefix="jaxmoe-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
+    os.environ["JAXMOE_CACHE_DIR"] = PROGRAMS.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax  # noqa: E402

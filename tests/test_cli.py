@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, exit codes, one sentence for bad input."""
+"""The command line as a user meets it: what it prints, exit codes, one sentence for bad input."""
 
 import subprocess
 import sys
@@ -6,18 +6,39 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line import run as command
 
 import jaxmoe
+from jaxmoe.analysis.comparing import compare_tables
+from jaxmoe.cli import looking
+
+ANALYSIS = Path(__file__).parent / "analysis"
+SIZES = ["--num-envs", "4", "--rollout-length", "8", "--epochs", "1", "--minibatches", "1", "--hidden", "8"]
+FEW = ["--evaluations", "1", "--requests", "64", "--baselines", "random,one_slot_optimum"]
 
 
-def jaxmoe_command(*arguments, cwd=None):
-    command = [sys.executable, "-c", "import sys; sys.argv[0] = 'jaxmoe'; from jaxmoe.cli import main; main()"]
-    return subprocess.run([*command, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+def in_a_process(*arguments, cwd=None):
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxmoe", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
-def test_version():
-    done = jaxmoe_command("--version")
-    assert (done.returncode, done.stdout.strip()) == (0, jaxmoe.__version__)
+def succeeds(*arguments, cwd=None):
+    """What a command prints that ends well."""
+    done = command(*arguments, cwd=cwd)
+    assert done.code == 0, done.stderr
+    return done.stdout
+
+
+def test_version_of_a_real_process():
+    assert in_a_process("--version") == (0, f"{jaxmoe.__version__}\n", "")
+
+
+def test_a_real_process_ends_with_one_sentence_and_exit_code_2(tmp_path):
+    code, printed, complaint = in_a_process("status", "nowhere", cwd=tmp_path)
+    assert (code, printed) == (2, "")
+    assert complaint == f"jaxmoe: {tmp_path / 'nowhere'}: there is no such folder\n"
 
 
 def test_help_does_not_start_jax():
@@ -27,56 +48,80 @@ def test_help_does_not_start_jax():
     assert done.stdout.splitlines()[-1] == "False False"
 
 
+def test_help_lists_the_commands():
+    printed = succeeds("--help")
+    for name in ("collect", "table", "train", "sweep", "extend", "status", "best", "confirm", "compare", "report"):
+        assert f" {name} " in printed
+    assert " merge " not in printed
+
+
 def test_train_offers_hyperparameters_and_configuration_as_options():
-    done = jaxmoe_command("train", "ppo", "--help")
-    assert done.returncode == 0
-    for option in ("--scenario", "--seeds", "--steps", "--out", "--learning-rate", "--entropy-coef", "--hidden"):
-        assert option in done.stdout
+    printed = succeeds("train", "ppo", "--help")
+    for option in ("--scenario", "--seeds", "--env-steps", "--steps", "--out", "--learning-rate", "--entropy-coef"):
+        assert option in printed
+    for option in ("--hidden", "--requests", "--baselines", "--time-budget", "--checkpoint-every", "--init-from"):
+        assert option in printed
 
 
 def test_the_shipped_table_is_checked_and_shown():
-    checked = jaxmoe_command("table", "check")
-    assert checked.returncode == 0
-    assert "32 prompts (24 train, 8 test), 16 subsets each" in checked.stdout
-    shown = jaxmoe_command("table", "show", "--experts", "action,setting")
-    assert [line.split()[0] for line in shown.stdout.splitlines()[1:]] == [
-        "local",
-        "action",
-        "setting",
-        "action+setting",
-    ]
+    assert "32 prompts (24 train, 8 test), 16 subsets each" in succeeds("table", "check")
+    shown = succeeds("table", "show", "--experts", "action,setting")
+    assert [line.split()[0] for line in shown.splitlines()[1:]] == ["local", "action", "setting", "action+setting"]
 
 
 def test_a_table_is_built_and_never_overwritten(tmp_path):
     out = tmp_path / "table.csv"
     source = "data/stories"
-    assert jaxmoe_command("table", "build", source, "--out", str(out)).returncode == 0
+    succeeds("table", "build", source, "--out", out)
     assert jaxmoe.load_table(out).meta.digest == jaxmoe.load_table().meta.digest
     out.write_text("precious")
-    again = jaxmoe_command("table", "build", source, "--out", str(out))
-    assert (again.returncode, out.read_text()) == (2, "precious")
+    again = command("table", "build", source, "--out", out)
+    assert (again.code, out.read_text()) == (2, "precious")
 
 
-def test_train_then_evaluate(tmp_path):
-    sizes = ["--num-envs", "4", "--rollout-length", "8", "--minibatches", "1", "--hidden", "8", "--evaluations", "1"]
-    trained = jaxmoe_command("train", "ppo", "--seeds", "3,5", "--steps", "64", *sizes, "--out", "run", cwd=tmp_path)
-    assert trained.returncode == 0, trained.stderr
-    assert "ppo (2 agents)" in trained.stdout
-    assert "one_slot_optimum" in trained.stdout
-    assert "\x1b" not in trained.stderr
-    assert "2 agents, 64 of 64 env steps each" in trained.stderr
-    assert pd.read_parquet(tmp_path / "run" / "results.parquet")["seed"].tolist() == [3, 5]
-    exported = jaxmoe_command("export", "run", "--agent", "1", "--out", "policy.safetensors", cwd=tmp_path)
-    assert exported.returncode == 0, exported.stderr
-    assert exported.stdout.startswith("ppo in oneshot, agent 1 (seed 5): train QoS 0.")
-    assert {path.name for path in tmp_path.iterdir()} == {"run", "policy.safetensors", "policy.json"}
-    alone = jaxmoe_command("evaluate", "--policy", "policy.safetensors", "--slots", "256", cwd=tmp_path)
-    assert alone.returncode == 0, alone.stderr
-    assert "policy.safetensors" in alone.stdout
-    evaluated = jaxmoe_command("evaluate", "run", "--out", "found.csv", cwd=tmp_path)
-    assert evaluated.returncode == 0, evaluated.stderr
-    assert "ppo (2 agents)" in evaluated.stdout
+def test_a_table_is_reported(tmp_path):
+    succeeds("table", "report", "data/stories", "--out", tmp_path / "report")
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Where `train` has made the folder `run`, and what it has said."""
+    where = tmp_path_factory.mktemp("trained")
+    done = command("train", "ppo", "--seeds", "3,5", "--steps", "64", *SIZES, *FEW, "--out", "run", cwd=where)
+    assert done.code == 0, done.stderr
+    return where, done
+
+
+def test_train_says_how_it_goes_and_what_it_has_found(trained):
+    where, done = trained
+    assert "ppo (2 agents)" in done.stdout
+    assert "one_slot_optimum" in done.stdout
+    assert "2 agents, 64 env steps each" in done.stdout
+    assert f"tables and policies: {where / 'run'}" in done.stdout
+    assert "\x1b" not in done.stderr
+    assert "64 of 64 env steps each" in done.stderr
+    assert pd.read_parquet(where / "run" / "results.parquet")["seed"].tolist() == [3, 5]
+
+
+def test_what_was_trained_is_exported_and_evaluated(trained, tmp_path):
+    where, _ = trained
+    run = where / "run"
+    exported = succeeds("export", run, "--agent", "1", "--out", "policy.safetensors", cwd=tmp_path)
+    assert exported.startswith("ppo in oneshot, agent 1 (seed 5): train QoS 0.")
+    assert {path.name for path in tmp_path.iterdir()} == {"policy.safetensors", "policy.json"}
+    alone = ["evaluate", "--policy", "policy.safetensors", "--requests", "64", "--baselines", "none"]
+    assert "policy.safetensors" in succeeds(*alone, cwd=tmp_path)
+    evaluated = succeeds("evaluate", run, *FEW[2:], "--out", "found.csv", cwd=tmp_path)
+    assert "ppo (2 agents)" in evaluated
     assert set(pd.read_csv(tmp_path / "found.csv")["split"]) == {"train", "test"}
+
+
+def test_train_without_a_folder_prints_and_keeps_nothing(tmp_path):
+    printed = succeeds("train", "ppo", "--seeds", "3,5", "--steps", "64", *SIZES, *FEW, cwd=tmp_path)
+    assert "ppo (2 agents)" in printed
+    assert "tables and policies" not in printed
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -92,30 +137,37 @@ def test_train_then_evaluate(tmp_path):
         (["train", "ppo", "--out", "run", "--discount", "2"], "discount = 2.0 must be from 0 to 1"),
         (["train", "ppo", "--out", "run", "--param", "latency"], "--param 'latency' is not of the form NAME=VALUE"),
         (["train", "ppo", "--out", "run", "--hidden", "64,x"], "--hidden '64,x' is not a whole number"),
-        (["evaluate", "nowhere"], "nowhere holds no finished training run"),
+        (["train", "ppo", "--out", "run", "--baselines", "oracle"], "unknown baseline 'oracle'; choose among"),
+        (["train", "ppo", "--out", "run", "--time-budget", "soon"], "--time-budget 'soon' is no time; write 90, 90s"),
+        (["train", "ppo", "--out", "run", "--init-from", "p.safetensors"], "p.json: there is no such file"),
+        (["evaluate", "nowhere"], "nowhere: there is no such folder"),
         (["evaluate", "--policy", "policy.pickle"], "--policy policy.pickle ends in none of .safetensors, .stablehlo"),
         (["evaluate", "--policy", "policy.onnx"], "policy.onnx.json: there is no such file"),
-        (["export", "nowhere", "--out", "policy.onnx"], "nowhere holds neither a training run nor a sweep"),
+        (["evaluate", "run", "--policy", "policy.onnx"], "say either the experiment run or --policy policy.onnx"),
+        (["evaluate", "--out", "found.txt"], "found.txt ends neither in .csv nor in .parquet"),
+        (["evaluate", "--setting", "num_replicas=many"], "num_replicas = 'many' is not allowed; choose one of 1, 2"),
+        (["evaluate", "--requests", "0"], "requests = 0 must be at least 1"),
+        (["export", "nowhere", "--out", "policy.onnx"], "nowhere: there is no such folder"),
         (["export", "nowhere", "--out", "policy.pkl"], "policy.pkl ends in none of .safetensors, .stablehlo, .onnx"),
         (["export", "nowhere", "--out", "a.onnx", "--agent", "x"], "--agent 'x' is not best, all or the number"),
         (["export", "nowhere", "--out", "a.onnx", "--format", "stablehlo"], "--out a.onnx does not end in .stablehlo"),
-        (["train", "ppo", "--out", "run", "--init-from", "p.safetensors"], "p.json: there is no such file"),
-        (["evaluate", "--out", "found.txt"], "found.txt ends neither in .csv nor in .parquet"),
-        (["sweep", "nowhere.toml", "--out", "run"], "nowhere.toml cannot be read: No such file or directory"),
-        (["sweep", "nowhere.toml"], "--out DIR says where the sweep is kept; it is missing"),
-        (["merge", "nowhere", "--out", "run"], "nowhere holds no sweep: there is no manifest.json in it"),
+        (["sweep", "nowhere.toml", "--out", "run"], "nowhere.toml: there is no such file"),
+        (["sweep", "nowhere.toml"], "--out DIR says where the experiment is kept; it is missing"),
+        (["extend", "nowhere", "--seeds", "3"], "nowhere: there is no such folder"),
         (["report", "nowhere"], "nowhere: there is no such folder"),
         (["status", "nowhere"], "nowhere: there is no such folder"),
         (["compare", "nowhere"], "nowhere: there is no such folder"),
+        (["compare", "nowhere", "--out", "found.txt"], "found.txt ends neither in .csv nor in .parquet"),
         (["best", "nowhere"], "nowhere: there is no such folder"),
-        (["best", "nowhere", "--fresh-seeds", "0"], "fresh_seeds = 0 must be at least 1"),
+        (["confirm", "nowhere"], "nowhere: there is no such folder"),
+        (["status", "."], "holds no experiment: there is no experiment.json in it"),
         (["table", "report", "nowhere", "--out", "run"], "nowhere: there is no such file or folder"),
-        (["evaluate", "--setting", "num_replicas=many"], "num_replicas = 'many' is not allowed; choose one of 1, 2"),
     ],
+    ids=" ".join,
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(tmp_path, arguments, sentence):
-    done = jaxmoe_command(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
+    done = command(*arguments, cwd=tmp_path)
+    assert done.code == 2
     assert done.stderr.startswith("jaxmoe: ")
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -127,7 +179,8 @@ algorithm = "ppo"
 env_steps = 64
 seeds = 2
 evaluations = 1
-slots = 64
+requests = 64
+baselines = ["random", "one_slot_optimum"]
 [hypers]
 learning_rate = [1e-3, 1e-2]
 [config]
@@ -139,61 +192,70 @@ hidden = [8]
 """
 
 
-def test_a_sweep_is_judged_reported_compared_and_its_winner_trained_again(tmp_path):
+@pytest.fixture
+def spec(tmp_path):
     (tmp_path / "spec.toml").write_text(SPEC)
+    return tmp_path / "spec.toml"
+
+
+@pytest.mark.slow
+def test_a_sweep_is_judged_reported_compared_and_its_winner_trained_again(tmp_path, spec):
     for name, change in (("one", "hypers.clip=0.2"), ("other", "hypers.clip=0.1")):
-        done = jaxmoe_command("sweep", "spec.toml", "--out", name, "--set", change, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    told = jaxmoe_command("status", "one", cwd=tmp_path)
-    assert told.stdout.startswith("one: done; 4 of 4 agents trained, references evaluated in 1 of 1 environments")
-    best = jaxmoe_command("best", "one", "--fresh-seeds", "2", cwd=tmp_path)
-    assert best.returncode == 0, best.stderr
-    assert "train prompts, 2 fresh seeds" in best.stdout
-    assert "drop on train prompts" in best.stdout
-    reported = jaxmoe_command("report", "one", cwd=tmp_path)
-    assert reported.returncode == 0, reported.stderr
-    assert "report: one/report.html" in reported.stdout
-    compared = jaxmoe_command("compare", "one", "other", "--out", "found.csv", cwd=tmp_path)
-    assert compared.returncode == 0, compared.stderr
-    assert "probability that an agent of the first beats one of the second" in " ".join(compared.stdout.split())
+        succeeds("sweep", spec, "--out", name, "--set", change, cwd=tmp_path)
+    told = succeeds("status", "one", cwd=tmp_path)
+    assert told.startswith("one: done; 4 of 4 agents trained, baselines evaluated in 1 of 1 environments")
+    best = succeeds("best", "one", cwd=tmp_path)
+    assert best.startswith("oneshot: PPO with learning rate 0.")
+    assert "jaxmoe export one --agent best --out policy.safetensors" in best
+    confirmed = succeeds("confirm", "one", "--seeds", "2", cwd=tmp_path)
+    assert "train prompts, 2 fresh seeds" in confirmed
+    assert "drop on train prompts" in confirmed
+    assert "report: one/report/report.html" in succeeds("report", "one", cwd=tmp_path)
+    compared = succeeds("compare", "one", "other", "--out", "found.csv", cwd=tmp_path)
+    assert "probability that an agent of the first beats one of the second" in " ".join(compared.split())
     assert sorted(pd.read_csv(tmp_path / "found.csv")["name"]) == ["one ppo oneshot", "other ppo oneshot"]
 
 
-def test_a_table_is_reported(tmp_path):
-    done = jaxmoe_command("table", "report", "data/stories", "--out", str(tmp_path / "report"))
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "report" / "report.html").is_file()
-
-
-def test_sweep_then_sweep_again_and_merge(tmp_path):
-    (tmp_path / "spec.toml").write_text(SPEC)
-    planned = jaxmoe_command("sweep", "spec.toml", "--dry-run", cwd=tmp_path)
-    assert planned.returncode == 0, planned.stderr
-    assert planned.stdout.startswith("4 agents, from 2 configurations and 2 seeds\n1 compilation of a training program")
-    assert "4 agents of 64 env steps and " in planned.stdout
+def test_sweep_then_sweep_again_then_extend(tmp_path, spec):
+    planned = succeeds("sweep", spec, "--dry-run", cwd=tmp_path)
+    assert planned.startswith("4 agents, from 2 configurations and 2 seeds\n1 compilation of a training program")
+    assert "4 agents of 64 env steps and " in planned
+    assert "their final states, " in planned
     assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
     for index in "01":
-        shard = ["--out", f"shard-{index}", "--shard", f"{index}/2"]
-        assert jaxmoe_command("sweep", "spec.toml", *shard, cwd=tmp_path).returncode == 0
-    merged = jaxmoe_command("merge", "shard-0", "shard-1", "--out", "whole", cwd=tmp_path)
-    assert merged.returncode == 0, merged.stderr
-    assert "oneshot: the best 2 of 2 configurations by train QoS, means over 2 seeds" in merged.stdout
-    assert "4 agents trained, 0 diverged" in merged.stdout
-    refused = jaxmoe_command("sweep", "spec.toml", "--out", "whole", "--set", "seeds=3", cwd=tmp_path)
-    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-    assert "whole holds the sweep of another spec: seeds was 2 and is now 3" in refused.stderr
-    again = jaxmoe_command("sweep", "spec.toml", "--out", "whole", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout == merged.stdout
+        printed = succeeds("sweep", spec, "--out", "run", "--shard", f"{index}/2", cwd=tmp_path)
+    assert "oneshot: the best 2 of 2 configurations, by the mean " in printed
+    assert "4 agents, 64 env steps each" in printed
+    refused = command("sweep", spec, "--out", "run", "--set", "seeds=3", cwd=tmp_path)
+    assert (refused.code, len(refused.stderr.splitlines())) == (2, 1)
+    assert "run holds another experiment: seeds was 2 and is now 3" in refused.stderr
+    assert succeeds("sweep", spec, "--out", "run", cwd=tmp_path) == printed
+    assert "6 agents, 64 env steps each" in succeeds("extend", "run", "--seeds", "3", cwd=tmp_path)
+    assert "6 agents, 64 env steps each" in succeeds("sweep", spec, "--out", "run", cwd=tmp_path)
 
 
-def test_eighty_columns_cut_no_number_of_a_comparison(tmp_path):
-    make = "import pathlib, sys; sys.path.insert(0, sys.argv[1]); import synthetic\n"
-    make += (
-        "for name in ('one-long-name-of-a-folder', 'other-long-name-of-a-folder'): synthetic.make(pathlib.Path(name))"
-    )
-    study = Path(__file__).parent / "study"
-    subprocess.run([sys.executable, "-c", make, str(study)], cwd=tmp_path, check=True)
-    compared = jaxmoe_command("compare", "one-long-name-of-a-folder", "other-long-name-of-a-folder", cwd=tmp_path)
-    assert compared.returncode == 0, compared.stderr
-    assert "\N{HORIZONTAL ELLIPSIS}" not in compared.stdout.split("On the same environments")[1]
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("merge a b --out c", "processes with --shard i/n share one folder"),
+        ("best x --fresh-seeds 3", "jaxmoe confirm x --seeds 3"),
+        ("train ppo --slots 3", "Usage: "),
+        ("sweep x --chunk 3", "Usage: "),
+    ],
+)
+def test_what_older_versions_had_is_refused_with_a_word_of_help(words, said):
+    done = command(*words.split())
+    assert done.code == 2
+    assert said in done.stderr
+
+
+def test_eighty_columns_cut_no_number_of_a_comparison(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ANALYSIS)
+    monkeypatch.setenv("COLUMNS", "80")
+    import synthetic
+
+    names = ["one-long-name-of-a-folder", "other-long-name-of-a-folder"]
+    found = compare_tables([synthetic.make(name=name) for name in names])
+    looking._print_compared(found, found.table())
+    compared = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in compared.split("On the same environments")[1]

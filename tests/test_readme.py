@@ -2,17 +2,15 @@
 
 import re
 import tomllib
-from functools import partial
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import jaxmoe
 from jaxmoe.cli import app
-from jaxmoe.sweeps import training
-from jaxmoe.sweeps.plan import make_plan
-from jaxmoe.sweeps.spec import load_spec
+from jaxmoe.experiment.dry_run import describe_plan
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -32,9 +30,15 @@ def test_every_link_of_the_readme_leads_somewhere():
 
 def test_the_sweep_of_the_readme_can_be_begun():
     _, text = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
-    plan = make_plan(load_spec(tomllib.loads(text)), jaxmoe.load_table())
-    assert plan.num_agents == 2 * 64 * 16
-    assert [group.algorithm for group in plan.groups] == ["ppo", "dqn"]
+    lines = describe_plan(tomllib.loads(text))
+    assert lines[0].startswith(f"{2 * 64 * 16:,} agents, from 128 configurations and 16 seeds")
+    assert [line.split(":")[0] for line in lines[2:-1]] == ["ppo in queueing", "dqn in queueing"]
+
+
+def test_the_commands_of_the_readme_exist():
+    shown = set(re.findall(r"^jaxmoe (\w+)", README, flags=re.MULTILINE))
+    assert {"train", "sweep", "status", "extend", "best", "confirm", "report", "export", "evaluate"} <= shown
+    assert shown <= set(get_command(app).commands)
 
 
 def test_the_job_of_the_readme_can_be_planned(tmp_path):
@@ -49,17 +53,19 @@ def test_the_job_of_the_readme_can_be_planned(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
-def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+def test_the_python_of_the_readme_runs(tmp_path, capsys):
     code, _ = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     jaxmoe.load_table().save(tmp_path / "my_table.csv")
-    smaller = {"seeds=16": "seeds=2", "500_000": "1_000", "my_table.csv": str(tmp_path / "my_table.csv")}
-    smaller |= {"0.05})": "0.05}, slots=256)"}
-    monkeypatch.setattr(training, "tally_references", partial(training.tally_references, slots=256))
+    smaller = {"seeds=16": "seeds=2, requests=256", "500_000": "1_000"}
+    smaller |= {name: str(tmp_path / name) for name in ("my_table.csv", "runs/mine")}
     for shown, run in smaller.items():
         assert shown in code
         code = code.replace(shown, run)
     found = {}
     exec(code, found)
-    assert len(found["training"].results) == 2
+    assert found["experiment"].complete
+    assert jaxmoe.load(tmp_path / "runs" / "mine").results.equals(found["experiment"].results)
     assert found["env"].num_actions == 16
-    assert "rows x 6 columns" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "[2 rows x " in printed
+    assert "[240 rows x 7 columns]" in printed  # the agents, stay_local and eight baselines, on two splits

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxmoe.collect.requests import BUNDLED, Endpoint, Request
 from jaxmoe.errors import InputError
-from jaxmoe.table_formats import decoded
+from jaxmoe.table.formats import decoded
 
 _MILLION = 1_000_000
 

@@ -17,7 +17,7 @@ from jaxmoe.collect.pipeline import Collected
 from jaxmoe.collect.plan import Plan, Settings
 from jaxmoe.collect.requests import ANSWERED, BUNDLED, LENGTH, Endpoint
 from jaxmoe.table import ExpertTable
-from jaxmoe.table_records import describe_prompts_in_both_splits
+from jaxmoe.table.records import describe_prompts_in_both_splits
 
 
 def data_card(plan: Plan, found: Collected, rows: list[Row], table: ExpertTable | None) -> str:

@@ -35,7 +35,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.files import write_text
 from jaxmoe.progress import SILENT, Reporter, duration
 from jaxmoe.table import ExpertTable, load_table
-from jaxmoe.table_records import RAW_FILES
+from jaxmoe.table.records import RAW_FILES
 
 T = TypeVar("T")
 FAILURES_SHOWN = 3  # the most frequent; the data card has all

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from jaxmoe.collect.servers import checked_base_url
 from jaxmoe.errors import InputError
-from jaxmoe.table_formats import Row, read_json, read_rows, read_toml
-from jaxmoe.table_records import SPLITS, expert_names
+from jaxmoe.table.formats import Row, read_json, read_rows, read_toml
+from jaxmoe.table.records import SPLITS, expert_names
 
 _FIELDS = ("expert", "system_prompt", "model", "base_url")
 

@@ -13,7 +13,7 @@ from jaxmoe.collect.requests import BUNDLED, BUNDLED_MODEL, Endpoint, Request
 from jaxmoe.collect.servers import checked_base_url, main_base_url
 from jaxmoe.collect.templates import Template, Trusted, load_templates, neutral
 from jaxmoe.errors import InputError
-from jaxmoe.table_records import subset_index, subset_name
+from jaxmoe.table.records import subset_index, subset_name
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jaxmoe.collect.pipeline import Collected
 from jaxmoe.collect.plan import Plan
 from jaxmoe.collect.requests import Answer
 from jaxmoe.files import write_text, write_whole
-from jaxmoe.table_records import subset_name
+from jaxmoe.table.records import subset_name
 
 
 def write_records(folder: Path, plan: Plan, found: Collected) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxmoe.errors import InputError
-from jaxmoe.table_formats import decoded
+from jaxmoe.table.formats import decoded
 
 STAGES = ("gate", "expert", "fusion", "local", "judge")
 JUDGES = ("judge", "judge_wang")  # the data card's scoring prompt, and the demonstration's of Wang et al.

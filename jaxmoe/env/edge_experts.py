@@ -4,12 +4,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from gymnax.environments import environment, spaces
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
+from jaxmoe.devices import start_jax
 from jaxmoe.env import rules
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.env.rules import EnvState
+
+start_jax()  # gymnax computes when it is imported, and JAX fixes its devices then
+
+from gymnax.environments import environment, spaces  # noqa: E402
 
 
 class EdgeExperts(environment.Environment[EnvState, EnvParams]):
@@ -94,13 +98,3 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
     def state_space(self, params: EnvParams) -> Any:
         """Shapes and types of the state, from tracing a reset."""
         return jax.eval_shape(lambda key: self.reset_env(key, params)[1], jax.random.key(0))
-
-
-def encode_action(choices: Int[Array, " E"], settings: Settings) -> Int[Array, ""]:
-    """Action of an assignment: per expert 0 (not used), or 1 + its replica. Inverse of `rules.device_choices`.
-
-    >>> int(encode_action(jnp.array([1, 0, 1, 0]), Settings()))
-    5
-    """
-    weights = (settings.num_replicas + 1) ** jnp.arange(settings.num_experts, dtype=jnp.int32)
-    return jnp.sum(choices.astype(jnp.int32) * weights, dtype=jnp.int32)

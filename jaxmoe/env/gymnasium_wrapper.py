@@ -1,7 +1,7 @@
 """`EdgeExperts` as a Gymnasium environment, for agents that are written without JAX."""
 
 from functools import partial
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import gymnasium
 import jax
@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
-from jaxmoe.env.edge_experts import EdgeExperts
 from jaxmoe.env.rules import EnvParams, EnvState
+
+if TYPE_CHECKING:
+    from jaxmoe.env.edge_experts import EdgeExperts
 
 Observation: TypeAlias = Float32[np.ndarray, " O"]
 Info: TypeAlias = dict[str, Any]  # floats, ints and NumPy arrays
@@ -35,7 +37,7 @@ class EdgeExpertsGymnasium(gymnasium.Env):
 
     metadata: ClassVar[Info] = {"render_modes": []}
 
-    def __init__(self, env: EdgeExperts, params: EnvParams, seed: int | None = None) -> None:
+    def __init__(self, env: "EdgeExperts", params: EnvParams, seed: int | None = None) -> None:
         """Keep the environment; `seed` fixes the episodes until `reset` is given another one."""
         self.env, self.params = env, params
         self.action_space = gymnasium.spaces.Discrete(env.num_actions)
@@ -68,7 +70,7 @@ class EdgeExpertsGymnasium(gymnasium.Env):
         return observation, float(reward), bool(terminated), bool(truncated), plain
 
 
-def _observation_space(env: EdgeExperts) -> gymnasium.spaces.Box:
+def _observation_space(env: "EdgeExperts") -> gymnasium.spaces.Box:
     """Shares and flags lie in [0, 1], words and backlogs are not negative; nothing bounds the rest."""
     experts, devices = env.settings.num_experts, env.settings.num_devices
     low = np.repeat([0.0, 0.0, -_LARGEST, 0.0, 0.0, 0.0], [experts, experts, devices, devices, 1, devices])
@@ -78,7 +80,7 @@ def _observation_space(env: EdgeExperts) -> gymnasium.spaces.Box:
 
 @partial(jax.jit, static_argnums=0)
 def _begin(
-    env: EdgeExperts, key: Array, params: EnvParams
+    env: "EdgeExperts", key: Array, params: EnvParams
 ) -> tuple[Array, EnvState, Float[Array, " O"], Bool[Array, " A"]]:
     """Key of the episode, its first state, observation and action mask."""
     key_episode, key_begin = jax.random.split(key)
@@ -87,7 +89,7 @@ def _begin(
 
 
 @partial(jax.jit, static_argnums=0)
-def _step(env: EdgeExperts, key: Array, state: EnvState, action: Array, params: EnvParams) -> tuple[Any, ...]:
+def _step(env: "EdgeExperts", key: Array, state: EnvState, action: Array, params: EnvParams) -> tuple[Any, ...]:
     """Key of the next slots, then what a step brings; no new episode begins by itself."""
     key_next, key_slot = jax.random.split(key)
     observation, state, reward, terminated, info = env.step_env(key_slot, state, action, params)

@@ -342,3 +342,13 @@ def _by_expert(devices: Bool[Array, " D"], settings: Settings) -> Bool[Array, " 
 
 def _bitmask(experts: Bool[Array, " E"]) -> Int[Array, ""]:
     return jnp.sum(jnp.where(experts, 1 << np.arange(experts.shape[0], dtype=np.int32), 0), dtype=jnp.int32)
+
+
+def encode_action(choices: Int[Array, " E"], settings: Settings) -> Int[Array, ""]:
+    """Action of an assignment: per expert 0 (not used), or 1 + its replica. Inverse of `rules.device_choices`.
+
+    >>> int(encode_action(jnp.array([1, 0, 1, 0]), Settings()))
+    5
+    """
+    weights = (settings.num_replicas + 1) ** jnp.arange(settings.num_experts, dtype=jnp.int32)
+    return jnp.sum(choices.astype(jnp.int32) * weights, dtype=jnp.int32)

@@ -3,16 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmoe.env.edge_experts import EdgeExperts
+from jaxmoe.devices import start_jax
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable, load_table
+
+if TYPE_CHECKING:
+    from jaxmoe.env.edge_experts import EdgeExperts
 
 # Each scenario: static settings, and the numbers in which it differs from the defaults of `EnvParams`. The radio ones
 # are interference-limited: low-power devices near the user, and interference far above the thermal noise puts the
@@ -72,7 +75,7 @@ _LIMITS: dict[str, tuple[float, float]] = {  # of the numbers that may not be an
 
 def make(
     scenario: str, table: ExpertTable | None = None, split: str = "train", **settings: Any
-) -> tuple[EdgeExperts, EnvParams]:
+) -> "tuple[EdgeExperts, EnvParams]":
     """Build the environment of a scenario and its parameters.
 
     Args:
@@ -91,6 +94,9 @@ def make(
     >>> env.num_actions
     16
     """
+    start_jax()
+    from jaxmoe.env.edge_experts import EdgeExperts  # imports gymnax, whose import starts JAX
+
     if scenario not in SCENARIOS:
         raise InputError(f"unknown scenario {scenario!r}; choose one of {', '.join(SCENARIOS)}")
     table = load_table() if table is None else table
@@ -103,9 +109,10 @@ def make(
             "--max-subset-size, and with --retry-failed where a model's answer was of no use"
         )
     chosen_prompts = table.prompt_indices(split).tolist()
+    others = sorted(set(range(table.num_prompts)) - set(chosen_prompts))
     params = EnvParams(
         table=jax.tree.map(jnp.asarray, table),
-        prompts=jnp.asarray([*chosen_prompts, *(row for row in range(table.num_prompts) if row not in chosen_prompts)]),
+        prompts=jnp.asarray([*chosen_prompts, *others]),
         num_prompts=len(chosen_prompts),
         words_hat=jnp.asarray(table.expected_words()),
         **numbers,

@@ -1,8 +1,8 @@
-"""One request outside a table: what a reference policy would choose for it, and what a choice would cost."""
+"""One request outside a table: what a baseline would choose for it, and what a choice would cost."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,19 +10,21 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmoe.env import rules
-from jaxmoe.env.edge_experts import EdgeExperts
+from jaxmoe.env.baselines import predicted_values
 from jaxmoe.env.params import EnvParams
-from jaxmoe.env.references import predicted_values
 from jaxmoe.env.rules import EnvState
-from jaxmoe.env.scenarios import make
+from jaxmoe.env.scenarios import make, with_numbers
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable
+
+if TYPE_CHECKING:
+    from jaxmoe.env.edge_experts import EdgeExperts
 
 
 class Situation(NamedTuple):
     """A request with known relevance and channels, idle devices and a full battery."""
 
-    env: EdgeExperts
+    env: "EdgeExperts"
     known: EnvParams  # of the table's prompts, which predictions may be fitted on
     params: EnvParams  # the same with the request in place of the first prompt
     state: EnvState
@@ -45,8 +47,7 @@ def situation(
     number of it.
     """
     env, known = make(scenario, table)
-    if unknown := sorted(set(numbers) - set(known.__dict__)):
-        raise InputError(f"the scenario has no number {unknown[0]!r}")
+    with_numbers(known, numbers)  # or they are refused
     for name, values in (("relevance", relevance), ("snr_db", snr_db)):
         if len(values) != table.num_experts:
             raise InputError(f"{name} has {len(values)} values, and there are {table.num_experts} experts")

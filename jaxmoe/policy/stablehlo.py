@@ -12,7 +12,6 @@ import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxmoe.agents.networks import MLP
 from jaxmoe.errors import InputError
 from jaxmoe.policy.contract import Contract, Network
 from jaxmoe.policy.tensors import Tensors
@@ -53,15 +52,16 @@ def from_stablehlo(content: bytes, contract: Contract, source: str) -> Callable[
 
 def network_function(network: Network, tensors: Tensors) -> Callable[[Float[Array, "*B O"]], Float[Array, "*B A"]]:
     """A policy's preferences in JAX, with products in full float32 on every kind of device."""
-    module = MLP(network.hidden, network.outputs, network.activation)
-    layers = range(len(network.hidden) + 1)
-    parameters = {
-        f"Dense_{layer}": {name: jnp.asarray(tensors[f"layer{layer}/{name}"]) for name in ("kernel", "bias")}
-        for layer in layers
-    }
+    parameters = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
+    activation, last = getattr(jax.nn, network.activation), len(network.hidden)
 
     def preferences(observations: Float[Array, "*B O"]) -> Float[Array, "*B A"]:
+        hidden = observations
         with jax.default_matmul_precision("highest"):
-            return module.apply({"params": parameters}, observations)
+            for layer in range(last + 1):
+                bias = parameters[f"layer{layer}/bias"].reshape(*(1,) * (hidden.ndim - 1), -1)
+                hidden = hidden @ parameters[f"layer{layer}/kernel"] + bias
+                hidden = hidden if layer == last else activation(hidden)
+        return hidden
 
     return preferences

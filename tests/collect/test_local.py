@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 
 import command_line
 import openai
@@ -71,10 +73,12 @@ def test_the_same_command_asks_nothing_again(files, collected):
     assert requests_sent(collect(files)) == requests_sent(collected) != []
 
 
-def test_one_text_by_the_experts_that_a_policy_chooses():
-    said = jaxmoe("generate", "A keeper guides a whale home.", "--snr-db", "12,3,18,7", "--local", "--max-tokens", 20)
-    assert "QoS that predict_then_optimise expects: action" in said
-    assert "costs: computing" in said
+def test_one_text_by_the_experts_that_a_policy_chooses_in_a_process_of_its_own():
+    arguments = ("generate", "A keeper guides a whale home.", "--snr-db", "12,3,18,7", "--local", "--max-tokens", "20")
+    done = subprocess.run([sys.executable, "-m", "jaxmoe", *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "QoS that predict_then_optimise expects: action" in done.stdout
+    assert "costs: computing" in done.stdout
 
 
 @pytest.mark.usefixtures("at_hand")

@@ -9,8 +9,8 @@ import pytest
 
 import jaxmoe
 from jaxmoe.env import rules
-from jaxmoe.env.edge_experts import EdgeExperts, encode_action
-from jaxmoe.env.rules import Settings
+from jaxmoe.env.edge_experts import EdgeExperts
+from jaxmoe.env.rules import Settings, encode_action
 from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, with_numbers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxmoe.env import references
+from jaxmoe.env.baselines import predict_then_optimise
 from jaxmoe.env.scenarios import make
 from jaxmoe.env.situation import costs, predicted_qos, situation
 from jaxmoe.errors import InputError
@@ -14,13 +14,13 @@ TABLE = load_table()
 SNR_DB = [12.0, 3.0, 18.0, 7.0]
 
 
-def test_the_expected_qos_is_that_of_the_reference():
-    """For a prompt of the table it chooses what the reference policy chooses there."""
+def test_the_expected_qos_is_that_of_the_baseline():
+    """For a prompt of the table it chooses what the baseline chooses there."""
     for prompt in range(4):
         at = situation(TABLE, "oneshot", TABLE.relevance[prompt].tolist(), SNR_DB, {})
-        reference = references.predict_then_optimise(at.env, make("oneshot")[1])
+        baseline = predict_then_optimise(at.env, make("oneshot")[1])
         there = at.state._replace(prompt=np.int32(prompt))
-        assert int(predicted_qos(at).argmax()) == int(reference.act(None, None, there, at.known))
+        assert int(predicted_qos(at).argmax()) == int(baseline.act(None, None, there, at.known))
 
 
 def test_more_relevance_changes_what_is_expected():
@@ -42,7 +42,12 @@ def test_costs_are_those_of_the_formulas():
 def test_numbers_of_the_scenario_can_be_changed_and_unknown_ones_are_refused():
     at = situation(TABLE, "oneshot", [0.5] * 4, SNR_DB, {"compute_coefficient": 0.0})
     assert costs(at, 1, [100.0, 0.0, 0.0, 0.0]).computing_cost == 0.0
-    with pytest.raises(InputError, match="no number 'colour'"):
-        situation(TABLE, "oneshot", [0.5] * 4, SNR_DB, {"colour": 1.0})
+    for numbers, message in (
+        ({"colour": 1.0}, "unknown parameter 'colour'"),
+        ({"table": 1.0}, "unknown parameter 'table'"),
+        ({"slot_s": -1.0}, "slot_s = -1.0 is outside"),
+    ):
+        with pytest.raises(InputError, match=message):
+            situation(TABLE, "oneshot", [0.5] * 4, SNR_DB, numbers)
     with pytest.raises(InputError, match="relevance has 1 values, and there are 4 experts"):
         situation(TABLE, "oneshot", [0.5], SNR_DB, {})

@@ -79,7 +79,7 @@ def test_ten_thousand_actions_are_those_of_the_agent(tmp_path, algorithm, scenar
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "swish"])
 @pytest.mark.parametrize("form", ["stablehlo", "onnx"])
 def test_preferences_with_every_activation_and_any_number_of_observations(activation, form):
-    agent = case("ppo", activation=activation, iterations=2)
+    agent = case("ppo", activation=activation, iterations=0)
     content = WRITERS[form](agent.contract, agent.tensors)
     for count in (1, 7):
         observations = agent.observations(count)
@@ -105,7 +105,7 @@ def test_an_onnx_graph_carries_its_contract_and_names_its_ports():
 
 @pytest.mark.parametrize("read", [from_onnx, from_stablehlo])
 def test_a_program_that_is_none_or_another_is_refused(read):
-    agent, larger = case("ppo"), case("dqn", settings=(("num_replicas", 2),))
+    agent, larger = case("ppo"), case("dqn", settings=(("num_replicas", 2),), iterations=0)
     write = to_onnx if read is from_onnx else to_stablehlo
     with pytest.raises(InputError, match="it is not "):
         read(b"no program", agent.contract, "it")

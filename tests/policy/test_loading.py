@@ -34,7 +34,7 @@ def test_file_contract_and_folder_all_name_the_policy(path):
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "swish"])
 def test_outputs_are_those_of_the_network(tmp_path, activation):
-    agent = case("ppo", activation=activation, iterations=2)
+    agent = case("ppo", activation=activation, iterations=0)
     policy = jaxmoe.load_policy(agent.write(tmp_path))
     observations = agent.observations(100)
     np.testing.assert_allclose(policy.preferences(observations), agent.preferences(observations), atol=1e-5)
@@ -81,7 +81,7 @@ def test_each_choice_says_whom_it_asks(policy):
 
 
 def test_replicas_and_devices_that_are_not_available(tmp_path):
-    policy = jaxmoe.load_policy(case("dqn", settings=(("num_replicas", 2),)).write(tmp_path))
+    policy = jaxmoe.load_policy(case("dqn", settings=(("num_replicas", 2),), iterations=0).write(tmp_path))
     snr_db = np.arange(8.0)
     decision = policy.select(relevance=SITUATION["relevance"], snr_db=snr_db)
     shaped = policy.select(relevance=SITUATION["relevance"], snr_db=snr_db.reshape(4, 2))

@@ -1,0 +1,122 @@
+"""What an algorithm is: pure functions of one agent. Whoever wants thousands of agents applies `jax.vmap` once."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxmoe.errors import InputError
+
+if TYPE_CHECKING:
+    from gymnax.environments.environment import Environment
+
+
+class Clock(NamedTuple):
+    """Where the run stands. It is the same for all agents and lives outside the agent axis."""
+
+    iteration: Int[Array, ""]  # iterations finished
+    iterations: Int[Array, ""]  # iterations over which schedules run
+    begin: int | Int[Array, ""] = 0  # the iteration at which they begin
+
+    def remaining(self) -> Float[Array, ""]:
+        """Fraction of the schedule still ahead, from 1 down to 0."""
+        done = jnp.asarray(self.iteration - self.begin)
+        return 1.0 - done.astype(jnp.float32) / self.iterations.astype(jnp.float32)
+
+    def falling(self, start: float | Array, final: float | Array) -> Float[Array, ""]:
+        """What falls from `start` to the fraction `final` of it, linearly over the run, as learning rates do."""
+        return start * (final + (1.0 - final) * self.remaining())
+
+
+class About(NamedTuple):
+    """What a field of `Hypers` or `Config` means, and its limits, both allowed."""
+
+    meaning: str
+    low: float = 0.0
+    high: float = float("inf")
+
+
+@functools.cache
+def about(settings: type) -> dict[str, About]:
+    """Meaning and limits of each field of an algorithm's `Hypers` or `Config`."""
+    found = {}
+    for name, hint in get_type_hints(settings, include_extras=True).items():
+        assert get_origin(hint) is Annotated, f"{settings.__name__}.{name} says nothing about itself"
+        found[name] = get_args(hint)[1]
+    return found
+
+
+def require_choice(name: str, value: str, options: Iterable[str]) -> None:
+    """Refuse a word of a `Config` that is none of the options."""
+    if value not in options:
+        raise InputError(f"{name} = {value!r} is unknown; choose one of {', '.join(options)}")
+
+
+class AgentState(NamedTuple):
+    """All that one agent carries from iteration to iteration."""
+
+    policy: Any  # parameters of the acting network: what is evaluated and exported
+    learner: Any  # what only learning needs: critics, optimiser moments
+    env_state: Any  # [N] states of the agent's parallel environments
+    observation: Float[Array, "N O"]
+    key: Array
+    diverged: Bool[Array, ""]  # something became infinite or not a number; the agent has been frozen since
+    memory: Any = ()  # replay, too large to be looked through or copied in a step: it is never frozen
+
+
+class InitFunction(Protocol):
+    """Make a fresh agent from its key, hyperparameters and environment parameters."""
+
+    def __call__(self, key: Array, hypers: Any, env_params: Any) -> AgentState: ...
+
+
+class StepFunction(Protocol):
+    """One iteration of collecting and learning; returns the agent and the iteration's scalar metrics."""
+
+    def __call__(
+        self, state: AgentState, hypers: Any, env_params: Any, clock: Clock
+    ) -> tuple[AgentState, dict[str, Float[Array, ""]]]: ...
+
+
+class ActFunction(Protocol):
+    """Action of the learning policy, which explores, for one observation."""
+
+    def __call__(self, policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]: ...
+
+
+def adopt(state: AgentState, policy: Any) -> AgentState:
+    """The agent with another acting network; what else it has learned is as it was."""
+    return state._replace(policy=policy)
+
+
+class Algorithm(NamedTuple):
+    """An algorithm, bound to an environment and a static `Config`."""
+
+    name: str
+    init: InitFunction
+    step: StepFunction
+    act: ActFunction
+    preferences: Callable[[Any, Float[Array, " O"]], Float[Array, " A"]]  # its argmax is the greedy action
+    env_steps: int  # environment steps of one iteration
+    adopt: Callable[[AgentState, Any], AgentState] = adopt  # a fresh agent that goes on from a trained acting network
+
+
+def begin_environments(key: Array, env: "Environment", env_params: Any, num_envs: int) -> tuple[Array, Any]:
+    """Observations and states of an agent's freshly reset environments."""
+    return jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), env_params)
+
+
+def freeze_if_diverged(before: AgentState, after: AgentState) -> AgentState:
+    """Keep the agent as it was before a step in which a parameter became infinite or not a number, and flag it."""
+    learned = [
+        leaf for leaf in jax.tree.leaves((after.policy, after.learner)) if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in learned]))
+    sound = finite & ~before.diverged
+    kept = jax.tree.map(
+        lambda old, new: jnp.where(sound, new, old), before._replace(memory=()), after._replace(memory=())
+    )
+    return kept._replace(diverged=~sound, memory=after.memory)

@@ -1,0 +1,143 @@
+"""Deep Q-learning (Mnih et al. 2015, doi:10.1038/nature14236), also double (van Hasselt et al., arXiv 1509.06461)."""
+
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+
+from jaxmoe.algorithms import off_policy, optimiser
+from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock
+from jaxmoe.algorithms.categorical import any_action, of_action
+from jaxmoe.algorithms.networks import MLP
+from jaxmoe.algorithms.off_policy import Config
+from jaxmoe.algorithms.replay import Batch
+from jaxmoe.algorithms.returns import td_targets
+
+if TYPE_CHECKING:
+    from gymnax.environments.environment import Environment
+
+__all__ = ["ACT_EPSILON", "Config", "Hypers", "Learner", "make"]
+
+Number = float | Array
+
+ACT_EPSILON = 0.05  # of `act`, which knows neither hyperparameters nor clock
+
+
+class Hypers(NamedTuple):
+    """Numbers that may differ from agent to agent."""
+
+    learning_rate: Annotated[Number, About("rate of Adam at the start")] = 4e-3
+    final_rate: Annotated[Number, About("fraction of the rate left at the end, linearly in between", 0, 1)] = 0.1
+    discount: Annotated[Number, About("of the next step's value", 0, 1)] = 0.9
+    epsilon_start: Annotated[Number, About("probability of a random action at the start", 0, 1)] = 1.0
+    epsilon_end: Annotated[Number, About("the same after the exploring part of the run", 0, 1)] = 0.05
+    exploration_fraction: Annotated[Number, About("part of the run in which it falls, linearly", 0, 1)] = 0.3
+    double_q: Annotated[
+        Number, About("1: the online network chooses the action to bootstrap from, 0: it does not", 0, 1)
+    ] = 1.0
+    target_tau: Annotated[Number, About("how much of the online network enters the target network", 0, 1)] = 0.02
+    target_period: Annotated[Number, About("updates between two such moves", 1)] = 1.0
+    huber_delta: Annotated[Number, About("error beyond which the loss is linear; large: squared loss")] = 1.0
+    max_grad_norm: Annotated[Number, About("limit of the gradient's norm")] = 0.5
+
+
+class Learner(NamedTuple):
+    """What only learning needs."""
+
+    target: Float[Array, " parameters"]  # network, as one vector
+    moments: Any  # of Adam
+
+
+def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
+    """Bind DQN to an environment; `env_params` only tells the sizes of observations and actions."""
+    observation_size = env.observation_space(env_params).shape[0]
+    num_actions = env.action_space(env_params).n
+    network = MLP(config.hidden, num_actions, config.activation)
+    network_of = network.from_vector(observation_size)
+
+    def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
+        return network.apply(policy, observation)
+
+    def init(key: Array, hypers: Hypers, env_params: Any) -> AgentState:
+        del hypers
+        key_network, key = jax.random.split(key)
+        policy = network.initial(key_network, observation_size)
+        flat, _ = ravel_pytree(policy)
+        return off_policy.begin(key, env, env_params, config, policy, Learner(flat, optimiser.initial(flat)))
+
+    def act(policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]:
+        return epsilon_greedy(preferences(policy, observation), jax.random.uniform(key), jnp.float32(ACT_EPSILON))
+
+    def explore(policy: Any, observation: Array, uniform: Array, hypers: Hypers, clock: Clock) -> Array:
+        return epsilon_greedy(preferences(policy, observation), uniform, epsilon(hypers, clock))
+
+    def loss(flat: Array, batch: Batch, target: Array, hypers: Hypers) -> tuple[Array, dict[str, Array]]:
+        values = of_action(preferences(network_of(flat), batch.observation), batch.action)
+        value_loss = jnp.mean(huber(values - target, hypers.huber_delta))
+        return value_loss, {"value_loss": value_loss, "value": jnp.mean(values)}
+
+    def update(
+        networks: tuple[Any, Learner], batch: Batch, hypers: Hypers, clock: Clock, number: Array
+    ) -> tuple[tuple[Any, Learner], dict[str, Array]]:
+        policy, learner = networks
+        online = preferences(policy, batch.next_observation)
+        delayed = preferences(network_of(learner.target), batch.next_observation)
+        target = td_targets(
+            batch.reward, next_values(online, delayed, hypers.double_q), batch.terminated, batch.discount
+        )
+        flat, _ = ravel_pytree(policy)
+        gradient, metrics = jax.grad(loss, has_aux=True)(flat, batch, target, hypers)
+        learning_rate = clock.falling(hypers.learning_rate, hypers.final_rate)
+        flat, moments = optimiser.update(gradient, learner.moments, flat, learning_rate, hypers.max_grad_norm)
+        weight = off_policy.target_weight(hypers.target_tau, hypers.target_period, number)
+        return (network_of(flat), Learner(off_policy.mixed(learner.target, flat, weight), moments)), metrics
+
+    def adopt(state: AgentState, policy: Any) -> AgentState:
+        return state._replace(policy=policy, learner=state.learner._replace(target=ravel_pytree(policy)[0]))
+
+    step = off_policy.make_step(env, config, explore, update)
+    return Algorithm("dqn", init, step, act, preferences, config.env_steps, adopt)
+
+
+def next_values(online: Float[Array, "B A"], delayed: Float[Array, "B A"], double_q: Number) -> Float[Array, " B"]:
+    """Value after a step: the target network's, of the best action by the online network (van Hasselt et al., eq. 4).
+
+    Where `double_q` is 0, of the best action by the target network itself (equation 2).
+
+    >>> online, delayed = jnp.array([[1.0, 2.0]]), jnp.array([[4.0, 3.0]])
+    >>> [next_values(online, delayed, double_q).tolist() for double_q in (1.0, 0.0)]
+    [[3.0], [4.0]]
+    """
+    choosing = jnp.where(jnp.float32(double_q) > 0.5, online, delayed)
+    return of_action(delayed, jnp.argmax(choosing, axis=-1))
+
+
+def huber(error: Float[Array, "*batch"], delta: Number) -> Float[Array, "*batch"]:
+    """Half the squared error up to `delta`, and linear beyond, `delta * (|error| - delta / 2)` (Huber 1964).
+
+    >>> huber(jnp.array([-1.0, 3.0]), 2.0).tolist()
+    [0.5, 4.0]
+    """
+    squared = jnp.minimum(jnp.abs(error), delta)
+    return squared * (jnp.abs(error) - 0.5 * squared)
+
+
+def epsilon(hypers: Hypers, clock: Clock) -> Float[Array, ""]:
+    """Probability of a random action: linear over the exploring part of the run, then constant."""
+    progress = (1.0 - clock.remaining()) / jnp.maximum(hypers.exploration_fraction, 1e-6)
+    return hypers.epsilon_start + (hypers.epsilon_end - hypers.epsilon_start) * jnp.minimum(progress, 1.0)
+
+
+def epsilon_greedy(
+    values: Float[Array, "*batch A"], uniform: Float[Array, "*batch"], epsilon: Float[Array, ""]
+) -> Int[Array, "*batch"]:
+    """A random action if the uniform number is below epsilon, and then chosen by what it is; else the best action.
+
+    >>> values = jnp.array([3.0, 1.0])
+    >>> [int(epsilon_greedy(values, jnp.float32(u), jnp.float32(0.5))) for u in (0.1, 0.4, 0.6)]
+    [0, 1, 0]
+    """
+    wandering = any_action(values.shape[-1], uniform / jnp.maximum(epsilon, 1e-6))
+    return jnp.where(uniform < epsilon, wandering, jnp.argmax(values, axis=-1))

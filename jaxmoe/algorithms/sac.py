@@ -1,0 +1,175 @@
+"""Soft actor-critic for discrete actions (Christodoulou 2019, arXiv 1910.07207, whose equations are cited here)."""
+
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+
+from jaxmoe.algorithms import off_policy, optimiser
+from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock
+from jaxmoe.algorithms.categorical import of_action, sample
+from jaxmoe.algorithms.networks import MLP
+from jaxmoe.algorithms.off_policy import Config
+from jaxmoe.algorithms.replay import Batch
+from jaxmoe.algorithms.returns import td_targets
+
+if TYPE_CHECKING:
+    from gymnax.environments.environment import Environment
+
+__all__ = ["Config", "Hypers", "Learner", "make"]
+
+Number = float | Array
+
+
+class Hypers(NamedTuple):
+    """Numbers that may differ from agent to agent."""
+
+    actor_rate: Annotated[Number, About("rate of the actor's Adam at the start")] = 1.5e-3
+    critic_rate: Annotated[Number, About("rate of the critics' Adam at the start")] = 1.5e-3
+    temperature_rate: Annotated[Number, About("rate of the temperature's Adam at the start")] = 1e-3
+    final_rate: Annotated[Number, About("fraction of the rates left at the end, linearly in between", 0, 1)] = 0.1
+    discount: Annotated[Number, About("of the next step's value", 0, 1)] = 0.9
+    target_tau: Annotated[Number, About("how much of the critics enters their targets", 0, 1)] = 0.02
+    target_period: Annotated[Number, About("updates between two such moves", 1)] = 1.0
+    temperature: Annotated[Number, About("weight of the entropy, at the start if it is learned")] = 0.1
+    learn_temperature: Annotated[Number, About("1: the temperature is learned, 0: it is fixed", 0, 1)] = 0.0
+    target_entropy_ratio: Annotated[Number, About("entropy aimed at, as a fraction of the largest", 0, 1)] = 0.1
+    max_grad_norm: Annotated[Number, About("limit of the norm of each gradient")] = 0.5
+
+
+class Learner(NamedTuple):
+    """What only learning needs."""
+
+    critics: Float[Array, "2 parameters"]  # each critic as one vector
+    targets: Float[Array, "2 parameters"]
+    log_temperature: Float[Array, ""]
+    moments: Any  # of Adam, for the actor, the critics and the temperature
+
+
+def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
+    """Bind SAC to an environment; `env_params` only tells the sizes of observations and actions."""
+    observation_size = env.observation_space(env_params).shape[0]
+    num_actions = env.action_space(env_params).n
+    actor = MLP(config.hidden, num_actions, config.activation, output_gain=0.01)
+    critic = MLP(config.hidden, num_actions, config.activation)
+    actor_of, critic_of = actor.from_vector(observation_size), critic.from_vector(observation_size)
+
+    def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
+        return actor.apply(policy, observation)
+
+    def values(critics: Float[Array, "2 parameters"], observation: Float[Array, "B O"]) -> Float[Array, "2 B A"]:
+        one, other = critics  # one after the other: faster on a CPU than batched products
+        return jnp.stack([critic.apply(critic_of(flat), observation) for flat in (one, other)])
+
+    def init(key: Array, hypers: Hypers, env_params: Any) -> AgentState:
+        key_actor, key_one, key_other, key = jax.random.split(key, 4)
+        policy = actor.initial(key_actor, observation_size)
+        critics = jnp.stack([ravel_pytree(critic.initial(k, observation_size))[0] for k in (key_one, key_other)])
+        log_temperature = jnp.log(jnp.maximum(jnp.float32(hypers.temperature), 1e-8))
+        parameters = (ravel_pytree(policy)[0], critics, log_temperature)
+        learner = Learner(critics, critics, log_temperature, tuple(map(optimiser.initial, parameters)))
+        return off_policy.begin(key, env, env_params, config, policy, learner)
+
+    def act(policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]:
+        return sample(preferences(policy, observation), jax.random.uniform(key))
+
+    def explore(policy: Any, observation: Array, uniform: Array, hypers: Hypers, clock: Clock) -> Array:
+        del hypers, clock
+        return jax.vmap(sample)(preferences(policy, observation), uniform)
+
+    def critics_loss(critics: Array, batch: Batch, target: Array) -> tuple[Array, Array]:
+        found = values(critics, batch.observation)
+        errors = jax.vmap(of_action, in_axes=(0, None))(found, batch.action) - target[None, :]
+        return 0.5 * jnp.sum(jnp.mean(jnp.square(errors), axis=1)), jnp.min(found, axis=0)
+
+    def actor_loss(flat: Array, batch: Batch, lowest: Array, temperature: Array) -> tuple[Array, Array]:
+        log_probabilities = jax.nn.log_softmax(preferences(actor_of(flat), batch.observation))
+        value = soft_value(log_probabilities, lowest, temperature)
+        return -jnp.mean(value), entropy(log_probabilities)
+
+    def update(
+        networks: tuple[Any, Learner], batch: Batch, hypers: Hypers, clock: Clock, number: Array
+    ) -> tuple[tuple[Any, Learner], dict[str, Array]]:
+        policy, learner = networks
+        temperature = current_temperature(learner.log_temperature, hypers)
+        next_value = soft_value(
+            jax.nn.log_softmax(preferences(policy, batch.next_observation)),
+            jnp.min(values(learner.targets, batch.next_observation), axis=0),
+            temperature,
+        )
+        target = td_targets(batch.reward, next_value, batch.terminated, batch.discount)
+        flat, _ = ravel_pytree(policy)
+        (value_loss, lowest), critics_gradient = jax.value_and_grad(critics_loss, has_aux=True)(
+            learner.critics, batch, target
+        )
+        (policy_loss, entropies), actor_gradient = jax.value_and_grad(actor_loss, has_aux=True)(
+            flat, batch, lowest, temperature
+        )
+        mean_entropy = jnp.mean(entropies)
+        aim = hypers.target_entropy_ratio * jnp.log(jnp.float32(num_actions))
+        temperature_gradient = jax.grad(temperature_loss)(learner.log_temperature, mean_entropy, aim)
+
+        def move(gradient: Array, moments: Any, parameters: Array, rate: Number) -> tuple[Array, Any]:
+            rate = clock.falling(rate, hypers.final_rate)
+            return optimiser.update(gradient, moments, parameters, rate, hypers.max_grad_norm)
+
+        actor_moments, critics_moments, temperature_moments = learner.moments
+        flat, actor_moments = move(actor_gradient, actor_moments, flat, hypers.actor_rate)
+        critics, critics_moments = move(critics_gradient, critics_moments, learner.critics, hypers.critic_rate)
+        log_temperature, temperature_moments = move(
+            temperature_gradient,
+            temperature_moments,
+            learner.log_temperature,
+            hypers.temperature_rate * hypers.learn_temperature,
+        )
+        weight = off_policy.target_weight(hypers.target_tau, hypers.target_period, number)
+        learner = Learner(
+            critics,
+            off_policy.mixed(learner.targets, critics, weight),
+            log_temperature,
+            (actor_moments, critics_moments, temperature_moments),
+        )
+        metrics = {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": mean_entropy,
+            "temperature": temperature,
+        }
+        return (actor_of(flat), learner), metrics
+
+    step = off_policy.make_step(env, config, explore, update)
+    return Algorithm("sac", init, step, act, preferences, config.env_steps)
+
+
+def soft_value(
+    log_probabilities: Float[Array, "B A"], values: Float[Array, "B A"], temperature: Number
+) -> Float[Array, " B"]:
+    """Expected value and entropy bonus, `pi^T (Q - temperature log pi)` (equation 10; equation 12 is its negative).
+
+    >>> soft_value(jnp.log(jnp.array([[0.5, 0.5]])), jnp.array([[1.0, 3.0]]), 0.0).tolist()
+    [2.0]
+    """
+    return jnp.sum(jnp.exp(log_probabilities) * (values - temperature * log_probabilities), axis=-1)
+
+
+def entropy(log_probabilities: Float[Array, "B A"]) -> Float[Array, " B"]:
+    """Entropy of categorical distributions, `-pi^T log pi`, in nats."""
+    return -jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1)
+
+
+def temperature_loss(
+    log_temperature: Float[Array, ""], entropy: Float[Array, ""], aim: Float[Array, ""]
+) -> Float[Array, ""]:
+    """`temperature * (entropy - aim)` (equation 11): the temperature falls while the policy is more random than aimed.
+
+    >>> float(jax.grad(temperature_loss)(jnp.log(2.0), jnp.float32(1.5), jnp.float32(1.0)))
+    1.0
+    """
+    return jnp.exp(log_temperature) * (entropy - aim)
+
+
+def current_temperature(log_temperature: Float[Array, ""], hypers: Hypers) -> Float[Array, ""]:
+    """What has been learned, or the number that was given."""
+    return jnp.where(jnp.float32(hypers.learn_temperature) > 0.5, jnp.exp(log_temperature), hypers.temperature)

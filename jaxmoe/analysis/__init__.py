@@ -1,0 +1,1 @@
+"""What an experiment found: ranking, comparison, statistics and figures, from its tables; nothing here needs JAX."""

@@ -1,0 +1,131 @@
+"""The answer of an experiment: which configuration wins a scenario, how good it is, how sure that is, whom it beats."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxmoe.analysis import statistics
+from jaxmoe.analysis.comparison import against_baselines, family
+from jaxmoe.analysis.intervals import Estimate
+from jaxmoe.analysis.ranking import Ranking, listed
+from jaxmoe.analysis.statistics import improvement, interval
+
+WINNER = "winner"
+ALL_KNOWING = ("one_slot_optimum", "drift_plus_penalty", "lookahead")
+KNOWLEDGE = {
+    WINNER: "relevance, usual lengths, channels",
+    "random": "nothing",
+    "fixed_subset": "the best subset on train prompts",
+    "greedy_snr": "channels",
+    "top_k_relevance": "relevance",
+    "predict_then_optimise": "exact costs; predicts scores",
+    "one_slot_optimum": "true scores and channels",
+    "drift_plus_penalty": "true scores and channels",
+    "lookahead": "true scores and channels; plans ahead",
+}
+NAMES = {"train": "train", "test": "unseen"}
+PLACES = {"train": "on train prompts", "test": "on unseen prompts"}
+
+
+class Answer(NamedTuple):
+    """What is said of a scenario's winner."""
+
+    winner: str  # in words
+    found: pd.DataFrame  # against every baseline: split, policy, metric, mean, low, high
+    chosen: Estimate  # interquartile mean on train prompts, on the seeds that it was chosen on
+    judged: dict[str, Estimate]  # of each split, on the seeds that it was judged on
+    aggregates: dict[str, Estimate]  # other measures, judged, on train prompts
+    over_runner_up: Estimate | None  # probability that one of its agents is better
+
+    def estimate(self, split: str, metric: str, policy: str = WINNER) -> Estimate | None:
+        """A row of `found`."""
+        rows = self.found[(self.found["split"] == split) & (self.found["metric"] == metric)]
+        rows = rows[rows["policy"] == policy]
+        return Estimate(*(float(rows[name].iloc[0]) for name in Estimate._fields)) if len(rows) else None
+
+    def strongest_rule(self) -> str | None:
+        """The best baseline, on train prompts, of those that know no more than a user can."""
+        rows = self.found[(self.found["split"] == "train") & (self.found["metric"] == "qos")]
+        rows = rows[~rows["policy"].isin([WINNER, *ALL_KNOWING])]
+        return str(rows.sort_values("mean")["policy"].iloc[-1]) if len(rows) else None
+
+    def verdicts(self, splits: list[str]) -> list[str]:
+        """Whom the winner is ahead of, level with and behind: a sentence for each split, or one if it is the same."""
+        said = {split: text for split in splits if (text := self._verdict(split))}
+        if len(said) == 2 and len(set(said.values())) == 1:
+            return [f"On train and on unseen prompts it is {said['train']}."]
+        return [f"{PLACES[split].capitalize()} it is {text}." for split, text in said.items()]
+
+    def _verdict(self, split: str) -> str:
+        rows = self.found[(self.found["split"] == split) & (self.found["metric"] == "ahead")]
+        rows = rows[rows["policy"] != WINNER].sort_values("mean", ascending=False)
+        ahead, behind = rows[rows["low"] > 0], rows[rows["high"] < 0]
+        level = rows.drop([*ahead.index, *behind.index])
+        parts = [
+            f"{word} {listed(part['policy'].tolist())}"
+            for word, part in (("ahead of", ahead), ("level with", level), ("behind", behind))
+            if len(part)
+        ]
+        return ", ".join(parts)
+
+
+def answer(ranking: Ranking) -> Answer:
+    """What is to be said of the winner of a ranking."""
+    position, judged_on = ranking.winner, ranking.judged_on
+    agents = ranking.agents[position][:, judged_on]
+    train = ranking.scores("train")
+    measures = {"mean": statistics.mean, "optimality gap": statistics.optimality_gap}
+    if ranking.tasks > 1:
+        measures["median over environments"] = statistics.median
+    if ranking.tables.measure != "normalised":
+        measures.pop("optimality gap")
+    return Answer(
+        winner=ranking.describe(position),
+        found=against_baselines(ranking.tables, agents, ranking.environments[position], WINNER),
+        chosen=interval(statistics.iqm, train[position][:, ranking.chosen_on]),
+        judged={
+            split: interval(statistics.iqm, ranking.scores(split)[position][:, judged_on])
+            for split in ranking.tables.splits
+        },
+        aggregates={name: interval(measure, train[position][:, judged_on]) for name, measure in measures.items()},
+        over_runner_up=_over_runner_up(ranking),
+    )
+
+
+def baseline_table(found: Answer, splits: list[str]) -> pd.DataFrame:
+    """The winner and every baseline, best on train prompts first, as cells of a page."""
+    rows = found.found[(found.found["split"] == "train") & (found.found["metric"] == "qos")]
+    lines = []
+    for policy in rows.sort_values("mean", ascending=False, kind="stable")["policy"]:
+        line: dict[str, object] = {"policy": policy, "knows": KNOWLEDGE.get(family(policy), "")}
+        for split in splits:
+            place = NAMES[split]
+            qos, score = found.estimate(split, "qos", policy), found.estimate(split, "normalised", policy)
+            line[f"QoS, {place}"] = "" if qos is None else f"{qos.mean:.3f}"
+            if score is not None:
+                line[f"normalised, {place}"] = f"{score:.3f}"
+            lead = found.estimate(split, "ahead", policy)
+            line[f"winner ahead by, {place}"] = "" if policy == WINNER or lead is None else signed(lead)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def signed(lead: Estimate) -> str:
+    """A difference with its interval: `+` or a minus sign in front where the interval is on one side of 0.
+
+    >>> signed(Estimate(0.01, 0.004, 0.02)), signed(Estimate(0.001, -0.004, 0.02))
+    ('+0.010 [0.004, 0.020]', '≈ 0.001 [-0.004, 0.020]')
+    """
+    text = f"{abs(lead.mean):.3f} [{lead.low:.3f}, {lead.high:.3f}]"
+    if lead.low > 0:
+        return f"+{text}"
+    return f"\N{MINUS SIGN}{text}" if lead.high < 0 else f"\N{ALMOST EQUAL TO} {lead:z.3f}"
+
+
+def _over_runner_up(ranking: Ranking) -> Estimate | None:
+    if len(ranking.order) < 2 or ranking.runs < 2:
+        return None
+    worth = ranking.tables.sign * ranking.scores("train")
+    first, second = (worth[position][:, ranking.judged_on] for position in ranking.order[:2])
+    return improvement(first, second) if np.isfinite(first).all() and np.isfinite(second).all() else None

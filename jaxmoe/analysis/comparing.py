@@ -1,0 +1,111 @@
+"""`compare`: algorithms, scenarios and experiments against each other, each by its best configuration."""
+
+import itertools
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pandas as pd
+
+from jaxmoe.analysis.intervals import Estimate
+from jaxmoe.analysis.ranking import Ranking, confirmed, place_words, rankings
+from jaxmoe.analysis.statistics import Scores, difference, improvement, interval, iqm
+from jaxmoe.analysis.tables import Tables, sign_of
+from jaxmoe.errors import InputError
+
+
+class Competitor(NamedTuple):
+    """The best configuration of an algorithm in a scenario of an experiment."""
+
+    name: str
+    configuration: str  # in words
+    tasks: tuple[str, ...]  # its environments, in words
+    table: str  # digest of the expert table
+    scores: dict[str, Scores]  # of each split, on seeds that chose nothing, [tasks, runs]
+
+
+class Pair(NamedTuple):
+    """Two competitors on the same tasks."""
+
+    first: str
+    second: str
+    split: str
+    difference: Estimate  # of interquartile means
+    improvement: Estimate  # that an agent of the first beats one of the second
+
+
+class Compared(NamedTuple):
+    """Competitors against each other."""
+
+    measure: str
+    competitors: list[Competitor]
+    pairs: list[Pair]
+
+    def table(self) -> pd.DataFrame:
+        """One row per competitor: interquartile means with intervals, best first."""
+        rows = []
+        for competitor in self.competitors:
+            row: dict[str, object] = {"name": competitor.name, "configuration": competitor.configuration}
+            row |= {"environments": len(competitor.tasks), "seeds": competitor.scores["train"].shape[1]}
+            for split, scores in competitor.scores.items():
+                found = interval(iqm, scores)
+                row |= {split: found.mean, f"{split}_low": found.low, f"{split}_high": found.high}
+            rows.append(row)
+        rising = sign_of(self.measure) < 0
+        return pd.DataFrame(rows).sort_values("train", ascending=rising, kind="stable", ignore_index=True)
+
+
+def compare_tables(studies: list[Tables]) -> Compared:
+    """Set the best configuration of each algorithm and scenario of experiments against each other.
+
+    Raises:
+        InputError: an experiment has no trained agents, or there is but one competitor.
+    """
+    for tables in studies:
+        if not len(tables.results):
+            raise InputError(f"{tables.where}: none of {len(tables.agents):,} agents is trained yet")
+    measures = {tables.measure for tables in studies}
+    measure = measures.pop() if len(measures) == 1 else "qos"
+    names = _names(studies)
+    competitors = [
+        found
+        for tables, name in zip(studies, names, strict=True)
+        for ranking in rankings(tables)
+        for found in _competitors(ranking, name, measure)
+    ]
+    if len(competitors) < 2:
+        raise InputError("there is one algorithm in one scenario only; give several experiments, or one that has more")
+    return Compared(measure, competitors, list(_pairs(competitors, sign_of(measure))))
+
+
+def _competitors(ranking: Ranking, name: str, measure: str) -> Iterable[Competitor]:
+    for algorithm, position in ranking.best_of("algorithm").items():
+        again = confirmed(ranking, position)  # the better judges, because there are more of them
+        judge, row, runs = (ranking, position, ranking.judged_on) if again is None else (again, 0, slice(None))
+        scores = {split: judge.scores(split, measure)[row][:, runs] for split in judge.tables.splits}
+        yield Competitor(
+            name=" ".join(part for part in (name, algorithm, ranking.scenario) if part),
+            configuration=ranking.describe(position),
+            tasks=tuple(place_words(ranking, position, task) for task in range(ranking.tasks)),
+            table=ranking.tables.table_digest,
+            scores=scores,
+        )
+
+
+def _pairs(competitors: list[Competitor], sign: float) -> Iterable[Pair]:
+    """Of those who compete on the same environments and table; the better one on train prompts first."""
+    for pair in itertools.combinations(competitors, 2):
+        if len({(each.tasks, each.table) for each in pair}) > 1:
+            continue
+        first, second = sorted(pair, key=lambda each: -sign * float(iqm(each.scores["train"])))
+        for split in [split for split in first.scores if split in second.scores]:
+            one, other = first.scores[split], second.scores[split]
+            better = improvement(sign * one, sign * other)
+            yield Pair(first.name, second.name, split, difference(iqm, one, other), better)
+
+
+def _names(studies: list[Tables]) -> list[str]:
+    """What tells the folders apart: nothing if there is one, their names, or their paths if names are the same."""
+    if len(studies) == 1:
+        return [""]
+    short = [tables.name for tables in studies]
+    return short if len(set(short)) == len(short) else [tables.where for tables in studies]

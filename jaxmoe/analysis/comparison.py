@@ -1,0 +1,217 @@
+"""Policies side by side: agents and baselines on the same requests, with intervals that count prompts and seeds."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from jaxmoe.analysis.intervals import Estimate, Tally, estimate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from jaxmoe.analysis.ranking import Ranking
+    from jaxmoe.analysis.tables import Tables
+
+WORST = "random"
+KEYS = ("agent", "environment", "policy", "split", "by", "unit", "requests")
+Means = NDArray[np.float64]
+
+
+def best_baseline(policies: Sequence[str]) -> str:
+    """The baseline whose normalised score is 1: the planner where there is one, else the one-slot optimum."""
+    return "lookahead" if "lookahead" in policies else "one_slot_optimum"
+
+
+def family(policy: object) -> str:
+    """A policy's name without what was chosen for it, such as the subset.
+
+    >>> family("fixed_subset(6)"), family("ppo (8 agents)")
+    ('fixed_subset', 'ppo')
+    """
+    return str(policy).partition("(")[0].strip()
+
+
+def normalised_score(means: Means, worst: Means, best: Means) -> Means:
+    """`(QoS - worst)/(best - worst)` from the means of three policies, the QoS first.
+
+    >>> normalised_score(np.array([0.5]), np.array([0.3]), np.array([0.7])).round(6).tolist()
+    [0.5]
+    """
+    return (means[..., :1] - worst[..., :1]) / (best[..., :1] - worst[..., :1])
+
+
+def against_baselines(
+    tables: "Tables", agents: NDArray[np.int64], environments: NDArray[np.int64], name: str
+) -> pd.DataFrame:
+    """One row per split, policy and metric: `mean`, `low` and `high` of its 95 % interval, and `requests`.
+
+    Beside the metrics of an evaluation there are the `normalised` score, and how far the agents are `ahead` in QoS, of
+    which the interval is paired: all policies meet the same prompts. Of several environments each counts alike.
+
+    Args:
+        tables: of the experiment.
+        agents: numbers of the agents of a configuration, [tasks, runs].
+        environments: of each task.
+        name: of the agents, as a policy.
+    """
+    evaluation = tables.load_evaluation(agents.ravel().tolist())
+    evaluation = evaluation[evaluation["by"] == "prompts"]
+    metrics = [str(column) for column in evaluation if column not in KEYS]
+    rows: list[tuple[object, ...]] = []
+    for split in tables.splits:
+        of_split = evaluation[evaluation["split"] == split]
+        own = [tally_of(of_split[of_split["agent"].isin(numbers)], "agent", metrics) for numbers in agents]
+        policies = {name: own, **_baseline_tallies(tables.baselines, split, environments, metrics)}
+        rows += compared(split, policies, own, metrics)
+    return pd.DataFrame(rows, columns=["split", "policy", "metric", *Estimate._fields, "requests"])
+
+
+def compared(
+    split: str, policies: dict[str, list[Tally]], own: list[Tally] | None, metrics: Sequence[str]
+) -> list[tuple[object, ...]]:
+    """Rows of a comparison on one split, from what each policy brought in each environment."""
+    worst, best = policies.get(WORST), policies.get(best_baseline(list(policies)))
+    rows: list[tuple[object, ...]] = []
+    for policy, tallies in policies.items():
+        found = dict(zip(metrics, estimate(_mean, tallies), strict=True))
+        if own is not None:
+            found["ahead"] = estimate(_lead, [*tallies, *own])[0]
+        if worst is not None and best is not None:
+            found["normalised"] = estimate(_normalised, [*tallies, *worst, *best])[0]
+        requests = int(sum(tally.counts[0].sum() for tally in tallies))
+        rows += [(split, policy, metric, *of, requests) for metric, of in found.items()]
+    return rows
+
+
+def tally_of(rows: pd.DataFrame, by: str, metrics: Sequence[str]) -> Tally:
+    """Sums of an evaluation as arrays: rows by a column, units, metrics."""
+    who, units = (pd.factorize(rows[column], sort=True) for column in (by, "unit"))
+    shape = len(who[1]), len(units[1])
+    sums, counts = np.zeros((*shape, len(metrics))), np.zeros(shape)
+    counts[who[0], units[0]] = rows["requests"].to_numpy(np.float64)
+    sums[who[0], units[0]] = rows[list(metrics)].to_numpy(np.float64)
+    return Tally(sums, counts)
+
+
+def comparison(ranking: "Ranking") -> pd.DataFrame:
+    """The winner and every baseline of a scenario: one row per split, policy and metric, with its keys in front."""
+    position = ranking.winner
+    agents = ranking.agents[position][:, ranking.judged_on]
+    name = agents_name(str(ranking.settings.iloc[position]["algorithm"]), agents.size)
+    found = against_baselines(ranking.tables, agents, ranking.environments[position], name)
+    keys: dict[str, str | int] = {"scenario": ranking.scenario}
+    keys["algorithm"] = str(ranking.settings.iloc[position]["algorithm"])
+    keys |= {"configuration": int(ranking.settings.iloc[position]["configuration"])}
+    is_agent = found["policy"] == name
+    for number, (key, value) in enumerate(keys.items()):
+        found.insert(number, key, value if key == "scenario" else [value if own else None for own in is_agent])
+    return found.astype({"configuration": "Int64"})
+
+
+def agents_name(algorithm: str, count: int) -> str:
+    """What agents are called beside other policies."""
+    return f"{algorithm} ({count} agent{'s' if count > 1 else ''})"
+
+
+def _baseline_tallies(
+    baselines: pd.DataFrame, split: str, environments: NDArray[np.int64], metrics: Sequence[str]
+) -> dict[str, list[Tally]]:
+    """What each baseline brought in each environment, as far as it is evaluated in all of them.
+
+    In several environments another subset, or number of experts, can be the best: these go by the family's name.
+    """
+    if not len(baselines):
+        return {}
+    chosen = (baselines["split"] == split) & (baselines["by"] == "prompts")
+    rows = baselines[chosen & baselines["environment"].isin(environments)]
+    if len(environments) > 1:
+        rows = rows.assign(policy=rows["policy"].map(family))
+    found: dict[str, list[Tally]] = {}
+    for policy, part in rows.groupby("policy", sort=False, observed=True):
+        tallies = {environment: tally_of(each, "policy", metrics) for environment, each in part.groupby("environment")}
+        if set(tallies) == set(environments.tolist()):
+            found[str(policy)] = [tallies[environment] for environment in environments.tolist()]
+    return found
+
+
+def _mean(*means: Means) -> Means:
+    """Over tasks; of all metrics."""
+    return np.mean(means, axis=0)
+
+
+def _lead(*means: Means) -> Means:
+    """How far the second half of the policies is ahead of the first, in QoS."""
+    others, own = np.split(np.stack(means)[..., :1], 2)
+    return (own - others).mean(axis=0)
+
+
+def _normalised(*means: Means) -> Means:
+    """From thirds: the policy, the worst and the best in each task."""
+    own, worst, best = np.split(np.stack(means), 3)
+    return normalised_score(own, worst, best).mean(axis=0)
+
+
+def quality_table(comparison: pd.DataFrame, title: str, highlight: str | None = None) -> "Table":
+    """How good each policy is: mean QoS, and normalised score with its interval, best policy first."""
+    cells, splits = _cells(comparison), list(comparison["split"].unique())
+    normalised = [
+        split for split in splits if any((split, name, "normalised") in cells for name in _by_quality(comparison))
+    ]
+    headings = [
+        f"{split}\n{what}" for split in splits for what in (["QoS", "normalised"] if split in normalised else ["QoS"])
+    ]
+    table = _table(title, headings)
+    for policy in _by_quality(comparison):
+        row: list[str] = []
+        for split in splits:
+            row.append(f"{cells[split, policy, 'qos'].mean:.3f}")
+            if split in normalised:
+                row.append(f"{cells[split, policy, 'normalised']:.3f}")
+        table.add_row(policy, *row, style="bold" if policy == highlight else None)
+    return table
+
+
+def behaviour_table(comparison: pd.DataFrame, title: str, highlight: str | None = None) -> "Table":
+    """What each policy does on the train prompts: score, costs, delay, energy, and how often it asks each expert."""
+    cells = _cells(comparison)
+    experts = [name for name in comparison["metric"].unique() if name.startswith("share_")]
+    table = _table(title, ["score", "cost", "latency s", "energy J", "arrived"])
+    for expert in experts:
+        table.add_column(expert.removeprefix("share_"), justify="right", overflow="ellipsis", no_wrap=True)
+    for policy in _by_quality(comparison):
+        mean = {
+            metric: found.mean for (split, name, metric), found in cells.items() if (split, name) == ("train", policy)
+        }
+        row = [
+            f"{mean['score']:.2f}",
+            f"{mean['computing_cost'] + mean['transmission_cost']:.3f}",
+            f"{mean['latency_s']:.1f}",
+            f"{mean['energy_j']:.1f}",
+            f"{mean['arrived_share']:.0%}",
+            *(f"{mean[expert]:.0%}" for expert in experts),
+        ]
+        table.add_row(policy, *row, style="bold" if policy == highlight else None)
+    return table
+
+
+def _table(title: str, headings: list[str]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("policy", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=" " not in heading)
+    return table
+
+
+def _cells(comparison: pd.DataFrame) -> dict[tuple[str, str, str], Estimate]:
+    columns = [comparison[name].tolist() for name in ("split", "policy", "metric", "mean", "low", "high")]
+    return {(split, policy, metric): Estimate(*found) for split, policy, metric, *found in zip(*columns, strict=True)}
+
+
+def _by_quality(comparison: pd.DataFrame) -> list[str]:
+    qos = comparison.query("split == 'train' and metric == 'qos'")
+    return qos.sort_values("mean", ascending=False)["policy"].tolist()

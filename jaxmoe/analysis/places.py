@@ -1,0 +1,131 @@
+"""Environment by environment: where the winner beats the one-slot optimum and the strongest rule, and by how much."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxmoe.analysis.answer import NAMES, PLACES, WINNER, signed
+from jaxmoe.analysis.charts import heat_cells
+from jaxmoe.analysis.comparison import against_baselines, family
+from jaxmoe.analysis.intervals import Estimate
+from jaxmoe.analysis.ranking import Ranking, listed, place_words, value, words
+from jaxmoe.analysis.style import COLOURS, DASHES, INK, MARKERS, Drawing, canvas
+
+ONE_SLOT = "one_slot_optimum"
+
+
+class Places(NamedTuple):
+    """How far the winner is ahead in each environment."""
+
+    leads: pd.DataFrame  # one row per environment, split and rival: its numbers, split, policy, qos, ahead, low, high
+    axes: list[str]  # what differs between environments
+    rivals: list[str]  # baselines that are looked at
+    cells: pd.DataFrame  # one row per environment, as cells of a page
+
+    def sentences(self, splits: list[str]) -> list[str]:
+        """In how many environments the winner is ahead, level and behind: where the interval lies beside 0, or not."""
+        return [self._sentence(split, rival) for rival in self.rivals for split in splits]
+
+    def of(self, split: str, rival: str) -> pd.DataFrame:
+        """The rows of one split and rival."""
+        return self.leads[(self.leads["split"] == split) & (self.leads["policy"] == rival)]
+
+    def _sentence(self, split: str, rival: str) -> str:
+        rows = self.of(split, rival)
+        counts = {"ahead": int((rows["low"] > 0).sum()), "behind": int((rows["high"] < 0).sum())}
+        counts["level"] = len(rows) - sum(counts.values())
+        said = listed([f"{word} in {counts[word]}" for word in ("ahead", "level", "behind") if counts[word]])
+        return f"against {rival} {PLACES[split]}, of {len(rows)} environments {said}"
+
+
+def places(ranking: Ranking, strongest_rule: str | None) -> Places | None:
+    """Compare the winner in each environment; nothing where it meets but one, or no baseline.
+
+    Args:
+        ranking: configurations that meet several environments.
+        strongest_rule: the best baseline, over all environments, of those that know no more than a user can.
+    """
+    if ranking.tasks < 2 or strongest_rule is None:
+        return None
+    rivals = [ONE_SLOT, strongest_rule]
+    numbers = _numbers(ranking)
+    leads, cells = [], []
+    for task in range(ranking.tasks):
+        found = _estimates(ranking, task)
+        line: dict[str, object] = {"environment": place_words(ranking, ranking.winner, task)}
+        for split in ranking.tables.splits:
+            qos = found[split, WINNER, "qos"].mean
+            line[f"QoS, {NAMES[split]}"] = (f"{qos:.3f}", qos)
+            for rival in rivals:
+                lead = found[split, rival, "ahead"]
+                line[f"ahead of {rival}, {NAMES[split]}"] = (signed(lead), lead.mean)
+                row = {**numbers.iloc[task].to_dict(), "split": split, "policy": rival, "qos": qos}
+                leads.append({**row, "ahead": lead.mean, "low": lead.low, "high": lead.high})
+        cells.append(line)
+    return Places(pd.DataFrame(leads), [str(name) for name in numbers], rivals, pd.DataFrame(cells))
+
+
+def place_charts(found: Places, name: str) -> list[Drawing]:
+    """How far the winner is ahead of each rival: a map over two numbers of the environment, or a line over one."""
+    if len(found.axes) == 2:
+        return [_map(found, rival, name) for rival in found.rivals]
+    return [_line(found, name)] if len(found.axes) == 1 else []
+
+
+def _estimates(ranking: Ranking, task: int) -> dict[tuple[str, str, str], Estimate]:
+    """The winner against every baseline in one environment, by split, policy and metric."""
+    agents, environments = (numbers[ranking.winner, [task]] for numbers in (ranking.agents, ranking.environments))
+    rows = against_baselines(ranking.tables, agents, environments, WINNER).to_dict("records")
+    return {
+        (row["split"], family(row["policy"]), row["metric"]): Estimate(row["mean"], row["low"], row["high"])
+        for row in rows
+    }
+
+
+def _numbers(ranking: Ranking) -> pd.DataFrame:
+    """What differs between the environments of the winner, one row per environment."""
+    agents = ranking.tables.agents.set_index("agent").loc[ranking.agents[ranking.winner, :, 0].tolist()]
+    names = [name for name in ranking.tables.place_columns if len(set(agents[name])) > 1]
+    return agents[names].reset_index(drop=True)
+
+
+def _map(found: Places, rival: str, name: str) -> Drawing:
+    across, up = found.axes
+    rows = found.of("train", rival)
+    wide = rows.pivot_table(index=up, columns=across, values="ahead", sort=True)
+    sure = rows.assign(sure=(rows["low"] > 0) | (rows["high"] < 0)).pivot_table(index=up, columns=across, values="sure")
+    texts = [
+        [f"{cell:+.3f}" if known else f"\N{ALMOST EQUAL TO} {cell:z.3f}" for cell, known in zip(*line, strict=True)]
+        for line in zip(wide.to_numpy(), sure.to_numpy() > 0, strict=True)
+    ]
+    reach = max(float(wide.abs().max().max()), 1e-6)
+    figure, axes = canvas(0.9 + 0.28 * len(wide))
+    heat_cells(axes, wide.to_numpy(np.float64), np.array(texts), (-reach, reach))
+    axes.set_xticks(np.arange(wide.shape[1]) + 0.5, [value(cell) for cell in wide.columns])
+    axes.set_yticks(np.arange(wide.shape[0]) + 0.5, [value(cell) for cell in wide.index])
+    axes.set_xlabel(words(across))
+    axes.set_ylabel(words(up))
+    caption = (
+        f"QoS of the winner minus that of {rival}, on train prompts; \N{ALMOST EQUAL TO} where its 95 % interval over "
+        "prompts and seeds holds 0. The lighter, the further ahead."
+    )
+    return Drawing(f"{name}ahead_of_{rival}", f"Ahead of {rival}", caption, figure, found.leads)
+
+
+def _line(found: Places, name: str) -> Drawing:
+    [axis] = found.axes
+    figure, axes = canvas(2.2)
+    for number, rival in enumerate(found.rivals):
+        rows = found.of("train", rival).sort_values(axis)
+        errors = [rows["ahead"] - rows["low"], rows["high"] - rows["ahead"]]
+        axes.errorbar(
+            rows[axis], rows["ahead"], yerr=errors, color=COLOURS[number], ls=DASHES[number], marker=MARKERS[number],
+            ms=3, lw=1, label=rival,
+        )  # fmt: skip
+    axes.axhline(0, color=INK, lw=0.6)
+    axes.set_xlabel(words(axis))
+    axes.set_ylabel("QoS of the winner beyond")
+    figure.legend(loc="outside upper left", ncols=2)
+    caption = "How far the winner is ahead on train prompts, with 95 % intervals over prompts and seeds."
+    return Drawing(f"{name}ahead_of_baselines", "Ahead of baselines", caption, figure, found.leads)

@@ -1,0 +1,193 @@
+"""What a few runs say about an algorithm: robust means with bootstrap intervals, and comparisons of two algorithms.
+
+The measures are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
+(arXiv 2108.13264), whose package rliable is archived. Scores come as arrays whose last two axes are tasks and runs
+(seeds); all axes before them are configurations, judged side by side.
+"""
+
+from collections.abc import Callable
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxmoe.analysis.intervals import CONFIDENCE, Estimate
+
+Scores = NDArray[np.float64]  # [..., tasks, runs]
+Statistic = Callable[[Scores], NDArray[np.float64]]  # from [..., tasks, runs] to [...]
+
+RESAMPLES = 10_000
+TRIMMED = 0.25  # of each end, by the interquartile mean
+BATCH_NUMBERS = 4_000_000  # resampled at once, for the memory's sake
+
+
+def iqm(scores: Scores) -> NDArray[np.float64]:
+    """Interquartile mean: of the middle half of all runs of all tasks.
+
+    >>> float(iqm(np.array([[1.0, 2.0, 3.0, 100.0]])))
+    2.5
+    """
+    pooled = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    cut = int(TRIMMED * pooled.shape[-1])
+    return pooled[..., cut : pooled.shape[-1] - cut].mean(axis=-1)
+
+
+def mean(scores: Scores) -> NDArray[np.float64]:
+    """Mean over runs and tasks."""
+    return scores.mean(axis=(-2, -1))
+
+
+def least(scores: Scores) -> NDArray[np.float64]:
+    """The worst run of the worst task."""
+    return scores.min(axis=(-2, -1))
+
+
+def median(scores: Scores) -> NDArray[np.float64]:
+    """Median over tasks of the mean over runs; with one task the mean.
+
+    >>> float(median(np.array([[0.0, 2.0], [5.0, 5.0], [9.0, 9.0]])))
+    5.0
+    """
+    return np.median(scores.mean(axis=-1), axis=-1)
+
+
+def optimality_gap(scores: Scores, target: float = 1.0) -> NDArray[np.float64]:
+    """How much the runs miss a target on average; what is above the target does not make good.
+
+    >>> float(optimality_gap(np.array([[0.5, 1.5]])))
+    0.25
+    """
+    return target - np.minimum(scores, target).mean(axis=(-2, -1))
+
+
+STATISTICS: dict[str, Statistic] = {"mean": mean, "iqm": iqm, "min": least}  # that an objective can name
+
+
+def performance_profile(scores: Scores, thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of runs whose score is above each threshold, [..., thresholds].
+
+    >>> performance_profile(np.array([[0.2, 0.6]]), np.array([0.1, 0.5, 0.6])).tolist()
+    [1.0, 0.5, 0.0]
+    """
+    return (scores[..., None] > thresholds).mean(axis=(-3, -2))
+
+
+def probability_of_improvement(first: Scores, second: Scores) -> float:
+    """Probability that a run of the first algorithm beats one of the second on a task drawn at random; ties count half.
+
+    It is the Mann-Whitney statistic over the number of pairs, averaged over tasks.
+
+    >>> probability_of_improvement(np.array([[1.0, 3.0]]), np.array([[1.0, 2.0]]))
+    0.625
+    """
+    pairs = first[..., :, None] - second[..., None, :]
+    return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
+
+
+def improvement(first: Scores, second: Scores, resamples: int = 2000, seed: int = 0) -> Estimate:
+    """Probability of improvement with its stratified bootstrap interval.
+
+    Args:
+        first: scores of one algorithm, [tasks, runs].
+        second: of another on the same tasks, [tasks, other runs].
+        resamples: number of bootstrap resamples.
+        seed: of the resampling.
+    """
+    generator = np.random.default_rng(seed)
+    wins = (first[:, :, None] > second[:, None, :]) + 0.5 * (first[:, :, None] == second[:, None, :])
+    totals = np.zeros(resamples)
+    for task in wins:
+        rows, columns = (_weights(generator, size, resamples) for size in task.shape)
+        totals += np.einsum("br,rc,bc->b", rows, task, columns, optimize=True) / task.size
+    low, high = _ends(totals / len(wins), first, second)
+    return Estimate(float(wins.mean()), float(low), float(high))
+
+
+def divergence_rate(diverged: NDArray[np.bool_]) -> Estimate:
+    """Share of agents that diverged, with Wilson's interval (1927), which holds for none and for all.
+
+    >>> f"{divergence_rate(np.zeros(32, bool)):.3f}"
+    '0.000 [0.000, 0.107]'
+    """
+    count, share = len(diverged), float(np.mean(diverged))
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    reach = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return Estimate(share, max(0.0, float(centre - reach)), min(1.0, float(centre + reach)))
+
+
+def bootstrap(
+    statistic: Statistic, scores: Scores, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """A statistic of each configuration with its stratified bootstrap interval: value, low and high, [...] each.
+
+    Runs are resampled within each task, the same ones for every configuration, as these share their seeds. The
+    percentile interval is widened for few runs as Hesterberg 2015 ("What Teachers Should Know About the Bootstrap",
+    arXiv 1411.5279, expanded percentile interval) says: without that, 32 runs give 93.5 to 94.5 % for 95 %. Of one run
+    there is no interval: low and high are NaN.
+
+    Args:
+        statistic: of scores, [..., tasks, runs], over their last two axes.
+        scores: of all configurations.
+        resamples: number of bootstrap resamples.
+        seed: of the resampling.
+    """
+    tasks, runs = scores.shape[-2:]
+    value = statistic(scores)
+    if runs < 2:
+        return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
+    generator = np.random.default_rng(seed)
+    batch = max(1, BATCH_NUMBERS // scores.size)
+    found = []
+    for begin in range(0, resamples, batch):
+        drawn = generator.integers(0, runs, (min(batch, resamples - begin), tasks, runs))
+        found.append(statistic(_resampled(scores, drawn)))
+    low, high = np.quantile(np.concatenate(found), _tails(tasks, runs), axis=0)
+    return value, low, high
+
+
+def interval(statistic: Statistic, scores: Scores, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """The same of one configuration, [tasks, runs]."""
+    return Estimate(*(float(found) for found in bootstrap(statistic, scores, resamples, seed)))
+
+
+def difference(statistic: Statistic, first: Scores, second: Scores, resamples: int = 2000, seed: int = 0) -> Estimate:
+    """A statistic of the first minus that of the second, both resampled on their own.
+
+    Args:
+        statistic: of scores, [..., tasks, runs], over their last two axes.
+        first: scores of one algorithm, [tasks, runs].
+        second: of another, [tasks, other runs].
+        resamples: number of bootstrap resamples.
+        seed: of the resampling.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = [generator.integers(0, part.shape[1], (resamples, *part.shape)) for part in (first, second)]
+    one, other = (statistic(_resampled(part, of)) for part, of in zip((first, second), drawn, strict=True))
+    low, high = _ends(one - other, first, second)
+    return Estimate(float(statistic(first) - statistic(second)), float(low), float(high))
+
+
+def _resampled(scores: Scores, drawn: NDArray[np.int64]) -> Scores:
+    """Runs by their drawn numbers, [resamples, ..., tasks, runs]."""
+    parts = [np.moveaxis(scores[..., task, :][..., drawn[:, task]], -2, 0) for task in range(scores.shape[-2])]
+    return np.stack(parts, axis=-2)
+
+
+def _weights(generator: np.random.Generator, size: int, resamples: int) -> NDArray[np.float64]:
+    """How much each of `size` runs counts in each resample, relative to once."""
+    return generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.float64)
+
+
+def _ends(resampled: NDArray[np.float64], first: Scores, second: Scores) -> NDArray[np.float64]:
+    """Low and high of the interval of a comparison; NaN where one of the two has a single run."""
+    runs = min(first.shape[1], second.shape[1])
+    return np.quantile(resampled, _tails(len(first), runs)) if runs > 1 else np.full(2, np.nan)
+
+
+def _tails(tasks: int, runs: int) -> tuple[float, float]:
+    """Quantiles at which an interval ends, widened for few runs."""
+    from scipy.special import stdtrit  # slow to import, and `status` needs none of it
+
+    reach = float(stdtrit(tasks * (runs - 1), (1 + CONFIDENCE) / 2)) * (runs / (runs - 1)) ** 0.5
+    return NormalDist().cdf(-reach), NormalDist().cdf(reach)

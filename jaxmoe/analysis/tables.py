@@ -1,0 +1,126 @@
+"""What an experiment has found so far, as tidy tables: what everything in this package reads."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+SPLITS = ("train", "test")
+IDENTITY = ("agent", "configuration", "environment", "seed", "algorithm", "scenario", "job")
+MEASURES = {"normalised": "normalised score", "qos": "QoS"}  # what agents are ranked by, in words
+SMALLER_IS_BETTER = frozenset({"computing_cost", "transmission_cost", "latency_s", "energy_j"})
+
+
+class Objective(NamedTuple):
+    """What configurations are ranked by."""
+
+    metric: str = "normalised"
+    split: str = "train"
+    statistic: str = "mean"  # over seeds: mean, iqm or min
+    limits: Mapping[str, float] = {}
+
+    def __str__(self) -> str:
+        said = (
+            "" if not self.limits else f", {', '.join(f'{name} at most {top:g}' for name, top in self.limits.items())}"
+        )
+        return f"{self.statistic} {measure_words(self.metric)} on {self.split} prompts{said}"
+
+
+class JobFacts(NamedTuple):
+    """What a finished training job says of itself."""
+
+    algorithm: str
+    agents: int
+    env_steps: int  # of each agent, by this job
+    env_steps_per_s: float  # of all its agents together
+    device: str
+    versions: str
+
+
+@dataclass(frozen=True)
+class Tables:
+    """An experiment and what it has found so far."""
+
+    name: str
+    where: str  # its folder, as commands name it
+    spec: dict[str, Any]  # as it is now, with what extensions have changed
+    table_digest: str
+    experts: tuple[str, ...]
+    objective: Objective
+    environments: list[int]  # planned, in which baselines are evaluated
+    agents: pd.DataFrame  # one row per planned agent: who it is
+    results: pd.DataFrame  # one row per trained agent: who it is, and its last evaluation
+    baselines: pd.DataFrame  # sums: one row per environment, policy, split and unit
+    jobs: list[JobFacts]
+    unfinished: list[str]  # jobs that are at work, in words
+    load_curves: Callable[[Collection[int] | None], pd.DataFrame]  # of these agents, or of all
+    load_evaluation: Callable[[Collection[int]], pd.DataFrame]  # sums of these agents
+    idle_s: float = 0.0  # since the folder was last written to
+    behaviour: pd.DataFrame | None = None  # what confirmed agents were watched doing
+    confirmations: "list[Tables]" = field(default_factory=list)  # the winner again, on seeds that chose nothing
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned agent is trained."""
+        return len(self.results) == len(self.agents)
+
+    @property
+    def splits(self) -> list[str]:
+        """Of the prompts: train, and test if there are any."""
+        return [split for split in SPLITS if f"{split}_qos" in self.results]
+
+    @property
+    def measure(self) -> str:
+        """What agents are ranked by."""
+        return self.objective.metric
+
+    @property
+    def sign(self) -> float:
+        """By what a score is multiplied, so that the larger is the better one."""
+        return sign_of(self.measure)
+
+    @property
+    def place_columns(self) -> list[str]:
+        """Columns that say in which environment an agent lives, not how it learns."""
+        names: dict[str, None] = {}
+        for section in ("params", "settings"):
+            for key, value in self.spec[section].items():
+                own = value if key in self.spec["scenario"] else {key: value}
+                names |= dict.fromkeys(own)
+        return [name for name in names if name in self.agents]
+
+    @property
+    def setting_columns(self) -> list[str]:
+        """Columns that say how an agent learns."""
+        places = {*IDENTITY, *self.place_columns}
+        return [str(name) for name in self.agents if name not in places]
+
+    @property
+    def varied(self) -> list[str]:
+        """Columns in which configurations or environments differ, beside algorithm and scenario."""
+        names = [*self.setting_columns, *self.place_columns]
+        return [name for name in names if len(set(self.agents[name].dropna())) > 1]
+
+
+def sign_of(metric: str) -> float:
+    """By what a metric is multiplied, so that the larger is the better one."""
+    return -1.0 if metric in SMALLER_IS_BETTER else 1.0
+
+
+def measure_words(metric: str) -> str:
+    """A metric for readers."""
+    return MEASURES.get(metric, metric.replace("_", " "))
+
+
+def varies(rows: pd.DataFrame, name: str) -> bool:
+    """Whether a setting differs within an algorithm, not only from one to another."""
+    return any(len(set(part[name].dropna())) > 1 for _, part in rows.groupby("algorithm"))
+
+
+def with_ends(agents: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
+    """Who each agent is, beside its last evaluation.
+
+    What is both a setting and measured, such as the temperature of SAC, is the setting; what it came to is `_reached`.
+    """
+    return agents.merge(ends, on="agent", suffixes=("", "_reached"))

@@ -1,0 +1,58 @@
+"""The command line: parses, calls, prints. Bad input is one sentence and exit code 2; JAX starts only where needed."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import jaxmoe
+from jaxmoe.cli.collecting import collect
+from jaxmoe.cli.evaluating import evaluate
+from jaxmoe.cli.exporting import export
+from jaxmoe.cli.generating import generate
+from jaxmoe.cli.looking import best, compare, confirm, report, status
+from jaxmoe.cli.options import OUT
+from jaxmoe.cli.running import extend, merge, sweep
+from jaxmoe.cli.table import table_app
+from jaxmoe.cli.training import train_app
+from jaxmoe.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they may hold a key
+    help="Which edge experts should write your text?",
+)
+app.add_typer(table_app, name="table")
+app.add_typer(train_app, name="train")
+for command in (collect, generate, sweep, extend, status, best, confirm, compare, report, evaluate, export):
+    app.command()(command)
+app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(merge)
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        OUT.print(jaxmoe.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except (InputError, OSError) as error:
+        Console(stderr=True, highlight=False, emoji=False).print(
+            f"jaxmoe: {_sentence(error)}", soft_wrap=True, markup=False
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _sentence(error: Exception) -> str:
+    """What the operating system says, with the file that it says it of; other errors as they are."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

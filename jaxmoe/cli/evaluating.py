@@ -1,0 +1,81 @@
+"""`jaxmoe evaluate`: compare policies on the same requests."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import jaxmoe
+from jaxmoe.cli.options import (
+    NoRelevance,
+    Parameters,
+    SettingsOption,
+    TableOption,
+    assignments,
+    print_comparison,
+    read_table,
+    require_table_file,
+    whole_numbers,
+    write_table_file,
+)
+from jaxmoe.cli.terminal import telling
+from jaxmoe.errors import InputError
+from jaxmoe.policy.bundle import is_policy_file
+from jaxmoe.policy.contract import FILE_FORMATS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="Folder of an experiment; without it the baselines alone.")] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="A policy's .safetensors, .stablehlo or .onnx file; its own scenario if none is said."),
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="oneshot (default), fading or queueing; an experiment has its own.")
+    ] = None,
+    table: TableOption = None,
+    no_relevance: NoRelevance = False,
+    param: Parameters = None,
+    setting: SettingsOption = None,
+    requests: Annotated[int, typer.Option("--requests", "--slots", help="Per policy and split.")] = 8192,
+    agents: Annotated[
+        str,
+        typer.Option(
+            help="Of an experiment: best (those of its best configuration), all, or numbers joined by commas."
+        ),
+    ] = "best",
+    baselines: Annotated[str, typer.Option(help="all, none, or names joined by commas.")] = "all",
+    seed: Annotated[int, typer.Option(help="Of the random numbers, the same for every policy.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
+) -> None:
+    """Compare trained agents, an exported policy, or the baselines alone, on the same requests."""
+    if run is not None and policy is not None:
+        raise InputError(f"say either the experiment {run} or --policy {policy}")
+    if policy is not None and not is_policy_file(policy):
+        raise InputError(f"--policy {policy} ends in none of .safetensors, .stablehlo, .onnx and .json")
+    require_table_file(out)
+    common: dict[str, Any] = {
+        "params": assignments("--param", param),
+        "settings": assignments("--setting", setting),
+        "table": None if run is not None and table is None else read_table(table, no_relevance),
+        "requests": requests,
+        "seed": seed,
+        "baselines": baselines if baselines in ("all", "none") else baselines.split(","),
+    }
+    with telling() as callback:
+        if run is not None:
+            chosen: Any = agents if agents in ("best", "all") else whole_numbers("--agents", agents)
+            found = jaxmoe.load(run).evaluate(scenario, agents=chosen, callback=callback, **common)
+        else:
+            found = jaxmoe.evaluate(policy, scenario, callback=callback, **common)
+    write_table_file(out, found)
+    print_comparison(found, highlight=_name_of_no_baseline(found))
+
+
+def _name_of_no_baseline(comparison: "pd.DataFrame") -> str | None:
+    """Of the policy that the others are compared with, if there is one."""
+    endings = ("agent)", "agents)", *(f".{name}" for name in FILE_FORMATS))
+    return next((name for name in comparison["policy"].unique() if name.endswith(endings)), None)

@@ -1,0 +1,49 @@
+"""`jaxmoe export`: trained policies that run elsewhere."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import jaxmoe
+from jaxmoe.cli.options import OUT
+from jaxmoe.errors import InputError
+from jaxmoe.policy.bundle import contract_path
+
+
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="Folder of an experiment, or a policy exported as .safetensors before.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write; its contract, a JSON file, comes to stand beside it.")],
+    agent: Annotated[
+        str, typer.Option(help="best (of the best configuration), its number, or all in one stack.")
+    ] = "best",
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="safetensors, stablehlo or onnx; as --out ends, if absent.")
+    ] = None,
+    scenario: Annotated[str | None, typer.Option(help="Whose best agent, where there are several scenarios.")] = None,
+) -> None:
+    """Write a trained policy and its contract, to run anywhere: with NumPy, XLA or an ONNX runtime."""
+    if file_format is not None and out.suffix != f".{file_format}":
+        raise InputError(f"--out {out} does not end in .{file_format}, as --format says")
+    contracts = jaxmoe.export(source, out, agent=_which(agent), scenario=scenario)
+    if isinstance(contracts, list):
+        OUT.print(f"{len(contracts)} policies of {', '.join(contracts[0].experts)}: {out}", soft_wrap=True)
+        return
+    who, scores = contracts.agent, contracts.evaluation
+    qos = [f"{split} QoS {scores[split]['qos']:.3f}" for split in ("train", "test") if split in scores]
+    OUT.print(
+        f"{contracts.algorithm} in {contracts.scenario['name']}, agent {who['number']} (seed {who['seed']}): "
+        f"{', '.join(qos)}",
+        soft_wrap=True,
+    )
+    OUT.print(f"policy and contract: {out}, {contract_path(out)}", soft_wrap=True)
+
+
+def _which(text: str) -> Any:
+    if text in ("best", "all"):
+        return text
+    if not text.isdecimal():
+        raise InputError(f"--agent {text!r} is not best, all or the number of an agent")
+    return int(text)

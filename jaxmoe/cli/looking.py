@@ -1,0 +1,150 @@
+"""`jaxmoe report`, `status`, `compare`, `best` and `confirm`: what experiments found."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import jaxmoe
+from jaxmoe.cli.options import OUT, CompilationCache, TimeBudget, end, require_table_file, seconds, write_table_file
+from jaxmoe.cli.terminal import telling
+from jaxmoe.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from jaxmoe.analysis.comparing import Compared
+
+Folder = Annotated[Path, typer.Argument(help="Folder of an experiment.")]
+
+
+def report(folder: Folder) -> None:
+    """Write what an experiment found, so far, as one web page, and its figures for a paper."""
+    found = jaxmoe.report(folder)
+    for sentence in found.sentences:
+        OUT.print(sentence, soft_wrap=True)
+    OUT.print(
+        f"report: {folder / 'report' / 'report.html'}, {found.figures} figures and their data beside it", soft_wrap=True
+    )
+
+
+def status(folder: Folder) -> None:
+    """Say how far an experiment is and what is best so far; also while it runs."""
+    from jaxmoe.analysis.status import status_lines
+    from jaxmoe.experiment.folder import storage_of
+    from jaxmoe.experiment.tables import tables_of
+
+    OUT.print("\n".join(status_lines(tables_of(storage_of(folder), lean=True))), soft_wrap=True)
+
+
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of experiments.")],
+    out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
+) -> None:
+    """Set the best configurations of algorithms, scenarios or experiments against each other."""
+    require_table_file(out)
+    found = jaxmoe.compare(folders)
+    rows = found.table()
+    write_table_file(out, rows)
+    _print_compared(found, rows)
+
+
+def best(
+    folder: Folder,
+    scenario: Annotated[str | None, typer.Option(help="Whose winner, where there are several scenarios.")] = None,
+    fresh_seeds: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Say which configuration wins, and which of its agents is the best."""
+    if fresh_seeds is not None:
+        raise InputError(
+            f"best prints the winner; jaxmoe confirm {folder} --seeds {fresh_seeds} trains it on fresh seeds"
+        )
+    from jaxmoe.analysis.intervals import Estimate
+    from jaxmoe.analysis.ranking import best_agent, best_position, ranking_of
+    from jaxmoe.analysis.tables import measure_words
+
+    experiment = jaxmoe.load(folder)
+    ranking = ranking_of(experiment.tables, scenario)
+    position = best_position(ranking)
+    row = ranking.table().iloc[0]
+    if not experiment.complete:
+        OUT.print(f"not finished: {experiment.status()}; the winner may change", soft_wrap=True)
+    OUT.print(
+        f"{ranking.scenario}: {ranking.describe(position)} (configuration {row['configuration']})", soft_wrap=True
+    )
+    OUT.print(f"{experiment.tables.objective}, on the seeds that chose it  {row['chosen']:.3f}", soft_wrap=True)
+    for split in experiment.tables.splits:
+        found = Estimate(row[split], row[f"{split}_low"], row[f"{split}_high"])
+        kind = measure_words(experiment.tables.measure)
+        OUT.print(
+            f"interquartile mean of the {kind} on {split} prompts, on the other seeds  {found:.3f}", soft_wrap=True
+        )
+    OUT.print(
+        f"best agent: {best_agent(ranking)}; jaxmoe export {folder} --agent best --out policy.safetensors",
+        soft_wrap=True,
+    )
+
+
+def confirm(
+    folder: Folder,
+    seeds: Annotated[int, typer.Option(help="How many seeds, none of which has chosen anything.")] = 32,
+    scenario: Annotated[str | None, typer.Option(help="Whose winner, where there are several scenarios.")] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="Whose best configuration, where there are several algorithms.")
+    ] = None,
+    time_budget: TimeBudget = None,
+    compilation_cache: CompilationCache = True,
+) -> None:
+    """Train the winner again on fresh seeds: how much of its score was luck?"""
+    from jaxmoe.analysis.tables import measure_words
+
+    experiment = jaxmoe.load(folder)
+    with telling() as callback:
+        found = experiment.confirm(
+            seeds=seeds,
+            scenario=scenario,
+            algorithm=algorithm,
+            time_budget_s=seconds("--time-budget", time_budget),
+            compilation_cache=compilation_cache,
+            callback=callback,
+        )
+    OUT.print(found.winner, soft_wrap=True)
+    end(experiment)
+    OUT.print(f"interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds]")
+    OUT.print(f"train prompts, seeds that chose it  {found.chosen:.3f}")
+    for split, of in found.fresh.items():
+        OUT.print(f"{split} prompts, {seeds} fresh seeds".ljust(36) + f"{of:.3f}")
+    OUT.print(f"drop on train prompts  {found.chosen.mean - found.fresh['train'].mean:.3f}")
+
+
+def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:
+    from rich.table import Table
+
+    from jaxmoe.analysis.intervals import Estimate
+    from jaxmoe.analysis.tables import measure_words
+
+    OUT.print(
+        f"Interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds], "
+        "on seeds that chose nothing"
+    )
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    splits = [split for split in ("train", "test") if split in rows]
+    for name in ("", "best configuration", *(f"{split} prompts" for split in splits)):
+        table.add_column(name, no_wrap=name != "best configuration")
+    for row in rows.to_dict("records"):
+        cells = [f"{Estimate(row[split], row[f'{split}_low'], row[f'{split}_high']):.3f}" for split in splits]
+        table.add_row(str(row["name"]), str(row["configuration"]), *cells)
+    OUT.print(table)
+    if not found.pairs:
+        OUT.print("\nNo two of them share their environments and expert table, so that none is said to be better.")
+        return
+    OUT.print(
+        "\nOn the same environments: difference, and probability that an agent of the first beats one of the second"
+    )
+    pairs = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("first", "second", "prompts", "difference", "probability"):
+        pairs.add_column(name, no_wrap=name not in ("first", "second"), overflow="fold")  # nothing is cut
+    for pair in found.pairs:
+        cells = [pair.split, f"{pair.difference:.3f}", f"{pair.improvement:.2f}"]
+        pairs.add_row(pair.first, pair.second, *cells)
+    OUT.print(pairs)

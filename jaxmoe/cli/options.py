@@ -1,0 +1,157 @@
+"""What several commands share: options, how their texts become values, and how comparisons are printed."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+import jaxmoe
+from jaxmoe.errors import InputError
+from jaxmoe.files import with_home, write_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from jaxmoe.experiment.experiment import Experiment
+
+OUT = Console(highlight=False, markup=False, emoji=False)  # names and texts come from data: no signs of markup in them
+
+NoRelevance = Annotated[bool, typer.Option("--no-relevance", help="The table needs no relevance; observe zeros.")]
+TableOption = Annotated[
+    Path | None, typer.Option("--table", help="Expert table: folder, CSV, Excel or Parquet; the shipped one if absent.")
+]
+Scenario = Annotated[str, typer.Option(help="oneshot, fading or queueing.")]
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option("--param", metavar="NAME=NUMBER", help="Change a number of the scenario, as in latency_weight=0.05."),
+]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--setting", metavar="NAME=VALUE", help="Change a setting of the scenario, as in num_replicas=2."),
+]
+TimeBudget = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Save and stop after so long, as in 30m, 2h or 90 (seconds); exit code 3."),
+]
+CompilationCache = Annotated[
+    bool, typer.Option(help="Keep compiled programs in the user's cache folder, for the next start.")
+]
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """One number, or several joined by commas."""
+    try:
+        return [int(part) for part in text.split(",") if part.strip()] or [int(text)]
+    except ValueError:
+        raise InputError(f"{option} {text!r} is not a whole number or several joined by commas") from None
+
+
+def seconds(option: str, text: str | None) -> float | None:
+    """A time such as 90, 90s, 30m, 1.5h or 2d, in seconds.
+
+    >>> seconds("--time-budget", "30m"), seconds("--time-budget", "1.5h")
+    (1800.0, 5400.0)
+    """
+    if text is None:
+        return None
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        found = float(number) * unit
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < float("inf"):
+        raise InputError(f"{option} {text!r} is no time; write 90, 90s, 30m, 1.5h or 2d")
+    return found
+
+
+def seed_numbers(option: str, text: str) -> int | list[int]:
+    """How many seeds, or these, joined by commas."""
+    numbers = whole_numbers(option, text)
+    return numbers if "," in text else numbers[0]
+
+
+def end(experiment: "Experiment") -> None:
+    """Say why an experiment is not finished, if it is not, and leave with the code that says so."""
+    kept = "what was done is kept, and the same command goes on from there."
+    if experiment.folder is None:
+        kept = "without --out DIR nothing is kept; with it, the same command would go on from here."
+    if experiment.unfinished == "interrupted":
+        OUT.print(f"Stopped: {kept}", soft_wrap=True)
+        raise typer.Exit(130)
+    if experiment.unfinished == "time budget":
+        OUT.print(f"The time is up: {kept}", soft_wrap=True)
+        raise typer.Exit(3)
+    if experiment.failed:
+        numbers = ", ".join(map(str, experiment.failed))
+        OUT.print(f"Failed: job {numbers}; all others are done, and the same command tries again.")
+        raise typer.Exit(1)
+
+
+def assignments(option: str, texts: Iterable[str] | None) -> dict[str, Any]:
+    """`NAME=VALUE` pairs; numbers and yes/no become such."""
+    pairs: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name or not value:
+            raise InputError(f"{option} {text!r} is not of the form NAME=VALUE")
+        pairs[name.strip()] = _value(value.strip())
+    return pairs
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def read_table(path: Path | None, no_relevance: bool) -> Any:
+    """The table that an option names, or the shipped one."""
+    return jaxmoe.load_table(
+        path if path is None else with_home(path), relevance="none" if no_relevance else "required"
+    )
+
+
+def write_table_file(out: Path | None, rows: "pd.DataFrame") -> None:
+    """Write a tidy table to the file that an option names, if it names one; see `require_table_file`."""
+    if out is not None:
+        out = with_home(out)
+        write = rows.to_csv if out.suffix == ".csv" else rows.to_parquet
+        write_whole(out, lambda path: write(path, index=False), overwrite=False)
+
+
+def require_table_file(out: Path | None) -> None:
+    """Say that a result file cannot be written before the work is done, not after."""
+    if out is None:
+        return
+    out = with_home(out)
+    if out.suffix not in (".csv", ".parquet"):
+        raise InputError(f"{out} ends neither in .csv nor in .parquet")
+    if out.exists():
+        raise InputError(f"{out} exists already; choose another file")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: the folder {out.parent} does not exist; create it first")
+
+
+def print_comparison(comparison: "pd.DataFrame", highlight: str | None) -> None:
+    """Two tables: how good each policy is, and what it does."""
+    from jaxmoe.analysis.comparison import behaviour_table, quality_table
+
+    OUT.print()
+    title = "Mean QoS, and normalised score [95 % interval over prompts and seeds]"
+    OUT.print(quality_table(comparison, title, highlight))
+    OUT.print()
+    OUT.print(
+        behaviour_table(
+            comparison,
+            "What each policy does per request, on train prompts: means, and how often it asks each expert",
+            highlight,
+        )
+    )

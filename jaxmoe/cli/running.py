@@ -1,0 +1,117 @@
+"""`jaxmoe sweep` and `jaxmoe extend`: train all agents of a spec, and add to them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import jaxmoe
+from jaxmoe.cli.options import OUT, CompilationCache, TimeBudget, end, print_comparison, seconds, seed_numbers
+from jaxmoe.cli.terminal import telling
+from jaxmoe.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxmoe.experiment.experiment import Experiment
+
+CheckpointEvery = Annotated[str, typer.Option(help="Time between two checkpoints of a job.")]
+
+
+def sweep(
+    spec: Annotated[Path, typer.Argument(help="TOML file that says what is searched; see experiments/.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the experiment: a new one, or one to go on with.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the spec, as in seeds=4 or hypers.clip=[0.1,0.2]."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Say how many agents, jobs, compilations and bytes; train none.")
+    ] = False,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Run every n-th job only, from the i-th on; shards share the folder.")
+    ] = "0/1",
+    time_budget: TimeBudget = None,
+    checkpoint_every: CheckpointEvery = "5m",
+    compilation_cache: CompilationCache = True,
+) -> None:
+    """Train all agents of a spec; the same command again goes on where it ended, whatever ended it."""
+    if dry_run:
+        from jaxmoe.experiment.dry_run import describe_plan
+
+        OUT.print("\n".join(describe_plan(spec, overrides or [], shard)), soft_wrap=True)
+        return
+    if out is None:
+        raise InputError("--out DIR says where the experiment is kept; it is missing")
+    with telling() as callback:
+        experiment = jaxmoe.sweep(
+            spec,
+            out,
+            overrides=overrides or [],
+            shard=shard,
+            time_budget_s=seconds("--time-budget", time_budget),
+            checkpoint_every_s=seconds("--checkpoint-every", checkpoint_every) or 0.0,
+            compilation_cache=compilation_cache,
+            callback=callback,
+        )
+    print_experiment(experiment)
+    end(experiment)
+
+
+def extend(
+    folder: Annotated[Path, typer.Argument(help="Folder of an experiment.")],
+    seeds: Annotated[
+        str | None, typer.Option(help="So many seeds in all, or these, joined by commas; those that are there stay.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="So many samples in all, of a random or Sobol search.")] = None,
+    env_steps: Annotated[int | None, typer.Option(help="So many environment steps of each agent in all.")] = None,
+    new_schedule: Annotated[
+        bool, typer.Option(help="Begin schedules, such as the learning rate's, anew over the added steps.")
+    ] = False,
+    time_budget: TimeBudget = None,
+    checkpoint_every: CheckpointEvery = "5m",
+    compilation_cache: CompilationCache = True,
+) -> None:
+    """Add seeds, samples or env steps to an experiment; nothing that is there changes."""
+    with telling() as callback:
+        experiment = jaxmoe.load(folder).extend(
+            seeds=None if seeds is None else seed_numbers("--seeds", seeds),
+            samples=samples,
+            env_steps=env_steps,
+            new_schedule=new_schedule,
+            time_budget_s=seconds("--time-budget", time_budget),
+            checkpoint_every_s=seconds("--checkpoint-every", checkpoint_every) or 0.0,
+            compilation_cache=compilation_cache,
+            callback=callback,
+        )
+    print_experiment(experiment)
+    end(experiment)
+
+
+def merge() -> None:
+    """Say what has come in place of it."""
+    raise InputError(
+        "merge is gone: processes with --shard i/n share one folder, and the last of them writes the tables"
+    )
+
+
+def print_experiment(experiment: "Experiment") -> None:
+    """What an experiment has found: the comparison of its only configuration, or the ranking of many."""
+    from jaxmoe.analysis.ranking import printed, rankings
+
+    tables = experiment.tables
+    if len(tables.results):
+        ranked = rankings(tables)
+        if len(ranked) == 1 and len(ranked[0].settings) == 1:
+            comparison = experiment.comparison()
+            own = [name for name in comparison["policy"].unique() if str(name).endswith(("agent)", "agents)"))]
+            print_comparison(comparison, highlight=own[0] if own else None)
+        for title, table in printed(tables) if ranked and len(ranked[0].settings) > 1 else []:
+            OUT.print(f"\n{title}", soft_wrap=True)
+            OUT.print(table)
+        OUT.print()
+    diverged = int(tables.results["diverged"].sum()) if len(tables.results) else 0
+    speeds = [job.env_steps_per_s for job in tables.jobs if job.env_steps_per_s]
+    speed = f", {max(speeds):,.0f} env steps/s of all agents" if speeds else ""
+    steps = int(tables.results["env_steps"].max()) if len(tables.results) else tables.spec["env_steps"]
+    OUT.print(f"{len(tables.results):,} agents, {steps:,} env steps each{speed}, {diverged} diverged")
+    if experiment.folder is not None:
+        OUT.print(f"tables and policies: {experiment.folder}", soft_wrap=True)

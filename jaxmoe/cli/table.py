@@ -1,0 +1,83 @@
+"""`jaxmoe table`: check, show, build and report on expert tables."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jaxmoe.cli.options import OUT, NoRelevance, read_table
+from jaxmoe.errors import InputError
+
+table_app = typer.Typer(no_args_is_help=True, help="Check, show, build and report on expert tables.")
+
+TablePath = Annotated[
+    Path | None,
+    typer.Argument(help="Folder of raw records, CSV, Excel or Parquet file; the shipped table if absent."),
+]
+
+
+@table_app.command("check")
+def table_check(path: TablePath = None, no_relevance: NoRelevance = False) -> None:
+    """Read a table and say what it holds, or what is wrong in it."""
+    from jaxmoe.table.records import describe_prompts_in_both_splits
+    from jaxmoe.table.wide import WIDE, WIDE_RULE
+
+    table = read_table(path, no_relevance)
+    splits = ", ".join(f"{count} {split}" for split, count in Counter(table.meta.splits).items())
+    OUT.print(f"The table is complete: {table.num_prompts} prompts ({splits}), {2**table.num_experts} subsets each.")
+    OUT.print(f"experts  {', '.join(table.experts)}", soft_wrap=True)
+    if WIDE in table.meta.provenance:
+        OUT.print(f"columns  the source has {WIDE_RULE}", soft_wrap=True)
+    OUT.print(f"source   {table.meta.provenance}", soft_wrap=True)
+    OUT.print(f"digest   {table.meta.digest}", soft_wrap=True)
+    for line in describe_prompts_in_both_splits(
+        zip(table.meta.prompt_ids, table.meta.splits, table.meta.prompts, strict=True)
+    ):
+        OUT.print(line, soft_wrap=True)
+
+
+@table_app.command("show")
+def table_show(
+    path: TablePath = None,
+    experts: Annotated[str | None, typer.Option(help="Only these experts, joined by commas.")] = None,
+    no_relevance: NoRelevance = False,
+) -> None:
+    """Show mean score and words of every subset of experts."""
+    from jaxmoe.table import describe
+
+    table = read_table(path, no_relevance)
+    if experts is not None:
+        table = table.select_experts(name.strip() for name in experts.split(","))
+    OUT.print(describe(table).to_string(index=False, float_format="{:.2f}".format), soft_wrap=True)
+
+
+@table_app.command("build")
+def table_build(
+    folder: Annotated[Path, typer.Argument(help="Folder of raw records.")],
+    out: Annotated[Path, typer.Option(help="File to write, .parquet or .csv.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+) -> None:
+    """Build a table from raw records."""
+    from jaxmoe.table import build_table
+
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} exists already; choose another file or say --overwrite")
+    table = build_table(folder)
+    table.save(out, overwrite=overwrite)
+    OUT.print(f"{out}: {table.num_prompts} prompts, experts {', '.join(table.experts)}")
+
+
+@table_app.command("report")
+def table_report(
+    out: Annotated[Path, typer.Option(help="New or empty folder for the page and its figures.")],
+    path: TablePath = None,
+    no_relevance: NoRelevance = False,
+) -> None:
+    """Write what the experts are worth as one web page: subsets, Shapley values, judges, texts."""
+    from jaxmoe.analysis.table_report import has_raw_records
+    from jaxmoe.analysis.table_report import table_report as write_report
+
+    table = read_table(path, no_relevance)
+    page = write_report(table, path if path is not None and has_raw_records(path) else None, out)
+    OUT.print(f"report: {page}", soft_wrap=True)

@@ -1,0 +1,107 @@
+"""What happens in an experiment, told at a terminal: a moving bar, or plain lines where there is none."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from jaxmoe.progress import Reporter, diverged, duration, reporting
+
+if TYPE_CHECKING:
+    from jaxmoe.training.events import Callback, Event
+
+
+class Progress(NamedTuple):
+    """Where an experiment stands."""
+
+    agents_done: float
+    agents: int
+    env_steps: int  # of each agent of the job at work
+    env_steps_total: int
+    env_steps_per_s: float  # of all agents trained together
+    seconds_left: float
+    train_qos: float  # mean over the agents at work
+    diverged: int  # agents
+
+    @property
+    def share_done(self) -> float:
+        """From 0 to 1."""
+        return self.agents_done / max(1, self.agents)
+
+    def __str__(self) -> str:
+        return (
+            f"{int(self.agents_done):,} of {self.agents:,} agents done ({self.share_done:.0%}), "
+            f"{self.env_steps:,} of {self.env_steps_total:,} env steps each, {self.env_steps_per_s:,.0f} env steps/s, "
+            f"train QoS {self.train_qos:.3f}, {duration(self.seconds_left)} left{diverged(self.diverged)}"
+        )
+
+
+class Teller:
+    """Keeps count of events, and tells a reporter."""
+
+    def __init__(self, report: Reporter) -> None:
+        self.report = report
+        self.agents, self.done, self.to_do, self.did = 0, 0, 0.0, 0.0
+        self.diverged, self.training_s = 0, 0.0
+        self._job_steps, self._at = 0.0, time.monotonic()
+
+    def __call__(self, event: "Event") -> None:
+        """Take an event."""
+        name = type(event).__name__
+        handler = getattr(self, f"_on_{name.lower()}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_planned(self, event: "Event") -> None:
+        self.agents, self.done, self.to_do = event.agents, event.agents_done, event.env_steps_to_do  # type: ignore[union-attr]
+        if event.done:  # type: ignore[union-attr]
+            self.report.stage(f"{event.done} of {event.jobs} jobs are done from earlier on")  # type: ignore[union-attr]
+
+    def _on_jobstarted(self, event: "Event") -> None:
+        self._job_steps, self._at = 0.0, time.monotonic()
+        rows = f", {event.rows:,} agents" if "baselines" not in event.what else ""  # type: ignore[union-attr]
+        self.report.stage(f"job {event.job}: {event.what}{rows}")  # type: ignore[union-attr]
+
+    def _on_compiled(self, event: "Event") -> None:
+        self.report.stage(f"job {event.job}: compiled in {duration(event.seconds)}")  # type: ignore[union-attr]
+        self._at = time.monotonic()
+
+    def _on_advanced(self, event: "Event") -> None:
+        if not event.agents:  # type: ignore[union-attr]
+            return
+        now = time.monotonic()
+        steps = float(event.agents * event.env_steps)  # type: ignore[union-attr]
+        if self._job_steps:
+            self.training_s += now - self._at
+            self.did += steps - self._job_steps
+        self._job_steps, self._at = steps, now
+        average = self.did / self.training_s if self.training_s else event.env_steps_per_s  # type: ignore[union-attr]
+        share = event.env_steps / event.env_steps_total * event.agents  # type: ignore[union-attr]
+        left = max(0.0, self.to_do - steps)
+        self.report.progress(
+            Progress(
+                self.done + share, self.agents, event.env_steps, event.env_steps_total, event.env_steps_per_s,  # type: ignore[union-attr]
+                left / max(average, 1e-9), event.train_qos, self.diverged + event.diverged,  # type: ignore[union-attr]
+            )
+        )  # fmt: skip
+
+    def _on_jobfinished(self, event: "Event") -> None:
+        self.done += event.agents  # type: ignore[union-attr]
+        self.to_do -= self._job_steps
+        self.diverged += event.diverged  # type: ignore[union-attr]
+
+    def _on_checkpointsaved(self, event: "Event") -> None:
+        self.report.stage(f"job {event.job}: saved at {event.env_steps:,} env steps of each agent")  # type: ignore[union-attr]
+
+    def _on_jobfailed(self, event: "Event") -> None:
+        self.report.stage(f"job {event.job}, {event.what}, failed: {event.error}")  # type: ignore[union-attr]
+
+    def _on_noted(self, event: "Event") -> None:
+        self.report.stage(event.text)  # type: ignore[union-attr]
+
+
+@contextmanager
+def telling() -> "Iterator[Callback]":
+    """A callback that tells standard error how it goes, while the block runs."""
+    with reporting() as report:
+        yield Teller(report)

@@ -1,1 +1,0 @@
-"""The commands of the command line, one file per kind of work; `jaxmoe.cli` puts them together."""

@@ -1,0 +1,1 @@
+"""Experiments: what one spec asks for, planned, run, kept and told."""

@@ -1,0 +1,90 @@
+"""An experiment in its folder, or in memory: planned, or found as an earlier call has left it."""
+
+import os
+from typing import Any
+
+import jax
+import psutil
+
+from jaxmoe.devices import start_jax
+from jaxmoe.experiment import folder, plan
+from jaxmoe.experiment.rounds import Machine, Round, Settled
+from jaxmoe.experiment.spec import Spec
+from jaxmoe.table import ExpertTable
+from jaxmoe.training.inputs import algorithm_module, checked_config, environments
+from jaxmoe.training.starting import read_start
+from jaxmoe.training.storage import Folder, Memory, Storage
+
+
+def create(spec: Spec, table: ExpertTable, out: str | os.PathLike[str] | None = None) -> Storage:
+    """Plan the experiment of a spec, or find it planned; nothing is trained.
+
+    Raises:
+        InputError: the spec asks for something that is not there, or the folder holds something else.
+    """
+    start_jax()
+    members = plan.members(spec, table)
+    plan.check_spec(spec, members, table)
+    start = None if spec.init_from is None else _start(spec, members, table)
+    storage: Storage = Memory()
+    if out is not None:
+        storage, holds = folder.open_folder(out)
+        if holds:
+            folder.require_same(storage, spec, table, start)
+            return _planned(storage, spec, table, members, start)
+    keep = spec.keep_states if isinstance(spec.keep_states, bool) else plan.states_fit(spec, members, table)
+    machine = this_machine(spec)
+    if isinstance(storage, Folder):
+        first = plan.first_round(Settled(spec, table, machine, keep), members)
+        folder.require_space(storage, _bytes_of_a_job(first, spec, table))
+    folder.begin(storage, spec, table, machine, keep, start)
+    folder.require_same(storage, spec, table, start)  # another process may have begun another experiment meanwhile
+    return _planned(storage, spec, table, members, start)
+
+
+def _planned(
+    storage: Storage, spec: Spec, table: ExpertTable, members: list[plan.Member], start: dict[str, Any] | None
+) -> Storage:
+    """The experiment with all of its beginning, whichever process made it, or was killed in between."""
+    about = folder.read_about(storage)
+    if storage.size(folder.TABLE) is None or (about["start"] and storage.size(about["start"]) is None):
+        folder.begin(storage, spec, table, this_machine(spec), about["keep_states"], start)
+    if not folder.round_numbers(storage):
+        folder.write_round(storage, plan.first_round(folder.settled(storage), members))
+    return storage
+
+
+def this_machine(spec: Spec) -> Machine:
+    """The devices of this process, as far as a spec does not say others."""
+    devices = spec.devices
+    found = jax.local_devices()
+    platform = jax.default_backend() if devices.platform == "auto" else devices.platform
+    statistics = found[0].memory_stats() or {}
+    memory = statistics.get("bytes_limit", psutil.virtual_memory().total) / 2**30
+    return Machine(
+        platform,
+        len(found) if devices.count == "auto" else devices.count,
+        round(memory, 2) if devices.memory_gib == "auto" else devices.memory_gib,
+    )
+
+
+def _start(spec: Spec, members: list[plan.Member], table: ExpertTable) -> dict[str, Any]:
+    """The tensors that all agents go on from, checked against every configuration."""
+    found: dict[str, Any] = {}
+    seen: set[str] = set()
+    for member in members:
+        signature = plan.signature_of(member.point, table)
+        if signature.key in seen:
+            continue
+        seen.add(signature.key)
+        env, splits = environments(signature.scenario, table, signature.settings, member.point.params)
+        config = checked_config(algorithm_module(signature.algorithm).Config, signature.config)
+        assert spec.init_from is not None
+        found = read_start(spec.init_from, signature.algorithm, config, env, splits["train"], table)
+    return found
+
+
+def _bytes_of_a_job(first: Round, spec: Spec, table: ExpertTable) -> int:
+    """What the largest job writes at once: its checkpoint."""
+    jobs = [job for job in first.jobs if job.kind == "train"]
+    return max(len(job.rows) * plan.agent_bytes(job, table, spec) for job in jobs)

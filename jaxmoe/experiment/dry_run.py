@@ -1,0 +1,73 @@
+"""What an experiment will take, before it is begun."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jaxmoe.devices import start_jax
+from jaxmoe.experiment import plan
+from jaxmoe.experiment.creating import this_machine
+from jaxmoe.experiment.engines import parse_shard
+from jaxmoe.experiment.rounds import Settled
+from jaxmoe.experiment.spec import Spec, load_spec
+from jaxmoe.progress import duration, size
+from jaxmoe.table import load_table
+from jaxmoe.training import sizes
+
+
+def describe_plan(
+    spec: str | os.PathLike[str] | Mapping[str, Any] | Spec,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+    shard: str = "0/1",
+) -> list[str]:
+    """Lines that say how many agents, programs and jobs an experiment has, and how much memory and disk they take.
+
+    Nothing is compiled or trained.
+    """
+    checked, part = load_spec(spec, overrides), parse_shard(shard)
+    start_jax()
+    table = load_table(checked.table, relevance=checked.relevance)
+    members = plan.members(checked, table)
+    plan.check_spec(checked, members, table)
+    keep = checked.keep_states if isinstance(checked.keep_states, bool) else plan.states_fit(checked, members, table)
+    machine = this_machine(checked)
+    first = plan.first_round(Settled(checked, table, machine, keep), members)
+    own = [job for job in first.jobs if job.number % part.count == part.index]
+    train = [job for job in own if job.kind == "train"]
+    by_signature: dict[str, list[Any]] = {}
+    for job in train:
+        by_signature.setdefault(job.signature.key, []).append(job)
+    agents = sum(len(job.rows) for job in train)
+    configurations = len(first.agents[["algorithm", "scenario", "configuration", "environment"]].drop_duplicates())
+    baselines = sum(job.kind == "baselines" for job in own)
+    lines = [
+        f"{_counted(agents, 'agent')}, from {_counted(configurations, 'configuration')} and "
+        f"{_counted(first.agents['seed'].nunique(), 'seed')}"
+        + (f"; shard {part} of {len(first.agents):,}" if part.count > 1 else ""),
+        f"{_counted(len(by_signature), 'compilation')} of a training program, for {machine.devices} x "
+        f"{machine.platform}; baselines in {_counted(baselines, 'environment')}",
+    ]
+    steps, largest, states, seconds = 0.0, 0.0, 0.0, 0.0
+    for jobs in by_signature.values():
+        each = plan.agent_bytes(jobs[0], table, checked)
+        count = sum(len(job.rows) for job in jobs)
+        most = max(len(job.rows) for job in jobs)
+        memory = sizes.MEMORY_FACTOR * most * each
+        steps, states, largest = steps + jobs[0].env_steps * count, states + each * count, max(largest, memory)
+        speeds = sizes.SPEEDS[machine.platform]
+        speed = speeds.get(jobs[0].signature.algorithm, min(speeds.values())) * machine.devices
+        seconds += jobs[0].env_steps * count / speed
+        lines.append(
+            f"{jobs[0].signature}: {_counted(count, 'agent')} of {jobs[0].env_steps:,} env steps and {size(each)} "
+            f"each, in {_counted(len(jobs), 'job')} of up to {most:,}, {jobs[0].agents_per_device} at once on a device"
+        )
+    kept = f"their final states, {size(states)}, are kept" if keep else "their final states are not kept"
+    lines.append(
+        f"in all {steps:,.0f} env steps, about {duration(seconds)} of training; it takes {size(largest)} of memory, "
+        f"and {kept}"
+    )
+    return lines
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

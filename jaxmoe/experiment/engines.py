@@ -1,0 +1,145 @@
+"""Who runs the jobs: engines decide their order and place, never their content."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jaxmoe.errors import InputError
+from jaxmoe.training.events import Callback, JobFailed
+from jaxmoe.training.job import Job
+from jaxmoe.training.running import run_job
+from jaxmoe.training.storage import Storage
+from jaxmoe.training.stored import is_done
+
+Stop = Callable[[], bool]
+
+
+class Engine(Protocol):
+    """Runs jobs that are not done yet; numbers of those that failed with an error of their own."""
+
+    def __call__(  # noqa: D102
+        self, jobs: Sequence[Job], storage: Storage, callback: Callback, stop: Stop, checkpoint_every_s: float
+    ) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Every n-th job, from the i-th on."""
+
+    index: int = 0
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def parse_shard(text: str) -> Shard:
+    """The shard `i/n`, i from 0 to n - 1.
+
+    >>> parse_shard("0/4")
+    Shard(index=0, count=4)
+    """
+    index, slash, count = text.partition("/")
+    if not slash or not index.isdecimal() or not count.isdecimal() or not int(index) < int(count):
+        raise InputError(f"--shard {text!r} is not of the form i/n with i from 0 to n - 1, as in 0/4")
+    return Shard(int(index), int(count))
+
+
+def local(
+    jobs: Sequence[Job], storage: Storage, callback: Callback, stop: Stop, checkpoint_every_s: float
+) -> list[int]:
+    """One after the other, on all devices of this process."""
+    return _in_turn(jobs, jobs, storage, callback, stop, checkpoint_every_s)
+
+
+def _in_turn(
+    own: Sequence[Job], jobs: Sequence[Job], storage: Storage, callback: Callback, stop: Stop, checkpoint_every_s: float
+) -> list[int]:
+    """Some of the jobs of a plan, one after the other."""
+    failed: list[int] = []
+    planned = {job.number: job for job in jobs}
+    for job in own:
+        if stop():
+            break
+        if is_done(storage, job) or not _can_begin(job, planned, storage):
+            continue
+        try:
+            run_job(job, storage, callback, checkpoint_every_s, stop)
+        except (InputError, OSError):
+            raise  # the folder or the machine, which the next job meets as well
+        except Exception as error:  # the job's own: the others go on
+            failed.append(job.number)
+            callback(JobFailed(job.number, str(job.signature), f"{type(error).__name__}: {error}"))
+    return failed
+
+
+def _can_begin(job: Job, planned: Mapping[int, Job], storage: Storage) -> bool:
+    """Whether the jobs are done whose agents a job goes on with; one of them may have failed."""
+    return all(is_done(storage, planned[number]) for number in {number for number, _ in job.start.rows})
+
+
+def shard(part: Shard) -> Engine:
+    """An engine that runs every n-th job of the same plan; several processes, each with its own i, share a folder."""
+
+    def run(
+        jobs: Sequence[Job], storage: Storage, callback: Callback, stop: Stop, checkpoint_every_s: float
+    ) -> list[int]:
+        own = [job for job in jobs if job.number % part.count == part.index]
+        return _in_turn(own, jobs, storage, callback, stop, checkpoint_every_s)
+
+    return run
+
+
+class Stopping:
+    """Whether somebody wants the end: by a signal, or because the time is up."""
+
+    def __init__(self, time_budget_s: float | None) -> None:
+        self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
+        self._signalled = threading.Event()
+
+    @property
+    def why(self) -> str:
+        """What it was: "interrupted", "time budget", or nothing."""
+        if self._signalled.is_set():
+            return "interrupted"
+        return "time budget" if self._deadline is not None and time.monotonic() > self._deadline else ""
+
+    def __call__(self) -> bool:
+        """Whether to save and stop."""
+        return bool(self.why)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Let Ctrl-C, a batch system's SIGTERM or a closed terminal ask for the end, which the block must grant soon.
+
+        A second one ends the block at once.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        before = {number: signal.getsignal(number) for name in names if (number := getattr(signal, name, None))}
+
+        def restore() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        def on_signal(number: int, frame: Any) -> None:
+            del frame
+            self._signalled.set()
+            if number == getattr(signal, "SIGHUP", None):
+                signal.signal(number, signal.SIG_IGN)  # the terminal is gone; it comes once for each line
+            else:
+                restore()
+
+        for number in before:
+            if before[number] is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, on_signal)
+        try:
+            yield
+        finally:
+            restore()

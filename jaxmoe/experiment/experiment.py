@@ -1,0 +1,335 @@
+"""`Experiment`: what one spec asks for, with its folder and results; one reader, one ranking, one comparison."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from jaxmoe.analysis.ranking import best_agent, best_position, ranking_of, ranking_table
+from jaxmoe.analysis.report import Report, make_report
+from jaxmoe.analysis.status import Standing, standing
+from jaxmoe.analysis.tables import Tables
+from jaxmoe.devices import start_jax, use_caches
+from jaxmoe.errors import InputError
+from jaxmoe.experiment import folder
+from jaxmoe.experiment.confirming import Confirmation, confirmation, confirmed, keep_behaviour, tables_of_confirmed
+from jaxmoe.experiment.engines import Engine, Stopping, local
+from jaxmoe.experiment.exporting import Policy, policy_of
+from jaxmoe.experiment.extending import extensions
+from jaxmoe.experiment.spec import Spec
+from jaxmoe.experiment.tables import Contents, Made, comparison_table, finish, read_contents, tables_of
+from jaxmoe.experiment.trained import TrainedAgent, trained_agents
+from jaxmoe.table import ExpertTable
+from jaxmoe.training.events import SILENT, Callback, Finished, Noted, Planned, guarded
+from jaxmoe.training.inputs import require_positive
+from jaxmoe.training.running import CHECKPOINT_S
+from jaxmoe.training.storage import Folder, Storage
+
+REPORT_MADE = "report/made.json"
+Seeds = int | Iterable[int]
+
+
+class Experiment:
+    """What one spec asks for, with its folder and results. Tables are read when they are asked for."""
+
+    def __init__(self, storage: Storage) -> None:
+        """An experiment that is there; see `train`, `sweep` and `load`."""
+        self.storage = storage
+        self.unfinished = ""  # why the last call ended early: "interrupted" or "time budget"
+        self.failed: list[int] = []  # jobs that failed in the last call
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it is kept; nothing if in memory."""
+        return self.storage.root if isinstance(self.storage, Folder) else None
+
+    @cached_property
+    def contents(self) -> Contents:
+        """What is planned, and what is done."""
+        return read_contents(self.storage)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """What `jaxmoe.analysis` reads."""
+        return tables_of(self.storage, self.contents)
+
+    @property
+    def spec(self) -> Spec:
+        """What was asked for, extensions included."""
+        return self.contents.spec
+
+    @cached_property
+    def table(self) -> ExpertTable:
+        """The expert table."""
+        return folder.read_table(self.storage, self.contents.about)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that is planned is done."""
+        return self.contents.complete
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """One row per trained agent: who it is, and its last evaluation."""
+        return self.tables.results
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """One row per trained agent and evaluation."""
+        return self.tables.load_curves(None)
+
+    def ranking(self) -> pd.DataFrame:
+        """All configurations, scenario by scenario, best first by the objective."""
+        return ranking_table(self.tables)
+
+    def comparison(self) -> pd.DataFrame:
+        """The winner of each scenario and every baseline on the same requests, with intervals."""
+        return comparison_table(self.tables)
+
+    def best(self, scenario: str | None = None) -> pd.Series:
+        """The winner: the first row of the ranking of a scenario, which need not be said where there is but one."""
+        ranking = ranking_of(self.tables, scenario)
+        best_position(ranking)
+        return ranking.table().iloc[0]
+
+    def status(self) -> Standing:
+        """How far it is."""
+        return standing(self.tables)
+
+    def report(self) -> Report:
+        """Write `report/`, from what is there so far; what jaxmoe has made there before is replaced."""
+        if self.folder is None:
+            raise InputError("the experiment is in memory; keep it with save(DIR) first, then report")
+        found = make_report(self.tables)
+        made = Made(self.storage, REPORT_MADE)
+        for name, content in found.files.items():
+            made.write(name, content)
+        made.close(remove_others=True)
+        return found
+
+    def save(self, out: str | os.PathLike[str]) -> "Experiment":
+        """Keep all files of the experiment in a new or empty folder."""
+        return Experiment(folder.copied(self.storage, out))
+
+    def policy(self, agent: int | Literal["best"] = "best", scenario: str | None = None) -> Policy:
+        """A trained policy: that of the best agent of the best configuration, or of the agent of a number."""
+        number = best_agent(ranking_of(self.tables, scenario)) if agent == "best" else agent
+        return policy_of(self.agents([number])[0], self.table)
+
+    def agents(self, numbers: Iterable[int] | None = None) -> list[TrainedAgent]:
+        """Trained agents by their numbers, all if absent."""
+        results = pd.concat([self.results, *(each.results for each in self.tables.confirmations)], ignore_index=True)
+        wanted = self.results["agent"].tolist() if numbers is None else list(numbers)
+        return trained_agents(self.storage, self.contents, results, wanted)
+
+    def evaluate(
+        self,
+        scenario: str | None = None,
+        *,
+        params: Mapping[str, float] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        table: ExpertTable | None = None,
+        agents: Literal["best", "all"] | Iterable[int] = "best",
+        policies: Mapping[str, Any] | None = None,
+        requests: int | None = None,
+        seed: int = 0,
+        baselines: str | Iterable[str] = "all",
+        callback: Callback = SILENT,
+    ) -> pd.DataFrame:
+        """Let agents serve requests where they were trained, or elsewhere, beside baselines and other policies.
+
+        Args:
+            scenario: another one than that of the agents.
+            params: numbers of the scenario to change.
+            settings: static settings to change.
+            table: another expert table, of the same experts.
+            agents: those of the best configuration, all, or these.
+            policies: by name: functions or exported files, as `jaxmoe.evaluate` takes them.
+            requests: per policy and split; those of the experiment if absent.
+            seed: of the random numbers, the same for every policy.
+            baselines: "all", "none", or their names.
+            callback: told how it goes.
+        """
+        from jaxmoe.experiment.evaluating import evaluate_agents
+
+        numbers = self._chosen(agents, None)
+        return evaluate_agents(
+            self.agents(numbers), self._of_same_experts(table), scenario=scenario, params=params or {},
+            settings=settings or {}, policies=policies or {}, requests=requests or self.spec.requests, seed=seed,
+            baselines=baselines, callback=callback,
+        )  # fmt: skip
+
+    def extend(
+        self,
+        *,
+        seeds: Seeds | None = None,
+        samples: int | None = None,
+        env_steps: int | None = None,
+        new_schedule: bool = False,
+        time_budget_s: float | None = None,
+        checkpoint_every_s: float = CHECKPOINT_S,
+        compilation_cache: bool = True,
+        callback: Callback = SILENT,
+    ) -> "Experiment":
+        """Add seeds, samples or env steps; no earlier result changes. The same call goes on where an earlier one ended.
+
+        An extended experiment equals one that was planned at once with these numbers.
+
+        Args:
+            seeds: so many in all, or these; those that are there already stay.
+            samples: so many in all, of a random or Sobol search.
+            env_steps: so many in all; agents go on from their final states, which must have been kept.
+            new_schedule: begin schedules anew over the added env steps.
+            time_budget_s: end early after so many seconds, with everything saved.
+            checkpoint_every_s: seconds between two checkpoints of a job.
+            compilation_cache: keep compiled programs in the user's cache folder.
+            callback: told how it goes.
+
+        Raises:
+            InputError: nothing is added, or it cannot be.
+        """
+        change: dict[str, Any] = {}
+        if seeds is not None:
+            change["seeds"] = seeds if isinstance(seeds, int) else list(seeds)
+        if samples is not None:
+            change["search.samples"] = samples
+        if env_steps is not None:
+            require_positive("env_steps", env_steps)
+            change["env_steps"] = env_steps
+        if not change:
+            raise InputError("extend needs seeds, samples or env_steps; it was given none")
+        start_jax()
+        with folder.locked(self.storage):
+            for planned in extensions(self.storage, self.contents, change, new_schedule):
+                folder.write_round(self.storage, planned)
+                self._forget()
+        return self.run(
+            time_budget_s=time_budget_s, checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache,
+            callback=callback,
+        )  # fmt: skip
+
+    def confirm(
+        self,
+        *,
+        seeds: int = 32,
+        scenario: str | None = None,
+        algorithm: str | None = None,
+        time_budget_s: float | None = None,
+        compilation_cache: bool = True,
+        callback: Callback = SILENT,
+    ) -> Confirmation:
+        """Train the winner again on seeds that chose nothing, and watch it at work: how much of its score was luck?
+
+        The same call goes on where an earlier one ended.
+
+        Args:
+            seeds: how many.
+            scenario: whose winner; needed where there are several.
+            algorithm: whose best configuration; that of all algorithms if absent.
+            time_budget_s: end early after so many seconds, with everything saved.
+            compilation_cache: keep compiled programs in the user's cache folder.
+            callback: told how it goes.
+
+        Raises:
+            InputError: the experiment is not finished, or has no such scenario or algorithm.
+        """
+        require_positive("seeds", seeds)
+        ranked = [each for each in self.contents.rounds if each.kind != "confirmation"]
+        if any(job.number not in self.contents.done for each in ranked for job in each.jobs):
+            raise InputError(f"{self.storage.where} is not finished, and its winner may change: {self.status()}")
+        start_jax()
+        ranking = ranking_of(self.tables, scenario)
+        position = best_position(ranking, algorithm)
+        identity, planned = confirmation(self.storage, self.contents, ranking, position, seeds)
+        if planned is not None:
+            with folder.locked(self.storage):
+                folder.write_round(self.storage, planned)
+        self.run(time_budget_s=time_budget_s, compilation_cache=compilation_cache, callback=callback)
+        own = tables_of_confirmed(self.tables, identity)
+        if own is not None and self.complete:
+            keep_behaviour(self.storage, self.contents, own, self.tables.behaviour, self.table)
+            self._forget()
+            self._report_anew()
+        return confirmed(self.tables, ranking, position, identity, self.complete)
+
+    def run(
+        self,
+        engine: Engine = local,
+        *,
+        lock: bool = True,
+        time_budget_s: float | None = None,
+        checkpoint_every_s: float = CHECKPOINT_S,
+        compilation_cache: bool = True,
+        callback: Callback = SILENT,
+    ) -> "Experiment":
+        """Do what is planned and not done yet, and write the tables of what is complete."""
+        start_jax()
+        if compilation_cache:
+            use_caches()
+        require_times(time_budget_s, checkpoint_every_s)
+        tell, stop = guarded((callback,)), Stopping(time_budget_s)
+        with folder.locked(self.storage) if lock else contextlib.nullcontext(), stop.listening():
+            self._forget()
+            jobs = self.contents.jobs
+            for text in folder.set_aside_damaged(self.storage, jobs):
+                tell(Noted(text))
+            self._forget()
+            tell(_planned(self.contents))
+            self.failed = engine(jobs, self.storage, tell, stop, checkpoint_every_s)
+            self._forget()
+            self.unfinished = "" if self.complete else stop.why
+            if self.complete or lock:
+                self.__dict__["tables"] = finish(self.storage, self.contents)
+            if self.complete:
+                folder.clean_up(self.storage, jobs)
+                self._report_anew()
+        tell(Finished(self.complete))
+        return self
+
+    def _chosen(self, agents: Literal["best", "all"] | Iterable[int], scenario: str | None) -> list[int]:
+        if agents == "all":
+            return [int(number) for number in self.results["agent"]]
+        if agents == "best":
+            ranking = ranking_of(self.tables, scenario)
+            return [int(number) for number in ranking.agents[best_position(ranking)].ravel()]
+        return [int(number) for number in agents]
+
+    def _of_same_experts(self, table: ExpertTable | None) -> ExpertTable:
+        """A table with the experts of this experiment, in their order: what agents observe has no names."""
+        own = self.table
+        return own if table is None else table if table.experts == own.experts else table.select_experts(own.experts)
+
+    def _report_anew(self) -> None:
+        """A report says from which state it was made: make it again where there is one."""
+        if self.storage.size(REPORT_MADE) is not None:
+            self.report()
+
+    def _forget(self) -> None:
+        """Read everything anew when it is next asked for."""
+        for name in ("contents", "tables", "curves"):
+            self.__dict__.pop(name, None)
+
+
+def _planned(contents: Contents) -> Planned:
+    jobs = contents.jobs
+    train = [job for job in jobs if job.kind == "train"]
+    done = [job for job in train if job.number in contents.done]
+    steps = {
+        job.number: len(job.rows) * (job.env_steps - (job.evaluate_at[0] if job.start.kind == "states" else 0))
+        for job in train
+    }
+    to_do = sum(steps.values()) - sum(steps[job.number] for job in done)
+    return Planned(
+        len(jobs), len(contents.done), sum(len(job.rows) for job in train), sum(len(job.rows) for job in done), to_do
+    )
+
+
+def require_times(time_budget_s: float | None, checkpoint_every_s: float) -> None:
+    """Refuse times that run backwards."""
+    for name, value in (("time_budget_s", time_budget_s), ("checkpoint_every_s", checkpoint_every_s)):
+        if value is not None and not value >= 0:
+            raise InputError(f"{name} = {value} must be at least 0")

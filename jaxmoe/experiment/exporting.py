@@ -1,0 +1,174 @@
+"""`export`: trained agents as policies that run elsewhere."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from safetensors.numpy import save
+
+import jaxmoe
+from jaxmoe.analysis.ranking import best_agent, ranking_of
+from jaxmoe.env.layout import action_choices, observation_fields
+from jaxmoe.env.params import EnvParams
+from jaxmoe.env.scenarios import NUMBERS
+from jaxmoe.errors import InputError
+from jaxmoe.experiment.trained import TrainedAgent
+from jaxmoe.files import with_home
+from jaxmoe.policy.bundle import file_format, read_bundle, write_bundle, write_stack
+from jaxmoe.policy.contract import FILE_FORMATS, PREFERENCES, Contract, Network, parse_contract
+from jaxmoe.policy.onnx_graph import to_onnx
+from jaxmoe.policy.stablehlo import to_stablehlo
+from jaxmoe.policy.tensors import Tensors, check_tensors, checksum
+from jaxmoe.table import ExpertTable
+from jaxmoe.training.inputs import environments
+
+if TYPE_CHECKING:
+    from jaxmoe.env.edge_experts import EdgeExperts
+
+
+class Policy(NamedTuple):
+    """A trained policy with its contract."""
+
+    contract: Contract
+    tensors: Tensors
+
+    def save(self, out: str | os.PathLike[str]) -> Path:
+        """Write it, and its contract beside it, in the format of the suffix: .safetensors, .stablehlo or .onnx."""
+        path = with_home(out)
+        write_bundle(path, WRITERS[file_format(path)](self.contract, self.tensors), self.contract)
+        return path
+
+
+def export(
+    source: Any,
+    out: str | os.PathLike[str],
+    *,
+    agent: int | Literal["best", "all"] = "best",
+    scenario: str | None = None,
+) -> Contract | list[Contract]:
+    """Write a trained policy, and its contract beside it.
+
+    Args:
+        source: an experiment or its folder; or a policy that was exported as safetensors, to have it in another
+            format, or to take one agent out of a stack.
+        out: file to write; its suffix says the format: `.safetensors`, `.stablehlo` or `.onnx`.
+        agent: a number; "best", the best one of the best configuration; or "all", in one stack.
+        scenario: whose best agent; needed where there are several.
+
+    Returns:
+        The contract, or those of all agents of a stack.
+
+    Raises:
+        InputError: there is no such agent, or `out` exists or has an unknown suffix.
+    """
+    from jaxmoe.experiment.calls import load
+    from jaxmoe.experiment.experiment import Experiment
+
+    path = with_home(out)
+    form = file_format(path)
+    if agent == "all" and form != "safetensors":
+        raise InputError(f"{path}: a stack of all agents is written as safetensors only")
+    if not isinstance(source, Experiment) and with_home(source).is_file():
+        return _export_again(with_home(source), path, form, agent)
+    experiment = source if isinstance(source, Experiment) else load(source)
+    if agent == "all":
+        if not experiment.complete:
+            raise InputError(
+                f"{experiment.storage.where} is not finished: {experiment.status()}; export agents by number"
+            )
+        return _export_stack(experiment.agents(), experiment.table, path)
+    number = best_agent(ranking_of(experiment.tables, scenario)) if agent == "best" else agent
+    policy = policy_of(experiment.agents([number])[0], experiment.table)
+    policy.save(path)
+    return policy.contract
+
+
+def policy_of(agent: TrainedAgent, table: ExpertTable) -> Policy:
+    """The contract and the tensors of a trained agent."""
+    signature = agent.job.signature
+    env, splits = environments(signature.scenario, table, signature.settings, agent.params)
+    params = splits["train"]
+    network = Network(
+        inputs=env.settings.observation_size,
+        hidden=tuple(signature.config["hidden"]),
+        outputs=env.num_actions,
+        activation=signature.config["activation"],
+    )
+    tensors = {name: np.asarray(tensor, np.float32) for name, tensor in agent.tensors.items()}
+    check_tensors(tensors, network.shapes(), f"agent {agent.number}")
+    contract = Contract(
+        algorithm=signature.algorithm,
+        preferences=PREFERENCES[signature.algorithm],
+        network=network,
+        observation=observation_fields(params, env.settings),
+        experts=table.experts,
+        num_replicas=env.settings.num_replicas,
+        actions=action_choices(env.settings),
+        weights_sha256=checksum(tensors, network.shapes()),
+        scenario=_scenario(signature.scenario, env, params),
+        hypers=dict(agent.hypers),
+        config=dict(signature.config),
+        agent={
+            "number": agent.number,
+            "seed": agent.seed,
+            "root_seed": agent.job.root_seed,
+            "env_steps": agent.env_steps,
+        },
+        evaluation=dict(agent.scores),
+        table_digest=table.meta.digest,
+        versions={"exported_by": jaxmoe.__version__, "trained_by": dict(agent.versions)},
+    )
+    return Policy(parse_contract(contract.to_json(), f"agent {agent.number}"), tensors)
+
+
+def _to_safetensors(contract: Contract, tensors: Tensors) -> bytes:
+    return save({name: tensors[name] for name in contract.network.shapes()})
+
+
+WRITERS: dict[str, Callable[[Contract, Tensors], bytes]] = {
+    "safetensors": _to_safetensors,
+    "stablehlo": to_stablehlo,
+    "onnx": to_onnx,
+}
+assert set(WRITERS) == set(FILE_FORMATS)
+
+
+def _export_stack(agents: list[TrainedAgent], table: ExpertTable, path: Path) -> list[Contract]:
+    members: list[tuple[int, int, Contract]] = []
+    groups: dict[str, int] = {}
+    rows: dict[int, list[Tensors]] = {}
+    for agent in agents:
+        policy = policy_of(agent, table)
+        group = groups.setdefault(agent.job.signature.key, len(groups))
+        row = rows.setdefault(group, [])
+        members.append((group, len(row), policy.contract))
+        row.append(policy.tensors)
+    content = {
+        f"group{group}/{name}": np.stack([tensors[name] for tensors in held])
+        for group, held in rows.items()
+        for name in held[0]
+    }
+    write_stack(path, save(content), members)
+    return [contract for _, _, contract in members]
+
+
+def _export_again(source: Path, path: Path, form: str, agent: Any) -> Contract:
+    """A policy that was exported before, in another format, or one out of a stack."""
+    bundle = read_bundle(source, None if agent == "best" else agent)
+    if bundle.format != "safetensors":
+        raise InputError(f"{source} is {bundle.format}; export from safetensors, which hold the weights")
+    write_bundle(path, WRITERS[form](bundle.contract, bundle.tensors), bundle.contract)
+    return bundle.contract
+
+
+def _scenario(name: str, env: "EdgeExperts", params: EnvParams) -> dict[str, Any]:
+    """What the agent was trained in, complete."""
+    numbers = {each: NUMBERS[each].__class__(getattr(params, each)) for each in NUMBERS}
+    return {
+        "name": name,
+        "settings": dataclasses.asdict(env.settings),
+        "params": {each: None if value == float("inf") else value for each, value in numbers.items()},
+    }

@@ -1,0 +1,369 @@
+"""The folder of an experiment (format 2), built to lose nothing.
+
+    experiment.json        format, version, the whole spec with its defaults, the table's digest, the plan's devices
+    spec.toml              the same for people; made, never read back
+    table/                 the expert table
+    start/                 the policy that agents go on from, if there is one
+    rounds/000/            what was planned at once: plan.parquet, jobs.jsonl, round.json
+    jobs/000000/           what was made of a job: its attempts, done.json, checkpoint/, progress.json
+    results.parquet, curves.parquet, comparison.parquet, made.json    tables of what is complete; can be made again
+    report/                report.html, its figures and their data
+
+`experiment.json`, `round.json` and `done.json` are made only where none is, last of what they stand for, and never
+changed. Files that jaxmoe has not made are never touched.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+
+import jaxmoe
+from jaxmoe.errors import InputError, StorageError
+from jaxmoe.experiment.rounds import Machine, Round, Settled
+from jaxmoe.experiment.spec import Spec, first_difference, load_spec
+from jaxmoe.files import with_home
+from jaxmoe.table import ExpertTable, load_table
+from jaxmoe.training.arrays import pieces
+from jaxmoe.training.job import Job, read_jobs, write_jobs
+from jaxmoe.training.storage import Folder, Memory, Storage
+from jaxmoe.training.stored import TABLE, checksum, parquet, read_done
+
+FORMAT = 2
+EXPERIMENT = "experiment.json"
+START = "start/policy.safetensors"
+LOCK = ".lock"
+_OURS_BEFORE = re.compile(rf"\.{re.escape(EXPERIMENT)}\.[0-9a-f]{{8}}\.partial|{re.escape(LOCK)}")
+_OF_AN_ATTEMPT = {f"{name}.parquet" for name in ("results", "curves", "evaluation")} | {
+    f"{name}.safetensors" for name in ("policies", "state")
+}
+_LEAST_FREE = 16 * 2**20  # bytes, beside what a job writes
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path as its user means it: `~` is the home folder, and a relative one is seen from where the process is now."""
+    return with_home(path).absolute()
+
+
+def open_folder(out: str | os.PathLike[str]) -> tuple[Folder, bool]:
+    """A folder to write into, made if it is not there; and whether it holds an experiment.
+
+    Raises:
+        InputError: it holds something else, or cannot be written.
+    """
+    path = expanded(out)
+    try:
+        if path.is_symlink() and not path.exists():
+            raise InputError(f"{path} is a symbolic link to nothing; choose another output folder")
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file, not a folder; choose another output folder")
+        path.mkdir(parents=True, exist_ok=True)
+        names = sorted(each.name for each in path.iterdir())
+    except OSError as error:
+        raise StorageError(f"{path} cannot be made or read: {error.strerror or error}") from None
+    folder = Folder(path)
+    if EXPERIMENT in names:
+        return folder, True
+    if "manifest.json" in names:
+        raise InputError(f"{path} {_older(path)}")
+    if others := [name for name in names if not _OURS_BEFORE.fullmatch(name)]:
+        raise InputError(
+            f"{path} holds {others[0]!r} and no experiment; choose a new or an empty folder, in which nothing is lost"
+        )
+    _require_writable(folder)
+    return folder, False
+
+
+def require_space(folder: Folder, needed: int) -> None:
+    """Raise `InputError` where the disk is too full for a job."""
+    free = shutil.disk_usage(folder.root).free
+    if free < needed + _LEAST_FREE:
+        raise StorageError(
+            f"{folder.root}: {free / 2**20:,.0f} MiB are free, and the first job needs "
+            f"{(needed + _LEAST_FREE) / 2**20:,.0f} MiB; free some, or choose another disk"
+        )
+
+
+def begin(
+    storage: Storage, spec: Spec, table: ExpertTable, machine: Machine, keep_states: bool, start: Any = None
+) -> None:
+    """Write who the experiment is; where another process has done so meanwhile, its version stays."""
+    about = {
+        "format": FORMAT,
+        "jaxmoe": jaxmoe.__version__,
+        "spec": spec.model_dump(mode="json"),
+        "table": {"digest": table.meta.digest, "provenance": table.meta.provenance},
+        "plugins": [],
+        "devices": machine._asdict(),
+        "keep_states": keep_states,
+        "start": START if start else "",
+    }
+    storage.create(EXPERIMENT, (json.dumps(about, indent=1) + "\n").encode())
+    storage.create(TABLE, _table_file(table))
+    if start:
+        storage.create(START, _start_file(start))
+    storage.create("spec.toml", spec.to_toml().encode())
+
+
+def read_about(storage: Storage) -> dict[str, Any]:
+    """What `experiment.json` says, checked.
+
+    Raises:
+        InputError: there is none, it is damaged, or of another format.
+    """
+    name = f"{storage.where}/{EXPERIMENT}"
+    try:
+        about = json.loads(storage.read(EXPERIMENT))
+    except FileNotFoundError:
+        older = isinstance(storage, Folder) and (storage.root / "manifest.json").is_file()
+        said = (
+            _older(storage.root)
+            if older and isinstance(storage, Folder)
+            else f"holds no experiment: there is no {EXPERIMENT} in it"
+        )
+        raise InputError(f"{storage.where} {said}") from None
+    except InputError:  # a link in its place
+        raise
+    except (ValueError, RecursionError):
+        raise InputError(f"{name} is damaged: it is no JSON; restore it from a copy") from None
+    except OSError as error:
+        raise StorageError(f"{name} cannot be read: {error.strerror or error}") from None
+    if not isinstance(about, dict) or not isinstance(about.get("format"), int):
+        raise InputError(f"{name} is damaged: it does not say its format; restore it from a copy")
+    if about["format"] != FORMAT:
+        raise InputError(
+            f"{name} has format {about['format']}, and this version of jaxmoe reads format {FORMAT}; it was written by "
+            f"jaxmoe {about.get('jaxmoe', 'of another version')}, which reads it"
+        )
+    kinds = {"spec": dict, "table": dict, "devices": dict, "keep_states": bool, "start": str, "plugins": list}
+    for key, kind in kinds.items():
+        if not isinstance(about.get(key), kind):
+            raise InputError(f"{name} is damaged: {key} is missing or of another kind; restore it from a copy")
+    if about["start"] not in ("", START) or not isinstance(about["table"].get("digest"), str):
+        raise InputError(f"{name} is damaged: it names files that are none of its own; restore it from a copy")
+    return about
+
+
+def settled(storage: Storage) -> Settled:
+    """What is decided for an experiment: its spec, table and devices."""
+    about = read_about(storage)
+    spec = load_spec({name: value for name, value in about["spec"].items() if value is not None})
+    devices = about["devices"]
+    try:
+        machine = Machine(str(devices["platform"]), int(devices["devices"]), float(devices["memory_gib"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{storage.where}/{EXPERIMENT} is damaged: devices are described otherwise ({error})"
+        ) from None
+    return Settled(spec, read_table(storage, about), machine, about["keep_states"], about["start"])
+
+
+def require_same(storage: Storage, spec: Spec, table: ExpertTable, start: Any = None) -> None:
+    """Refuse to go on in the folder of another experiment, with a sentence that says what differs."""
+    about = read_about(storage)
+    own = load_spec({name: value for name, value in about["spec"].items() if value is not None})
+    if difference := first_difference(_without_paths(own), _without_paths(spec)):
+        key = difference.split(" ")[0]
+        more = {"seeds": "--seeds", "search.samples": "--samples", "env_steps": "--env-steps"}.get(key)
+        hint = f"; jaxmoe extend {storage.where} {more} N adds to it" if more else ""
+        raise InputError(f"{storage.where} holds another experiment: {difference}; choose another output folder{hint}")
+    if about["table"]["digest"] != table.meta.digest:
+        raise InputError(f"{storage.where} was begun with another expert table; choose another output folder")
+    if start and storage.size(START) is not None and storage.read(START) != _start_file(start):
+        raise InputError(f"{storage.where} was begun from another policy; choose another output folder")
+
+
+def read_table(storage: Storage, about: Mapping[str, Any]) -> ExpertTable:
+    """The expert table of an experiment."""
+    with tempfile.TemporaryDirectory(prefix="jaxmoe-") as folder:
+        path = Path(folder) / "table.parquet"
+        try:
+            path.write_bytes(storage.read(TABLE))
+        except FileNotFoundError:
+            raise InputError(f"{storage.where} lacks its expert table, {TABLE}") from None
+        try:
+            table = load_table(path)
+        except InputError as error:
+            raise InputError(f"{storage.where}/{TABLE}: {str(error).removeprefix(f'{path}: ')}") from None
+    if table.meta.digest != about["table"]["digest"]:
+        raise InputError(f"{storage.where}/{TABLE} is not the expert table that the experiment was begun with")
+    return table
+
+
+def write_round(storage: Storage, planned: Round) -> None:
+    """Write a round; where another process has planned the same meanwhile, its version stays."""
+    name = f"rounds/{planned.number:03d}"
+    storage.create(f"{name}/plan.parquet", parquet(planned.agents))
+    storage.create(f"{name}/jobs.jsonl", write_jobs(planned.jobs))
+    about = {"number": planned.number, "kind": planned.kind, "why": planned.why, "agents": len(planned.agents)}
+    about |= {"jobs": [[job.number, len(job.rows), job.kind, job.env_steps] for job in planned.jobs]}
+    storage.create(f"{name}/round.json", (json.dumps(about, indent=None) + "\n").encode())
+
+
+def round_numbers(storage: Storage) -> list[int]:
+    """Rounds that are planned, in order."""
+    number = 0
+    while storage.size(f"rounds/{number:03d}/round.json") is not None:
+        number += 1
+    return list(range(number))
+
+
+def read_round(storage: Storage, number: int) -> Round:
+    """A round that is planned."""
+    name = f"rounds/{number:03d}"
+    about = round_about(storage, number)
+    try:
+        agents = pd.read_parquet(io.BytesIO(storage.read(f"{name}/plan.parquet")))
+        jobs = read_jobs(storage, f"{name}/jobs.jsonl")
+    except FileNotFoundError as error:
+        raise InputError(f"{storage.where} lacks a file of its plan: {error.filename}") from None
+    except ValueError as error:
+        raise InputError(f"{storage.where}/{name} cannot be read: {error}") from None
+    return Round(number, about["kind"], about["why"], agents, jobs)
+
+
+def round_about(storage: Storage, number: int) -> dict[str, Any]:
+    """What `round.json` says."""
+    name = f"rounds/{number:03d}/round.json"
+    try:
+        about = json.loads(storage.read(name))
+        if (
+            not isinstance(about["kind"], str)
+            or not isinstance(about["why"], dict)
+            or not isinstance(about["jobs"], list)
+        ):
+            raise ValueError("an entry is of another kind")
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{storage.where}/{name} is damaged ({error}); restore it from a copy") from None
+    return about
+
+
+def set_aside_damaged(storage: Storage, jobs: list[Job]) -> list[str]:
+    """Have jobs done again whose stored files are not what was written; what is to be said of them."""
+    said = []
+    for job in jobs:
+        about = read_done(storage, job)
+        if about is None:
+            continue
+        folder = f"{job.folder}/{about['attempt']}"
+        for file, expected in about["files"].items():
+            name = f"{folder}/{file}"
+            if storage.size(name) != expected["bytes"] or checksum(storage, name) != expected["sha256"]:
+                aside = f"{job.folder}/done.json.damaged-{about['attempt']}"
+                storage.rename(f"{job.folder}/done.json", aside)
+                said.append(f"{storage.where}/{name} is damaged or missing; job {job.number} is done again")
+                break
+    return said
+
+
+def clean_up(storage: Storage, jobs: list[Job]) -> None:
+    """Remove what jobs that are done no longer need: checkpoints, notes of progress, attempts that do not count."""
+    for job in jobs:
+        about = read_done(storage, job)
+        if about is None:
+            continue
+        for name in storage.list(f"{job.folder}/"):
+            rest = name.removeprefix(f"{job.folder}/")
+            attempt, _, file = rest.partition("/")
+            ours = file in _OF_AN_ATTEMPT
+            stale = re.fullmatch(r"[0-9a-f]{8}", attempt) and attempt != about["attempt"] and ours
+            checkpoint = re.fullmatch(r"checkpoint/(state\.json|[0-9a-f]{8}-\d+\.safetensors)", rest)
+            if stale or checkpoint or rest == "progress.json":
+                storage.delete(name)
+        for name in storage.unfinished(f"{job.folder}/"):
+            storage.delete(name)
+
+
+@contextmanager
+def locked(storage: Storage) -> Iterator[None]:
+    """Keep a second driver on this machine out, where locks work."""
+    if not isinstance(storage, Folder):
+        yield
+        return
+    lock = FileLock(storage.path(LOCK))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another process is at work in {storage.where}; wait for it, or share the work with --shard i/n"
+        ) from None
+    except OSError as error:
+        raise StorageError(f"{storage.where} cannot be written: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def copied(storage: Storage, out: str | os.PathLike[str]) -> Folder:
+    """All files of an experiment in a new or empty folder; `experiment.json` last, so that a part is none."""
+    folder, holds = open_folder(out)
+    if holds:
+        raise InputError(f"{folder.root} holds an experiment already; choose another folder")
+    names = storage.list()
+    for name in sorted(names, key=lambda name: name == EXPERIMENT):
+        folder.create(name, storage.read(name))
+    return folder
+
+
+def storage_of(source: str | os.PathLike[str]) -> Folder:
+    """The folder of an experiment that is there."""
+    path = expanded(source)
+    if not path.is_dir():
+        raise InputError(f"{path} is a file, not a folder" if path.exists() else f"{path}: there is no such folder")
+    folder = Folder(path)
+    read_about(folder)
+    return folder
+
+
+def in_memory() -> Memory:
+    """Where an experiment is kept that nobody wants on disk."""
+    return Memory()
+
+
+def _table_file(table: ExpertTable) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="jaxmoe-") as folder:
+        path = Path(folder) / "table.parquet"
+        table.save(path)
+        return path.read_bytes()
+
+
+def _start_file(start: Mapping[str, Any]) -> bytes:
+    return b"".join(pieces({name: np.asarray(tensor) for name, tensor in start.items()}))
+
+
+def _without_paths(spec: Spec) -> Spec:
+    """Two specs are the same if their tables are, wherever these lie; the digest is compared."""
+    return spec.model_copy(update={"table": None, "init_from": None if spec.init_from is None else "a policy"})
+
+
+def _require_writable(folder: Folder) -> None:
+    """Find out now whether files can be made here."""
+    name = f".{EXPERIMENT}.{os.urandom(4).hex()}.partial"
+    path = folder.root / name
+    try:
+        path.touch(exist_ok=False)
+        path.unlink()
+    except OSError as error:
+        raise StorageError(f"{folder.root} cannot be written: {error.strerror or error}") from None
+
+
+def _older(path: Path) -> str:
+    """What to say of a folder of the first edition."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+    except (OSError, ValueError):
+        manifest = None
+    if isinstance(manifest, dict) and ("run" in manifest or "spec" in manifest):
+        return f"holds results of format 1, which jaxmoe 0.1 wrote and reads; this is jaxmoe {jaxmoe.__version__}"
+    return f"holds no experiment: there is no {EXPERIMENT} in it"

@@ -1,0 +1,227 @@
+"""From the axes of a spec to points: all of a grid, or samples of a box.
+
+A random point depends on its number and on the names of its axes alone, so that more samples, or another order
+of the axes, change none. Sobol points (Owen's scrambling) cover the box evenly; more samples change no earlier one.
+"""
+
+import itertools
+import math
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, make, with_numbers
+from jaxmoe.errors import InputError
+from jaxmoe.experiment.spec import Spec
+from jaxmoe.table import ExpertTable
+from jaxmoe.training.inputs import ALGORITHMS, algorithm_module, checked_config, checked_hypers
+
+STATIC_NUMBERS = frozenset(name for name, default in NUMBERS.items() if isinstance(default, int))
+_RANGES = ("uniform", "log_uniform")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A configuration in an environment: what the spec says of them, and nothing that it leaves at its default."""
+
+    algorithm: str
+    scenario: str
+    hypers: dict[str, float]
+    config: dict[str, Any]
+    params: dict[str, float]
+    settings: dict[str, Any]
+    sample: int  # its number in the search of its algorithm and scenario
+
+    def numbers(self) -> dict[str, float]:
+        """Numbers of the scenario that may differ from agent to agent of one program."""
+        return {name: value for name, value in self.params.items() if name not in STATIC_NUMBERS}
+
+    def static_numbers(self) -> dict[str, float]:
+        """Numbers of the scenario that shape a program."""
+        return {name: value for name, value in self.params.items() if name in STATIC_NUMBERS}
+
+
+class Axis(NamedTuple):
+    """The values of one key: one, several, or a range."""
+
+    section: str
+    name: str
+    values: tuple[Any, ...]
+    range: str | None = None  # of `_RANGES`; then the values are its ends
+
+    @property
+    def key(self) -> str:
+        """As the spec names it."""
+        return f"{self.section}.{self.name}"
+
+    def at(self, share: float) -> Any:
+        """The value at a share from 0 to 1 of the axis.
+
+        >>> Axis("hypers", "clip", (1e-4, 1e-2), "log_uniform").at(0.5)
+        0.001
+        >>> Axis("hypers", "clip", (0.1, 0.2, 0.3)).at(0.5)
+        0.2
+        """
+        if self.range is None:
+            return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
+        low, high = self.values
+        if self.range == "uniform":
+            return low + share * (high - low)
+        return float(f"{math.exp(math.log(low) + share * (math.log(high) - math.log(low))):.12g}")
+
+
+def points(spec: Spec, table: ExpertTable) -> list[Point]:
+    """All points of a spec, each checked.
+
+    Raises:
+        InputError: an unknown name, a value that is not allowed, or axes that do not suit the search.
+    """
+    found: list[Point] = []
+    for name in spec.algorithm:
+        algorithm_module(name)
+    for section in ("hypers", "config"):
+        _require_used(section, getattr(spec, section), ALGORITHMS, spec.algorithm)
+    for section in ("params", "settings"):
+        _require_used(section, getattr(spec, section), SCENARIOS, spec.scenario)
+    for algorithm, scenario in itertools.product(spec.algorithm, spec.scenario):
+        axes = _axes(spec, algorithm, scenario)
+        own = [
+            Point(
+                algorithm,
+                scenario,
+                **{name: _of(point, name) for name in ("hypers", "config", "params", "settings")},
+                sample=number,
+            )
+            for number, point in enumerate(_points(spec, axes))
+        ]
+        _check(own, table)
+        found += own
+    return found
+
+
+def _axes(spec: Spec, algorithm: str, scenario: str) -> list[Axis]:
+    defaults = vars(algorithm_module(algorithm).Config())
+    axes = []
+    for section, owner in (("hypers", algorithm), ("config", algorithm), ("params", scenario), ("settings", scenario)):
+        entries = getattr(spec, section)
+        owners = spec.algorithm if owner == algorithm else spec.scenario
+        common = {name: value for name, value in entries.items() if name not in owners}
+        for name, value in (common | entries.get(owner, {})).items():
+            wide = section == "config" and isinstance(defaults.get(name), tuple)
+            axes.append(_axis(section, name, value, wide))
+    for axis in axes:
+        if axis.range and (axis.section in ("config", "settings") or axis.name in STATIC_NUMBERS):
+            raise InputError(f"{axis.key} shapes the compiled program and takes no range; give a list of values")
+    return axes
+
+
+def _axis(section: str, name: str, value: Any, wide: bool) -> Axis:
+    """An axis from what the spec says; where `wide`, a value is itself a list of numbers."""
+    key = f"{section}.{name}"
+    if isinstance(value, Mapping):
+        kinds = ("grid", *_RANGES)
+        if len(value) != 1 or next(iter(value)) not in kinds:
+            raise InputError(
+                f"{key} = {dict(value)!r} is not an axis; write one of {', '.join(kinds)}, as in {{ grid = [1, 2] }}"
+            )
+        [(kind, ends)] = value.items()
+        if kind in _RANGES:
+            return Axis(section, name, _range(key, kind, ends), kind)
+        value = ends
+        if not isinstance(value, list):
+            raise InputError(f"{key} = {{ grid = {value!r} }} is not a list of values")
+    elif not isinstance(value, list) or (wide and not any(isinstance(entry, list) for entry in value)):
+        return Axis(section, name, (tuple(value) if isinstance(value, list) else value,))
+    values = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
+    if any(
+        isinstance(part, list | Mapping) for entry in values for part in (entry if type(entry) is tuple else [entry])
+    ):
+        raise InputError(f"{key} = {value!r} holds a value that is neither a number, a word nor a list of these")
+    if not values:
+        raise InputError(f"{key} = [] is an empty grid; give at least one value")
+    if len({(type(entry), entry) for entry in values}) < len(values):
+        raise InputError(f"{key} = {value!r} holds a value twice")
+    return Axis(section, name, values)
+
+
+def _range(key: str, kind: str, ends: Any) -> tuple[float, float]:
+    numbers = isinstance(ends, list) and all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
+    if not numbers or len(ends) != 2 or not ends[0] < ends[1]:
+        raise InputError(
+            f"{key} = {{ {kind} = {ends!r} }} is not a range; give its lower and upper end, as in [0.1, 1.0]"
+        )
+    if kind == "log_uniform" and ends[0] <= 0:
+        raise InputError(f"{key} = {{ log_uniform = {ends!r} }} must begin above 0")
+    return float(ends[0]), float(ends[1])
+
+
+def _points(spec: Spec, axes: list[Axis]) -> list[dict[Axis, Any]]:
+    search, open_axes = spec.search, [axis for axis in axes if axis.range or len(axis.values) > 1]
+    if search.method == "grid":
+        if search.samples is not None:
+            raise InputError("search.samples is for method = 'random' or 'sobol'; a grid has all its points")
+        for axis in open_axes:
+            if axis.range:
+                raise InputError(
+                    f"{axis.key} is a range, and search.method = 'grid' needs lists; or choose random or sobol"
+                )
+        return [dict(zip(axes, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))]
+    if search.samples is None:
+        raise InputError(f"search.method = {search.method!r} needs search.samples, the number of configurations")
+    if not open_axes:
+        raise InputError(f"search.method = {search.method!r} has no axis to sample; make a key a range or a list")
+    shares = _random_shares if search.method == "random" else _sobol_shares
+    fixed = {axis: axis.values[0] for axis in axes if axis not in open_axes}
+    names = sorted(axis.key for axis in open_axes)
+    drawn = dict(zip(names, shares(names, search.samples, search.seed).T, strict=True))
+    return [
+        fixed | {axis: axis.at(float(drawn[axis.key][number])) for axis in open_axes}
+        for number in range(search.samples)
+    ]
+
+
+def _random_shares(names: list[str], samples: int, seed: int) -> np.ndarray:
+    return np.array(
+        [
+            [np.random.default_rng([seed, number, zlib.crc32(name.encode())]).random() for name in names]
+            for number in range(samples)
+        ]
+    )
+
+
+def _sobol_shares(names: list[str], samples: int, seed: int) -> np.ndarray:
+    from scipy.stats import qmc
+
+    return qmc.Sobol(len(names), rng=seed).random_base2((samples - 1).bit_length())[:samples]
+
+
+def _of(point: Mapping[Axis, Any], section: str) -> dict[str, Any]:
+    return {axis.name: value for axis, value in point.items() if axis.section == section}
+
+
+def _check(points: list[Point], table: ExpertTable) -> None:
+    """Check every value; what many points share is checked once."""
+    module = algorithm_module(points[0].algorithm)
+    seen: set[str] = set()
+    for point in points:
+        if repr(point.config) not in seen:
+            checked_config(module.Config, point.config)
+        if repr(point.settings) not in seen:
+            _, numbers = make(point.scenario, table, **point.settings)
+        checked_hypers(module.Hypers, point.hypers)
+        if repr(point.params) not in seen:
+            with_numbers(numbers, point.params)
+        seen |= {repr(point.config), repr(point.settings), repr(point.params)}
+
+
+def _require_used(section: str, entries: Mapping[str, Any], known: Iterable[str], used: Iterable[str]) -> None:
+    for name in entries:
+        if name in known and name not in used:
+            raise InputError(f"[{section}.{name}] is there, but the spec uses only {', '.join(used)}")
+        if name in known and not isinstance(entries[name], Mapping):
+            raise InputError(
+                f"{section}.{name} = {entries[name]!r} is no section; write [{section}.{name}], keys below it"
+            )

@@ -1,0 +1,223 @@
+"""What an experiment is about: a TOML file, checked whole before anything is computed.
+
+    algorithm = "ppo"            # or several: ["ppo", "dqn", "sac"]
+    scenario  = "queueing"       # or several
+    env_steps = 262_144          # of each agent
+    seeds     = 16
+    [search]
+    method  = "random"           # grid (the default), random or sobol
+    samples = 256
+    [hypers]                     # a number fixes it; a list or a range makes it an axis
+    learning_rate = { log_uniform = [1e-4, 1e-2] }
+    entropy_coef  = [0.0, 0.01, 0.03]
+    [config]                     # what shapes the compiled program; lists only
+    num_envs = 8
+    [params]                     # numbers of the scenario
+    latency_weight = { uniform = [0.0, 0.05] }
+    [objective]                  # what configurations are ranked by
+    limits = { latency_s = 12.0 }
+
+Where algorithms or scenarios differ, each has its own section: `[hypers.sac]`, `[config.dqn]`, `[params.queueing]`.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tomli_w
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from jaxmoe.errors import InputError
+from jaxmoe.files import with_home
+from jaxmoe.table.formats import read_toml
+
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _all_different(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("doubled", "Input should be different names, each once")
+    return names
+
+
+Names = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1), AfterValidator(_all_different)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Search(_Section):
+    """How configurations are chosen from the axes."""
+
+    method: Literal["grid", "random", "sobol"] = "grid"
+    samples: Count | None = None  # of each algorithm and scenario; a grid has all
+    seed: Seed = 0
+
+
+class Objective(_Section):
+    """What configurations are ranked by, everywhere."""
+
+    metric: str = "auto"  # of an evaluation; auto: normalised where there are baselines, else qos
+    split: Literal["auto", "train"] = "auto"  # never test; auto is train until a table has a validation split
+    statistic: Literal["mean", "iqm", "min"] = "mean"  # over seeds
+    limits: dict[str, float] = {}  # a configuration above one of them is ranked after all that are not
+
+
+class Devices(_Section):
+    """What the plan is made for; frozen with it, so that no machine decides anything."""
+
+    platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"  # auto: what the planning machine has
+    count: Literal["auto"] | Count = "auto"  # devices
+    memory_gib: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"  # of one device
+    agents_per_device: Literal["auto"] | Count = "auto"  # that one device trains in one batch
+    agents_per_job: Literal["auto"] | Count = "auto"  # that are trained, and stored, together
+
+
+class Spec(_Section):
+    """What an experiment is about, as its file says it."""
+
+    algorithm: Names
+    scenario: Names = ["oneshot"]
+    env_steps: Count  # of each agent, rounded up to whole iterations
+    schedule_steps: Count | None = None  # over which schedules run; env_steps if absent
+    seeds: Count | list[Seed] = 8  # how many, from 0 on, or these; of every configuration
+    root_seed: Seed = 0
+    table: str | None = None  # expert table, its path as seen from the spec's folder; the shipped one if absent
+    relevance: Literal["required", "none"] = "required"
+    init_from: str | None = None  # an exported policy that all agents go on from
+    evaluations: Count = 10  # at equal distances on the way; at the start more often
+    requests: Count = 8192  # that each trained agent, and each baseline, serves in the end
+    baselines: Literal["all", "none"] | Annotated[list[str], AfterValidator(_all_different)] = "all"
+    keep_states: Literal["auto"] | bool = "auto"  # final states, to go on from; auto: where all are under 2 GiB
+    search: Search = Search()
+    objective: Objective = Objective()
+    devices: Devices = Devices()
+    hypers: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    params: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+
+    def to_toml(self) -> str:
+        """The same spec as a TOML file."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+RENAMED = {  # keys of older specs
+    "slots": "requests",
+    "references": "baselines, with the value 'all' or 'none'",
+    "chunk_width": "devices.agents_per_job",
+}
+
+
+def load_spec(
+    source: str | os.PathLike[str] | Mapping[str, Any] | Spec, overrides: Iterable[str] | Mapping[str, Any] = ()
+) -> Spec:
+    """Read a spec from a TOML file or a mapping, and check it.
+
+    Args:
+        source: path of the file, or what it would hold.
+        overrides: `key=value` texts, the key dotted and the value as in TOML, as in `hypers.learning_rate=1e-3`; or a
+            mapping of dotted keys.
+
+    Raises:
+        InputError: the file cannot be read, or a key or a value in it is not allowed.
+    """
+    name = "the spec"
+    if isinstance(source, Spec):
+        content: dict[str, Any] = source.model_dump(exclude_none=True)
+    elif isinstance(source, Mapping):
+        content = _plain(source)
+    else:
+        path = with_home(source)
+        name, content = str(source), read_toml(path)
+        for key in ("table", "init_from"):
+            if isinstance(content.get(key), str):
+                content[key] = str((path.parent / with_home(content[key])).absolute())
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_assignment, overrides)
+    for key, value in pairs:
+        _put(content, key, value)
+    try:
+        return Spec.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{name}: {_sentence(error)}") from None
+
+
+def first_difference(old: Spec, new: Spec) -> str | None:
+    """The first key in which two specs differ, with both values; nothing if they are the same."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    for key in [*before, *(key for key in after if key not in before)]:
+        if before.get(key) != after.get(key):
+            old_value, new_value = (repr(found[key]) if key in found else "absent" for found in (before, after))
+            return f"{key} was {old_value} and is now {new_value}"
+    return None
+
+
+def _plain(source: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of plain values: tuples as lists, paths as texts."""
+
+    def other(value: Any) -> Any:
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        if isinstance(value, np.generic):
+            return value.item()
+        raise InputError(f"the spec holds {value!r}, which is neither a number, a text, a list nor a section")
+
+    return json.loads(json.dumps(dict(source), default=other))
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip() or not value.strip():
+        raise InputError(f"--set {text!r} is not of the form KEY=VALUE")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()  # a word without quotes
+
+
+def _put(content: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise InputError(f"--set {key}: {section} is no section of the spec")
+    content[last] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first of pydantic's complaints as a sentence: key, value, what is allowed."""
+    found = error.errors()[0]
+    path = [str(part) for part in found["loc"] if str(part) not in ("constrained-int", "list[constrained-int]", "int")]
+    path = [part for part in path if not part.startswith(("literal[", "list["))]
+    key = ".".join(path)
+    if found["type"] == "extra_forbidden":
+        if key in RENAMED:
+            return f"the key {key!r} is now {RENAMED[key]}"
+        sections: dict[str, type[BaseModel]] = {"search": Search, "objective": Objective, "devices": Devices}
+        owner = sections.get(path[0], Spec)
+        return f"unknown key {key!r}; allowed are {', '.join(owner.model_fields)}"
+    if found["type"] == "missing":
+        return f"the key {key!r} is missing"
+    allowed = " or ".join(
+        dict.fromkeys(
+            each["msg"].removeprefix("Input should be ") for each in error.errors() if each["loc"][0] == found["loc"][0]
+        )
+    )
+    return f"{key} = {found['input']!r} is not allowed; it must be {allowed}"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,380 @@
+"""The tidy tables of an experiment, put together from its jobs; the same whatever the order in which they were done."""
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from jaxmoe.analysis.comparison import WORST, best_baseline, comparison, family, normalised_score
+from jaxmoe.analysis.ranking import rankings
+from jaxmoe.analysis.tables import SPLITS, JobFacts, Objective, Tables, with_ends
+from jaxmoe.errors import InputError
+from jaxmoe.experiment.folder import EXPERIMENT, read_about, read_round, round_numbers
+from jaxmoe.experiment.rounds import Round, current_spec
+from jaxmoe.experiment.spec import Spec, load_spec
+from jaxmoe.training.job import Job
+from jaxmoe.training.storage import Folder, Storage
+from jaxmoe.training.stored import is_done, parquet, read_done
+
+BEHAVIOUR = "behaviour.parquet"
+MADE = "made.json"
+
+
+class Contents(NamedTuple):
+    """An experiment's plan, and what is done of it."""
+
+    spec: Spec  # as it is now
+    about: dict[str, Any]
+    rounds: list[Round]
+    done: dict[int, dict[str, Any]]  # what done.json of each finished job says
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Of all rounds."""
+        return [job for each in self.rounds for job in each.jobs]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every job is done."""
+        return len(self.done) == len(self.jobs)
+
+
+def read_contents(storage: Storage) -> Contents:
+    """What was planned, and what is done."""
+    about = read_about(storage)
+    rounds = [read_round(storage, number) for number in round_numbers(storage)]
+    spec = load_spec({name: value for name, value in about["spec"].items() if value is not None})
+    done = {}
+    for each in rounds:
+        for job in each.jobs:
+            if is_done(storage, job):
+                found = read_done(storage, job)
+                assert found is not None
+                done[job.number] = found
+    return Contents(current_spec(spec, rounds), about, rounds, done)
+
+
+def tables_of(storage: Storage, contents: Contents | None = None, name: str = "", lean: bool = False) -> Tables:
+    """What an experiment has found so far.
+
+    Args:
+        storage: of the experiment.
+        contents: what is in it, if that is known already.
+        name: of the experiment; that of its folder if absent.
+        lean: of the results only what a ranking needs, which is quicker to read.
+    """
+    contents = contents or read_contents(storage)
+    ranked = [each for each in contents.rounds if each.kind != "confirmation"]
+    baselines = _baselines(storage, contents)
+    name = name or (storage.root.name if isinstance(storage, Folder) else "experiment")
+    whole = _tables(storage, contents, ranked, baselines, name, _ranked_by(contents.spec) if lean else None)
+    if lean:
+        return whole
+    confirmed: dict[str, list[Round]] = {}
+    for each in contents.rounds:
+        if each.kind == "confirmation" and each.why["env_steps"] == contents.spec.env_steps:
+            confirmed.setdefault(json.dumps(each.why["configuration"]), []).append(each)
+    confirmations = [_tables(storage, contents, own, baselines, name) for own in confirmed.values()]
+    watched = _read(storage, BEHAVIOUR) if storage.size(BEHAVIOUR) is not None else None
+    finished = [each for each in confirmations if each.complete]
+    return Tables(**{**vars(whole), "confirmations": finished, "behaviour": watched})
+
+
+def finish(storage: Storage, contents: Contents | None = None) -> Tables:
+    """Write the tables of what is complete, and return them."""
+    tables = tables_of(storage, contents)
+    made = Made(storage, MADE)
+    made.write("results.parquet", parquet(tables.results))
+    made.write("curves.parquet", parquet(tables.load_curves(None)))
+    made.write("comparison.parquet", parquet(comparison_table(tables)))
+    made.close()
+    return tables
+
+
+def comparison_table(tables: Tables) -> pd.DataFrame:
+    """The winner of each scenario and every baseline, on the same requests, with intervals."""
+    parts = [comparison(ranking) for ranking in rankings(tables)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+class Made:
+    """Files that can be made again, with a list of what is ours: what is somebody else's is not replaced."""
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self.storage, self.name = storage, name
+        self.folder = name.rpartition("/")[0]
+        try:
+            found = json.loads(storage.read(name))
+        except (FileNotFoundError, ValueError):
+            found = {}
+        entries = found.items() if isinstance(found, dict) else ()
+        self.before: dict[str, list[str]] = {file: [*map(str, of)] for file, of in entries if isinstance(of, list)}
+        self.now: dict[str, list[str]] = {}
+
+    def write(self, file: str, content: bytes) -> None:
+        """Make or replace a file. Raises `InputError` where a file of the name is not ours."""
+        name = f"{self.folder}/{file}" if self.folder else file
+        digest = hashlib.sha256(content).hexdigest()
+        if self.storage.size(name) is not None:
+            present = hashlib.sha256(self.storage.read(name)).hexdigest()
+            if present not in (digest, *self.before.get(file, [])):
+                raise InputError(
+                    f"{self.storage.where}/{name} is not as jaxmoe made it; it is left alone: give it another name, "
+                    "and the same command again"
+                )
+            if present == digest:
+                self.now[file] = [digest]
+                return
+        self.now[file] = [digest]
+        self.before[file] = [*self.before.get(file, []), digest]
+        self._note(self.before)  # or a crash would make it a stranger
+        self.storage.write(name, content)
+
+    def close(self, remove_others: bool = False) -> None:
+        """Write the list; if wanted, remove what was made before and is not any more."""
+        others = set(self.before) - set(self.now)
+        if not remove_others:
+            self.now = {**{file: self.before[file] for file in others}, **self.now}
+        for file in others if remove_others else ():
+            name = f"{self.folder}/{file}" if self.folder else file
+            known = self.storage.size(name) is not None
+            if known and hashlib.sha256(self.storage.read(name)).hexdigest() in self.before[file]:
+                self.storage.delete(name)
+        self._note(self.now)
+
+    def _note(self, files: Mapping[str, list[str]]) -> None:
+        self.storage.write(self.name, json.dumps(files, indent=1, sort_keys=True).encode())
+
+
+def _ranked_by(spec: Spec) -> tuple[str, ...]:
+    """Columns of results that a ranking reads."""
+    objective = spec.objective
+    metrics = {"qos", objective.metric, *objective.limits}
+    return ("agent", "env_steps", "diverged", *(f"{split}_{name}" for split in SPLITS for name in sorted(metrics)))
+
+
+def _tables(
+    storage: Storage,
+    contents: Contents,
+    rounds: list[Round],
+    baselines: pd.DataFrame,
+    name: str,
+    columns: tuple[str, ...] | None = None,
+) -> Tables:
+    jobs = {job.number: job for each in rounds for job in each.jobs if job.kind == "train"}
+    agents = pd.concat([each.agents for each in rounds], ignore_index=True) if rounds else pd.DataFrame()
+    latest = agents.drop_duplicates("agent", keep="last") if len(agents) else agents
+    planned = _sorted(latest, contents.spec)
+    done = {number: about for number, about in contents.done.items() if number in jobs}
+    of_agent = _latest_done(jobs, done)
+    results = _results(storage, jobs, done, of_agent, columns)
+    levels = _levels(baselines)
+    if len(results):
+        results = with_ends(planned, results)
+        results = with_normalised(results, levels)
+    else:
+        results = planned.head(0)
+
+    def load_curves(chosen: Collection[int] | None) -> pd.DataFrame:
+        wanted = None if chosen is None else set(chosen)
+        numbers = [n for n in sorted(done) if wanted is None or wanted & set(jobs[n].rows)]
+        frames = [_chosen(_read(storage, _file(jobs[n], done[n], "curves.parquet")), wanted) for n in numbers]
+        if not frames:
+            return pd.DataFrame()
+        curves = pd.concat(frames, ignore_index=True)
+        order = planned.reset_index(names="place")[["agent", "place"]]
+        curves = order.merge(curves, on="agent").sort_values(["place", "env_steps"], kind="stable", ignore_index=True)
+        keys = planned if wanted is None else planned[planned["agent"].isin(wanted)]
+        whole = keys.merge(curves.drop(columns="place"), on="agent", suffixes=("", "_reached"))
+        return with_normalised(whole, levels)
+
+    def load_evaluation(chosen: Collection[int]) -> pd.DataFrame:
+        wanted = set(chosen)
+        numbers = sorted({of_agent[agent] for agent in wanted if agent in of_agent})
+        frames = [
+            _chosen(_read(storage, _file(jobs[n], done[n], "evaluation.parquet")), wanted, of_agent, n) for n in numbers
+        ]
+        return pd.concat([frame.astype({"split": str, "by": str}) for frame in frames], ignore_index=True)
+
+    spec = contents.spec.model_dump(mode="json")
+    wanted = [job for each in contents.rounds for job in each.jobs if job.kind == "baselines"]
+    return Tables(
+        name=name,
+        where=storage.where,
+        spec=spec,
+        table_digest=contents.about["table"]["digest"],
+        experts=_experts(results, baselines),
+        objective=_objective(contents.spec, results),
+        environments=sorted(row for job in wanted for row in job.rows),
+        agents=planned,
+        results=results,
+        baselines=baselines,
+        jobs=[_facts(jobs[number], about) for number, about in sorted(done.items())],
+        unfinished=_unfinished(storage, jobs, done),
+        load_curves=load_curves,
+        load_evaluation=load_evaluation,
+        idle_s=_idle_s(storage, jobs),
+    )
+
+
+def with_normalised(rows: pd.DataFrame, levels: Mapping[tuple[int, str], tuple[float, float]]) -> pd.DataFrame:
+    """The rows with a column `{split}_normalised` after each `{split}_qos`, as far as levels are known."""
+    for split in dict.fromkeys(split for _, split in levels):
+        if f"{split}_qos" not in rows:
+            continue
+        environments, position = np.unique(rows["environment"].to_numpy(), return_inverse=True)
+        found = [levels.get((environment, split), (np.nan, np.nan)) for environment in environments.tolist()]
+        worst, best = np.array(found).reshape(-1, 2)[position].T
+        qos = rows[f"{split}_qos"].to_numpy(np.float64)
+        scores = normalised_score(qos[:, None], worst[:, None], best[:, None])[:, 0]
+        rows.insert(list(rows.columns).index(f"{split}_qos") + 1, f"{split}_normalised", scores)
+    return rows
+
+
+def _levels(baselines: pd.DataFrame) -> dict[tuple[int, str], tuple[float, float]]:
+    """Mean QoS of the policies whose normalised score is 0 and 1: of each environment and split."""
+    if not len(baselines):
+        return {}
+    rows = baselines[baselines["by"] == "prompts"].astype({"qos": np.float64})
+    sums = rows.groupby(["environment", "split", "policy"], sort=False)[["qos", "requests"]].sum()
+    means = (sums["qos"] / sums["requests"]).to_dict()
+    levels = {}
+    keys: list[Any] = list(means)
+    for environment, split in dict.fromkeys((environment, split) for environment, split, _ in keys):
+        policies = [policy for where, of, policy in keys if (where, of) == (environment, split)]
+        best = best_baseline(policies)
+        if WORST in policies and best in policies:
+            levels[environment, split] = means[environment, split, WORST], means[environment, split, best]
+    return levels
+
+
+def _objective(spec: Spec, results: pd.DataFrame) -> Objective:
+    said = spec.objective
+    automatic = "normalised" if "train_normalised" in results and results["train_normalised"].notna().all() else "qos"
+    metric = automatic if said.metric == "auto" else said.metric
+    split = "train" if said.split == "auto" else said.split
+    for name in (metric, *said.limits):
+        if len(results) and f"{split}_{name}" not in results:
+            known = [str(column).removeprefix("train_") for column in results if str(column).startswith("train_")]
+            raise InputError(f"objective: an evaluation has no metric {name!r}; choose among {', '.join(known)}")
+    return Objective(metric, split, said.statistic, dict(said.limits))
+
+
+def _latest_done(jobs: Mapping[int, Job], done: Mapping[int, Any]) -> dict[int, int]:
+    """The last finished job of each agent."""
+    return {agent: number for number in sorted(done) for agent in jobs[number].rows}
+
+
+def _results(
+    storage: Storage,
+    jobs: Mapping[int, Job],
+    done: Mapping[int, Any],
+    of_agent: Mapping[int, int],
+    columns: tuple[str, ...] | None,
+) -> pd.DataFrame:
+    frames = [
+        _chosen(_read(storage, _file(jobs[number], about, "results.parquet"), columns), None, of_agent, number)
+        for number, about in sorted(done.items())
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _baselines(storage: Storage, contents: Contents) -> pd.DataFrame:
+    frames = [
+        _read(storage, _file(job, contents.done[job.number], "evaluation.parquet"))
+        for job in contents.jobs
+        if job.kind == "baselines" and job.number in contents.done
+    ]
+    if not frames:
+        return pd.DataFrame()
+    table = pd.concat([frame.astype({"split": str, "by": str}) for frame in frames], ignore_index=True)
+    return table.sort_values("environment", kind="stable", ignore_index=True)
+
+
+def _sorted(agents: pd.DataFrame, spec: Spec) -> pd.DataFrame:
+    """Agents by algorithm, scenario, environment, configuration and seed."""
+    if not len(agents):
+        return agents
+    names = {"algorithm": spec.algorithm, "scenario": spec.scenario}
+    codes = [pd.Categorical(agents[name], categories=known).codes for name, known in names.items()]
+    numbers = [agents[name].to_numpy() for name in ("environment", "configuration", "seed")]
+    return agents.iloc[np.lexsort((*reversed(numbers), *reversed(codes)))].reset_index(drop=True)
+
+
+def _experts(results: pd.DataFrame, baselines: pd.DataFrame) -> tuple[str, ...]:
+    own = [str(name).removeprefix("train_share_") for name in results if str(name).startswith("train_share_")]
+    return tuple(own or [str(name).removeprefix("share_") for name in baselines if str(name).startswith("share_")])
+
+
+def _facts(job: Job, about: Mapping[str, Any]) -> JobFacts:
+    began = job.evaluate_at[0] if job.start.kind == "states" else 0
+    device = about.get("device", {})
+    return JobFacts(
+        job.signature.algorithm,
+        len(job.rows),
+        int(about["env_steps"]) - began,
+        float(about.get("env_steps_per_s") or 0.0),
+        f"{device.get('count', '?')} x {device.get('kind', 'unknown')}",
+        ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items()),
+    )
+
+
+def _unfinished(storage: Storage, jobs: Mapping[int, Job], done: Mapping[int, Any]) -> list[str]:
+    """Where jobs stand that are at work, or were."""
+    lines = []
+    for number, job in jobs.items():
+        if number in done or storage.size(f"{job.folder}/progress.json") is None:
+            continue
+        try:
+            at = json.loads(storage.read(f"{job.folder}/progress.json"))
+            share = at["env_steps"] / at["env_steps_total"]
+            lines.append(f"job {number}, {job.signature}: {share:.0%} of {len(job.rows):,} agents' training")
+        except (ValueError, KeyError, TypeError, ZeroDivisionError, FileNotFoundError):
+            continue
+    return lines
+
+
+def _idle_s(storage: Storage, jobs: Iterable[int]) -> float:
+    if not isinstance(storage, Folder):
+        return 0.0
+    names = [EXPERIMENT, *(f"jobs/{number:06d}/{file}" for number in jobs for file in ("done.json", "progress.json"))]
+    paths = (storage.root / name for name in names)
+    return max(0.0, time.time() - max((path.stat().st_mtime for path in paths if path.exists()), default=time.time()))
+
+
+def _chosen(
+    rows: pd.DataFrame, wanted: set[int] | None, of_agent: Mapping[int, int] | None = None, job: int = -1
+) -> pd.DataFrame:
+    """Rows of these agents, and of those whose last job this is."""
+    if wanted is not None:
+        rows = rows[rows["agent"].isin(wanted)]
+    if of_agent is not None:
+        position, agents = pd.factorize(rows["agent"])  # a dictionary is slow to map by where it is large
+        rows = rows[np.array([of_agent.get(agent) == job for agent in agents.tolist()], bool)[position]]
+    return rows
+
+
+def _file(job: Job, about: Mapping[str, Any], name: str) -> str:
+    return f"{job.folder}/{about['attempt']}/{name}"
+
+
+def _read(storage: Storage, name: str, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """A table of a job; if columns are said, those of them that it has."""
+    try:
+        if columns is None:
+            return pd.read_parquet(io.BytesIO(storage.read(name)))
+        file = pq.ParquetFile(io.BytesIO(storage.read(name)))
+        return file.read([each for each in columns if each in file.schema_arrow.names]).to_pandas()
+    except FileNotFoundError:
+        raise InputError(f"{storage.where}/{name} is missing; give the command of the experiment again") from None
+    except (OSError, ValueError) as error:  # pyarrow's own exceptions are of these
+        raise InputError(f"{storage.where}/{name} cannot be read: {error}") from None
+
+
+__all__ = ["Contents", "Made", "comparison_table", "family", "finish", "read_contents", "tables_of"]

@@ -1,0 +1,106 @@
+"""Trained agents, out of an experiment: what they are and what they have learned."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxmoe.algorithms.networks import parameters_of
+from jaxmoe.errors import InputError
+from jaxmoe.experiment.tables import Contents
+from jaxmoe.training.arrays import read_arrays
+from jaxmoe.training.inputs import algorithm_module
+from jaxmoe.training.job import Job
+from jaxmoe.training.storage import Storage
+from jaxmoe.training.stored import checksum
+
+
+class TrainedAgent(NamedTuple):
+    """What an agent is, what it has learned, and how good it is."""
+
+    number: int
+    job: Job
+    seed: int
+    env_steps: int
+    params: Mapping[str, float]  # numbers of the scenario that differ
+    hypers: Mapping[str, float]
+    tensors: Mapping[str, np.ndarray]  # of the acting network: `layer0/kernel` and so on
+    scores: Mapping[str, Any]  # of the trained agent: QoS and normalised score on each split, and whether it diverged
+    versions: Mapping[str, str]
+
+
+def trained_agents(
+    storage: Storage, contents: Contents, results: pd.DataFrame, numbers: Sequence[int] | None = None
+) -> list[TrainedAgent]:
+    """Agents by their numbers, all if absent, in this order.
+
+    Raises:
+        InputError: there is none of a number, it is not trained yet, or the file of its policy is damaged.
+    """
+    known = results.set_index("agent", drop=False)
+    planned = {int(agent) for each in contents.rounds for agent in each.agents["agent"]}
+    wanted = [int(number) for number in (known.index if numbers is None else numbers)]
+    for number in wanted:
+        if number not in planned:
+            raise InputError(f"there is no agent {number}; they are numbered from 0 to {max(planned)}")
+        if number not in known.index:
+            raise InputError(f"{storage.where}: agent {number} is not trained yet")
+    job_of = {
+        agent: (job, row)
+        for job in contents.jobs
+        if job.kind == "train" and job.number in contents.done
+        for row, agent in enumerate(job.rows)
+    }
+    by_job: dict[int, list[int]] = {}
+    for number in wanted:
+        by_job.setdefault(job_of[number][0].number, []).append(number)
+    found: dict[int, TrainedAgent] = {}
+    for job_number, agents in by_job.items():
+        job, about = job_of[agents[0]][0], contents.done[job_number]
+        name = f"{job.folder}/{about['attempt']}/policies.safetensors"
+        if checksum(storage, name) != about["files"]["policies.safetensors"]["sha256"]:
+            raise InputError(
+                f"{storage.where}/{name} is damaged: it is not what was written; give the command of the experiment "
+                "again, which trains its agents anew"
+            )
+        order = sorted(agents, key=lambda agent: job_of[agent][1])
+        arrays = read_arrays(storage, name, [job_of[agent][1] for agent in order])
+        for row, agent in enumerate(order):
+            tensors = {key: array[row] for key, array in arrays.items()}
+            of_agent = {str(name): value for name, value in known.loc[agent].to_dict().items()}
+            found[agent] = _agent(agent, job, of_agent, tensors, about)
+    return [found[number] for number in wanted]
+
+
+def policies_of(agents: Sequence[TrainedAgent]) -> Any:
+    """Parameters of the acting networks of agents of one shape, along the leading axis."""
+    return parameters_of({name: np.stack([agent.tensors[name] for agent in agents]) for name in agents[0].tensors})
+
+
+def _agent(
+    number: int, job: Job, row: Mapping[str, Any], tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]
+) -> TrainedAgent:
+    signature = job.signature
+    return TrainedAgent(
+        number=number,
+        job=job,
+        seed=int(row["seed"]),
+        env_steps=int(row["env_steps"]),
+        params={**signature.static_numbers, **{name: float(row[name]) for name in job.numbers}},
+        hypers={name: float(row[name]) for name in algorithm_module(signature.algorithm).Hypers._fields},
+        tensors=tensors,
+        scores=_scores(row),
+        versions=about.get("versions", {}),
+    )
+
+
+def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What results say of an agent."""
+    scores: dict[str, Any] = {"diverged": bool(row["diverged"])}
+    for split in ("train", "test"):
+        found = {what: row.get(f"{split}_{what}") for what in ("qos", "normalised")}
+        known = {what: float(value) for what, value in found.items() if value is not None and value == value}
+        if known:
+            scores[split] = known
+    return scores

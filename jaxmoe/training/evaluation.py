@@ -1,0 +1,392 @@
+"""What policies bring: sums of QoS and its parts over requests, with the same random numbers for every policy.
+
+The judge's noise has mean zero and is left out, so that a slot's score is its expectation. Requests come in episodes,
+and episodes in groups: one group is one call on each device, and what groups bring is added on the host in float64. So
+agents and baselines serve exactly the same requests, on any number of devices.
+
+Sums are kept by unit, because intervals need them (`jaxmoe.analysis.intervals`): by prompts, and by episodes,
+neighbours pooled where there are many.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from jaxmoe.algorithms.algorithm import Algorithm
+from jaxmoe.analysis.intervals import Tally
+from jaxmoe.env import baselines, rules
+from jaxmoe.env.baselines import Baseline, Policy
+from jaxmoe.env.params import EnvParams
+from jaxmoe.env.rules import EnvState, Outcome
+from jaxmoe.training.batches import for_each_agent, joined
+
+if TYPE_CHECKING:
+    from jaxmoe.env.edge_experts import EdgeExperts
+
+EVALUATION_SEED = 0
+PROMPT_UNITS, EPISODE_UNITS = 128, 32  # at most
+AGENT_GROUP, POLICY_GROUP = 1024, 256  # about so many requests are served in one call on a device
+
+Check = Callable[[], None]  # called between two calls of a program; raises to end the evaluation
+Splits = Mapping[str, EnvParams]
+
+
+class Sums(NamedTuple):
+    """Sums of M metrics over requests, and requests: by unit of prompts, and by unit of episodes."""
+
+    prompts: Float[Array, "U M"]
+    prompt_requests: Float[Array, " U"]
+    episodes: Float[Array, "V M"]
+    episode_requests: Float[Array, " V"]
+
+
+class Brought(NamedTuple):
+    """What R policies brought on one split."""
+
+    prompts: Tally  # by unit of prompts
+    episodes: Tally
+
+    def mean(self) -> np.ndarray:
+        """Mean of each metric over requests, [R, M]."""
+        return self.prompts.sums.sum(axis=1) / self.prompts.counts.sum(axis=1)[:, None]
+
+
+class Schedule(NamedTuple):
+    """Which requests are served."""
+
+    episodes: int  # in all
+    length: int  # slots of one episode
+
+    @classmethod
+    def of(cls, env: "EdgeExperts", params: EnvParams, requests: int) -> "Schedule":
+        """Whole episodes that make at least so many requests."""
+        length = 1 if env.settings.one_slot else int(params.max_steps_in_episode)
+        return cls(-(-requests // length), length)
+
+    def groups(self, requests: int) -> tuple[int, int]:
+        """How many groups of about so many requests, and the episodes of one."""
+        each = max(1, requests // self.length)
+        return -(-self.episodes // each), min(each, self.episodes)
+
+
+def metric_names(experts: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the M metrics: means per slot, the share of slots in which anything arrived, and each expert's share."""
+    costs = ("computing_cost", "transmission_cost", "latency_s", "energy_j")
+    return ("qos", "score", *costs, "arrived_share", *(f"share_{expert}" for expert in experts))
+
+
+def sums(
+    policy: Policy,
+    env: "EdgeExperts",
+    params: EnvParams,
+    key: Array,
+    schedule: Schedule,
+    count: int,
+    first: int | Int[Array, ""] = 0,
+) -> Sums:
+    """Let a policy serve `count` episodes from `first` on; those that are beyond the schedule's do not count.
+
+    Slot t of episode e takes its draws from `fold_in(fold_in(key, e), t)`, whatever the policy does: differences
+    between policies are paired.
+
+    Args:
+        policy: `(key, observation, state, params) -> action`, for one environment.
+        env: the environment.
+        params: its parameters; the judge's noise is set to zero.
+        key: of all draws.
+        schedule: of all requests.
+        count: how many episodes.
+        first: number of the first one.
+    """
+    expected = params.replace(judge_noise=0.0)
+    numbers = first + jnp.arange(count)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+    counted = (numbers < schedule.episodes).astype(jnp.float32)
+    unit_of_prompt = pooled(expected.table.num_prompts, PROMPT_UNITS)
+    prompt_units = int(unit_of_prompt[-1]) + 1
+
+    def begin(key: Array) -> EnvState:
+        return rules.begin(rules.draw(jax.random.fold_in(key, 0), env.settings), expected, env.settings)
+
+    def serve(key: Array, state: EnvState) -> tuple[EnvState, Array]:
+        key_draws, key_policy = jax.random.split(key)
+        action = policy(key_policy, rules.observe(state, expected, env.settings), state, expected)
+        draws = rules.draw(key_draws, env.settings)
+        state, outcome = rules.transition(state, action, draws, expected, env.settings)
+        return state, _metrics(outcome)
+
+    def slot(carry: tuple[EnvState, Sums], time: Array) -> tuple[tuple[EnvState, Sums], None]:
+        states, totals = carry
+        units = jnp.asarray(unit_of_prompt)[states.prompt]
+        prompts = jax.nn.one_hot(units, prompt_units) * counted[:, None]
+        slot_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
+        states, metrics = jax.vmap(serve)(slot_keys, states)
+        by_episode = totals.episodes + metrics * counted[:, None]
+        by_prompt, requests = totals.prompts + prompts.T @ metrics, totals.prompt_requests + jnp.sum(prompts, axis=0)
+        return (states, Sums(by_prompt, requests, by_episode, totals.episode_requests + counted)), None
+
+    num_metrics = len(metric_names(("",) * env.settings.num_experts))
+    nothing = Sums(
+        jnp.zeros((prompt_units, num_metrics)),
+        jnp.zeros(prompt_units),
+        jnp.zeros((count, num_metrics)),
+        jnp.zeros(count),
+    )
+    (_, totals), _ = jax.lax.scan(slot, (jax.vmap(begin)(keys), nothing), jnp.arange(1, schedule.length + 1))
+    episode_units = min(EPISODE_UNITS, schedule.episodes)
+    unit_of_episode = jnp.minimum(numbers * episode_units // schedule.episodes, episode_units - 1)
+    return totals._replace(
+        episodes=jax.ops.segment_sum(totals.episodes, unit_of_episode, episode_units),
+        episode_requests=jax.ops.segment_sum(totals.episode_requests, unit_of_episode, episode_units),
+    )
+
+
+def pooled(count: int, most: int) -> np.ndarray:
+    """The unit of each of `count` items: neighbours together where there are more than `most`.
+
+    >>> pooled(3, 128).tolist(), pooled(4, 2).tolist()
+    ([0, 1, 2], [0, 0, 1, 1])
+    """
+    units = min(count, most)
+    return (np.arange(count) * units // count).astype(np.int32)
+
+
+class AgentEvaluation:
+    """Lets trained agents serve the same requests as every other policy, by their greedy actions.
+
+    A group of requests is one call of a compiled program; whoever wants an impression takes the first group alone.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        env: "EdgeExperts",
+        splits: Splits,
+        requests: int,
+        seed: int = EVALUATION_SEED,
+    ) -> None:
+        """Prepare for agents of one algorithm, in one environment, who may differ in numbers of the scenario."""
+        schedule = Schedule.of(env, splits["train"], requests)
+        self.groups, self._count = schedule.groups(AGENT_GROUP)
+        self._splits, self._key = splits, jax.random.key(seed)
+
+        def evaluate_agent(nothing: None, agent: tuple[Any, Any], shared: tuple[EnvParams, Array, Array]) -> Sums:
+            del nothing
+            (policy, overrides), (params, key, first) = agent, shared
+
+            def act(key: Array, observation: Array, state: Any, params: EnvParams) -> Array:
+                del key, state, params
+                return jnp.argmax(algorithm.preferences(policy, observation))
+
+            return sums(act, env, params.replace(**overrides), key, schedule, self._count, first)
+
+        self._run = for_each_agent(evaluate_agent)
+
+    def __call__(
+        self,
+        policies: list[Any],
+        overrides: list[dict[str, Array]],
+        agents: int,
+        groups: int | None = None,
+        check: Check = lambda: None,
+    ) -> dict[str, Brought]:
+        """What batches of policies bring on each split, in the first groups of requests, all if absent."""
+        found = {}
+        for split, params in self._splits.items():
+            each = []
+            for group in range(self.groups if groups is None else groups):
+                parts = []
+                for batch in zip(policies, overrides, strict=True):
+                    check()
+                    parts.append(self._run(None, batch, (params, self._key, jnp.int32(group * self._count))))
+                each.append(jax.tree.map(_wide, joined(parts, agents)))
+            found[split] = _brought(jax.tree.map(lambda *leaves: sum(leaves), *each))
+        return found
+
+
+class PolicyEvaluation:
+    """Lets the members of a family of policies serve the same requests; compiled once for all numbers of a scenario."""
+
+    def __init__(
+        self,
+        make_member: Callable[[int | Array], Policy],
+        env: "EdgeExperts",
+        schedule: Schedule,
+        seed: int = EVALUATION_SEED,
+        one_device: bool = False,
+    ) -> None:
+        """Prepare; policies that are functions of the host are served by one device alone."""
+        devices = jax.local_devices()[: 1 if one_device else None]
+        self._groups, self._count = schedule.groups(POLICY_GROUP)
+        self._devices = len(devices)
+
+        def serve(member: Array, params: EnvParams, first: Array) -> Sums:
+            key = jax.random.key(seed)
+            return sums(make_member(member), env, params, key, schedule, self._count, first)
+
+        def serve_all(members: Array, params: EnvParams, first: Array) -> Sums:
+            found = jax.vmap(serve, in_axes=(0, None, None))(members, params, first[0])
+            return jax.tree.map(lambda leaf: leaf[None], found)
+
+        whole, split = PartitionSpec(), PartitionSpec("groups")
+        mesh = Mesh(np.array(devices), ("groups",))
+        self._run = jax.jit(
+            jax.shard_map(serve_all, mesh=mesh, in_specs=(whole, whole, split), out_specs=split, check_vma=False)
+        )
+
+    def __call__(self, members: list[int], params: EnvParams, check: Check = lambda: None) -> Brought:
+        """What each member brings, one row each."""
+        total: Sums | None = None
+        for begin in range(0, self._groups, self._devices):
+            check()
+            firsts = (begin + jnp.arange(self._devices, dtype=jnp.int32)) * self._count
+            found = self._run(jnp.array(members, jnp.int32), params, firsts)
+            for device in range(self._devices):
+                part = jax.tree.map(lambda leaf, device=device: _wide(np.asarray(leaf[device])), found)
+                total = part if total is None else jax.tree.map(np.add, total, part)
+        assert total is not None
+        return _brought(total)
+
+
+MemberFunction = Callable[[int | Array], Baseline]
+
+
+class BaselineEvaluation:
+    """Lets every baseline serve the same requests, on train and on test prompts.
+
+    Of the fixed subsets, of greedy-on-SNR and of top-k relevance the one that is best on the train prompts is kept:
+    nothing is selected on test prompts.
+    """
+
+    def __init__(
+        self,
+        env: "EdgeExperts",
+        train: EnvParams,
+        requests: int,
+        chosen: tuple[str, ...],
+        seed: int = EVALUATION_SEED,
+    ) -> None:
+        """Prepare the chosen families; the predicting baseline learns from the train prompts of `train`."""
+        schedule = Schedule.of(env, train, requests)
+        self._families = [
+            (name, make_member, members, PolicyEvaluation(_act_of(make_member), env, schedule, seed))
+            for name, (make_member, members) in families(env, train).items()
+            if name in chosen
+        ]
+
+    def __call__(
+        self, splits: Splits, check: Check = lambda: None, tell: Callable[[str], None] = lambda _: None
+    ) -> dict[str, dict[str, Brought]]:
+        """What each baseline brings: by split and name; each family's name is told before its turn."""
+        found: dict[str, dict[str, Brought]] = {split: {} for split in splits}
+        for family, make_member, members, evaluate in self._families:
+            tell(family)
+            rows = {split: evaluate(members, params, check) for split, params in splits.items()}
+            best = int(np.argmax(rows["train"].mean()[:, 0]))
+            name = make_member(members[best]).name
+            for split, brought in rows.items():
+                found[split][name] = Brought(*(Tally(*(leaf[[best]] for leaf in tally)) for tally in brought))
+        return found
+
+
+def baseline_names(one_slot: bool) -> tuple[str, ...]:
+    """Families of baselines that suit a scenario."""
+    names = (
+        "random",
+        "fixed_subset",
+        "greedy_snr",
+        "top_k_relevance",
+        "predict_then_optimise",
+        "one_slot_optimum",
+    )
+    return names if one_slot else (*names, "drift_plus_penalty", "lookahead")
+
+
+def families(env: "EdgeExperts", train: EnvParams) -> dict[str, tuple[MemberFunction, list[int]]]:
+    """Every baseline: a function that makes a member of the family, and the members to choose from."""
+    experts = env.settings.num_experts
+    subsets, numbers = list(range(2**experts)), list(range(1, experts + 1))
+    found: dict[str, tuple[MemberFunction, list[int]]] = {
+        "random": (lambda _: baselines.random(env), [0]),
+        "fixed_subset": (lambda subset: baselines.fixed_subset(env, subset), subsets),
+        "greedy_snr": (lambda k: baselines.greedy_snr(env, k), numbers),
+        "top_k_relevance": (lambda k: baselines.top_k_relevance(env, k), numbers),
+        "predict_then_optimise": (lambda _: baselines.predict_then_optimise(env, train), [0]),
+        "one_slot_optimum": (lambda _: baselines.one_slot_optimum(env), [0]),
+        "drift_plus_penalty": (lambda _: baselines.drift_plus_penalty(env), [0]),
+        "lookahead": (lambda _: baselines.lookahead(env), [0]),
+    }
+    return {name: found[name] for name in baseline_names(env.settings.one_slot)}
+
+
+def evaluate_policy(
+    policy: Policy,
+    env: "EdgeExperts",
+    splits: Splits,
+    requests: int,
+    seed: int = EVALUATION_SEED,
+    check: Check = lambda: None,
+    one_device: bool = False,
+) -> dict[str, Brought]:
+    """What one policy brings on each split."""
+    evaluate = PolicyEvaluation(
+        lambda _: policy, env, Schedule.of(env, splits["train"], requests), seed, one_device=one_device
+    )
+    return {split: evaluate([0], params, check) for split, params in splits.items()}
+
+
+def evaluation_rows(who: Mapping[str, Any], found: Mapping[str, Brought], experts: tuple[str, ...]) -> pd.DataFrame:
+    """Sums by unit as a table: one row per row of the evaluation, split and unit that was met.
+
+    Columns: who the row is, `split`, `by` ("prompts" or "episodes"), `unit`, `requests`, and of each metric the sum.
+    """
+    frames = []
+    kinds: tuple[Literal["prompts", "episodes"], ...] = ("prompts", "episodes")
+    for split, brought in found.items():
+        for kind in kinds:
+            tally: Tally = getattr(brought, kind)
+            met = np.flatnonzero(tally.counts.sum(axis=0) > 0)
+            columns: dict[str, Any] = {name: np.repeat(np.asarray(of), len(met)) for name, of in who.items()}
+            columns |= {"split": split, "by": kind, "unit": np.tile(met.astype(np.int32), len(tally.counts))}
+            columns["requests"] = tally.counts[:, met].ravel().astype(np.int32)
+            for number, name in enumerate(metric_names(experts)):
+                columns[name] = tally.sums[:, met, number].ravel().astype(np.float32)
+            frames.append(pd.DataFrame(columns))
+    table = pd.concat(frames, ignore_index=True)
+    return table.astype({"split": "category", "by": "category"})
+
+
+def results_of(curves: pd.DataFrame, found: Mapping[str, Brought], experts: tuple[str, ...]) -> pd.DataFrame:
+    """One row per agent: its last evaluation, with the means of all metrics."""
+    last = curves.groupby("agent", sort=False).tail(1).reset_index(drop=True)
+    own = [name for name in last if not str(name).endswith("_qos")]
+    means = {
+        f"{split}_{name}": brought.mean()[:, number]
+        for split, brought in found.items()
+        for number, name in enumerate(metric_names(experts))
+    }
+    return pd.concat([last[own], pd.DataFrame(means)], axis=1)
+
+
+def _act_of(make_member: MemberFunction) -> Callable[[int | Array], Policy]:
+    return lambda member: make_member(member).act
+
+
+def _brought(total: Sums) -> Brought:
+    return Brought(Tally(total.prompts, total.prompt_requests), Tally(total.episodes, total.episode_requests))  # type: ignore[arg-type]
+
+
+def _wide(leaf: np.ndarray) -> np.ndarray:
+    return leaf.astype(np.float64)
+
+
+def _metrics(outcome: Outcome) -> Float[Array, " M"]:
+    parts = [outcome.qos, outcome.score, outcome.computing_cost, outcome.transmission_cost, outcome.latency_s]
+    arrived = (outcome.arrived > 0).astype(jnp.float32)
+    return jnp.concatenate([jnp.stack([*parts, outcome.energy_j, arrived]), outcome.used.astype(jnp.float32)])

@@ -1,0 +1,93 @@
+"""What a user says about a training run, checked where it enters: each error names the value and what is allowed."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from jaxmoe.algorithms import dqn, ppo, sac
+from jaxmoe.algorithms.algorithm import About, about
+from jaxmoe.env.params import EnvParams
+from jaxmoe.env.scenarios import make, with_numbers
+from jaxmoe.errors import InputError
+from jaxmoe.table import ExpertTable
+
+if TYPE_CHECKING:
+    from jaxmoe.env.edge_experts import EdgeExperts
+
+ALGORITHMS: dict[str, Any] = {"ppo": ppo, "dqn": dqn, "sac": sac}
+SPLITS = ("train", "test")
+
+
+def algorithm_module(algorithm: str) -> Any:
+    """The module of an algorithm: its `Hypers`, `Config` and `make`."""
+    if algorithm not in ALGORITHMS:
+        raise InputError(f"unknown algorithm {algorithm!r}; choose one of {', '.join(ALGORITHMS)}")
+    return ALGORITHMS[algorithm]
+
+
+def checked_hypers(make_hypers: Any, values: Mapping[str, Any]) -> Any:
+    """The algorithm's `Hypers` with these values."""
+    allowed = about(make_hypers)
+    for name, value in values.items():
+        _require_known("hyperparameter", name, allowed)
+        _require_number("hyperparameter", name, value, allowed[name])
+    return make_hypers(**values)
+
+
+def checked_config(make_config: Any, values: Mapping[str, Any]) -> Any:
+    """The algorithm's `Config` with these values; lists count as tuples."""
+    allowed = about(make_config)
+    defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(make_config)}
+    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    for name, value in chosen.items():
+        _require_known("configuration", name, allowed)
+        wanted = type(defaults[name])
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise InputError(f"configuration {name} = {value!r} is not of the kind of its default, {defaults[name]!r}")
+        numbers = value if wanted is tuple else (value,)
+        if wanted is not str:
+            for number in numbers:
+                _require_number("configuration", name, number, allowed[name], whole=True)
+    return make_config(**chosen)
+
+
+def seed_list(seeds: int | Iterable[int]) -> list[int]:
+    """The agents' seeds: so many from 0 on, or these."""
+    if isinstance(seeds, int):
+        require_positive("seeds", seeds)
+        return list(range(seeds))
+    listed = list(seeds)
+    if not listed or len(set(listed)) < len(listed) or any(not 0 <= seed < 2**31 for seed in listed):
+        raise InputError(f"seeds = {listed} must be different numbers from 0 to 2^31 - 1, at least one")
+    return listed
+
+
+def require_positive(name: str, value: int) -> None:
+    """A count of at least 1."""
+    if value < 1:
+        raise InputError(f"{name} = {value} must be at least 1")
+
+
+def environments(
+    scenario: str, table: ExpertTable, settings: Mapping[str, Any], params: Mapping[str, float]
+) -> "tuple[EdgeExperts, dict[str, EnvParams]]":
+    """The environment, and its parameters for each split that the table has."""
+    env, _ = make(scenario, table, **settings)
+    present = [split for split in SPLITS if split in table.meta.splits]
+    if "train" not in present:
+        raise InputError("the table has no train prompts, and agents are trained on these; mark some as train")
+    return env, {split: with_numbers(make(scenario, table, split, **settings)[1], params) for split in present}
+
+
+def _require_known(kind: str, name: str, allowed: Iterable[str]) -> None:
+    if name not in allowed:
+        raise InputError(f"unknown {kind} {name!r}; choose among {', '.join(allowed)}")
+
+
+def _require_number(kind: str, name: str, value: Any, limits: About, whole: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
+        raise InputError(f"{kind} {name} = {value!r} is not a {'whole' if whole else 'finite'} number")
+    if not limits.low <= value <= limits.high:
+        allowed = f"at least {limits.low:g}" if limits.high == math.inf else f"from {limits.low:g} to {limits.high:g}"
+        raise InputError(f"{kind} {name} = {value!r} must be {allowed}")

@@ -1,0 +1,190 @@
+"""A job: agents of one signature that are trained, evaluated and stored together; the unit of work for every engine.
+
+A job is plain values, JSON both ways, and holds all that fixes the bits of its results, but for the versions and the
+kind of device: who its agents are stands in the plan (`rounds/NNN/plan.parquet`), and the expert table in `table/`.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from jaxmoe.errors import InputError
+from jaxmoe.training.storage import Storage
+
+LONGEST_LINE = 256 * 2**20  # bytes of jobs.jsonl that are read at once
+Count = Annotated[int, Field(ge=1, le=2**53)]
+Whole = Annotated[int, Field(ge=0, le=2**53)]
+TRAINING, CONFIRMATION = 0, 2**31 + 1  # purposes of keys; seeds are below 2^31
+
+
+class Signature(NamedTuple):
+    """What shapes a compiled program."""
+
+    algorithm: str  # "" of baselines
+    config: dict[str, Any]  # complete
+    scenario: str
+    settings: dict[str, Any]  # static ones that the spec gives
+    static_numbers: dict[str, float]
+    table: str  # digest
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Equal where programs are."""
+        return json.dumps(self, sort_keys=True)
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} in {self.scenario}" if self.algorithm else f"baselines in {self.scenario}"
+
+
+class Phase(NamedTuple):
+    """A part of the training: until so many env steps of each agent, schedules run over an interval of them."""
+
+    until: Count  # env steps
+    schedule_begin: Whole = 0  # env steps
+    schedule_steps: Count = 1
+    hypers: Mapping[str, tuple[float, ...]] = {}  # that change in this phase: one value per row
+
+
+class Start(NamedTuple):
+    """What agents begin with."""
+
+    kind: Literal["fresh", "policy", "states"] = "fresh"
+    policy: str = ""  # a file of the experiment with the policy that all of them go on from
+    rows: tuple[tuple[int, int], ...] = ()  # of other jobs' final states: (job, row) for each row of the job
+
+
+class Job(NamedTuple):
+    """Who is trained, how, for how long, and what is stored."""
+
+    number: Whole
+    round: Whole
+    kind: Literal["train", "baselines"]
+    signature: Signature
+    rows: tuple[Whole, ...]  # agents of the plan; of baselines, environments
+    numbers: tuple[str, ...]  # columns of the plan that are numbers of each row's own environment
+    agents_per_device: Count
+    root_seed: Whole
+    purpose: Whole
+    phases: tuple[Phase, ...]
+    evaluate_at: tuple[Whole, ...]  # env steps of each agent
+    requests: Count
+    families: tuple[str, ...]  # of baselines
+    start: Start
+    keep_states: bool
+    matmul_precision: str
+    platform: str
+
+    @property
+    def env_steps(self) -> int:
+        """Of each agent, in the end."""
+        return self.phases[-1].until if self.phases else 0
+
+    @property
+    def folder(self) -> str:
+        """Where its results are."""
+        return f"jobs/{self.number:06d}"
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(_plain(self), separators=(",", ":"), allow_nan=False)
+
+
+_ADAPTER = TypeAdapter(Job)
+
+
+def parse_job(line: str | bytes, source: str) -> Job:
+    """A job from its line. Raises `InputError` for anything that no job can be."""
+    try:
+        job = _ADAPTER.validate_python(_named(json.loads(line)))
+        if why := _inconsistent(job):
+            raise ValueError(why)
+        return job
+    except ValidationError as error:
+        found = error.errors()[0]
+        why = f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+    except (ValueError, RecursionError) as error:
+        why = str(error)
+    raise InputError(f"{source} does not describe a job ({why})")
+
+
+def _inconsistent(job: Job) -> str:
+    """What the parts of a job say against each other; nothing if they agree."""
+    if not job.rows or len(set(job.rows)) < len(job.rows):
+        return "rows must be different numbers, at least one"
+    if job.kind == "baselines":
+        return "" if job.families else "families is empty"
+    ends = [phase.until for phase in job.phases]
+    if not ends or ends != sorted(set(ends)):
+        return "phases must be one or more, each longer than the one before"
+    if not job.evaluate_at or job.evaluate_at[-1] < ends[-1] or list(job.evaluate_at) != sorted(set(job.evaluate_at)):
+        return "evaluate_at must grow, to the end of the last phase"
+    if job.start.kind == "states" and len(job.start.rows) != len(job.rows):
+        return f"start.rows must be {len(job.rows)}, one for each row"
+    if any(len(values) != len(job.rows) for phase in job.phases for values in phase.hypers.values()):
+        return f"hypers of a phase must be {len(job.rows)} numbers, one for each row"
+    return ""
+
+
+def write_jobs(jobs: Iterable[Job]) -> bytes:
+    """The content of `jobs.jsonl`."""
+    return b"".join(f"{job.to_json()}\n".encode() for job in jobs)
+
+
+def read_jobs(storage: Storage, name: str) -> list[Job]:
+    """The jobs of a round."""
+    if (storage.size(name) or 0) > LONGEST_LINE:
+        raise InputError(f"{storage.where}/{name} is larger than any list of jobs")
+    lines = storage.read(name).splitlines()
+    return [parse_job(line, f"{storage.where}/{name}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def find_job(storage: Storage, number: int) -> Job:
+    """The job of a number, in whatever round it is planned."""
+    for name in storage.list("rounds/"):
+        if name.endswith("/jobs.jsonl"):
+            for job in read_jobs(storage, name):
+                if job.number == number:
+                    return job
+    raise InputError(f"{storage.where} has no job {number}")
+
+
+def even_sizes(count: int, largest: int, multiple: int = 1) -> list[int]:
+    """Cut a number into parts of equal size, as few as `largest` allows, each a multiple of a number but the last.
+
+    >>> even_sizes(36, 16, 8), even_sizes(5, 16, 8)
+    ([16, 16, 4], [5])
+    """
+    parts = -(-count // max(1, largest))
+    whole = -(-count // parts)
+    size = -(-whole // multiple) * multiple
+    return [min(size, count - begin) for begin in range(0, count, size)]
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples as mappings."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return {name: _plain(part) for name, part in value.items()} if isinstance(value, Mapping) else value
+
+
+def _named(tree: Any) -> Any:
+    """Inverse of `_plain`, as far as pydantic needs it: a signature's lists are tuples."""
+    signature = tree.get("signature") if isinstance(tree, dict) else None
+    config = signature.get("config") if isinstance(signature, dict) else None
+    if isinstance(config, dict):
+        tree["signature"]["config"] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
+        }
+    return tree
+
+
+def batched(items: list[int], sizes: list[int]) -> list[list[int]]:
+    """The items in parts of these sizes."""
+    ends = list(itertools.accumulate(sizes))
+    return [items[end - size : end] for size, end in zip(sizes, ends, strict=True)]

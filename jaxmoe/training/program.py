@@ -1,0 +1,138 @@
+"""The training program: many agents at once, in segments between which the host looks, reports and may stop.
+
+It is compiled once per signature, whatever the number of agents and the length of a segment; the state is donated.
+Where training is cut into segments changes nothing, not even the metrics, whose sums travel with the agents.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxmoe.algorithms.algorithm import AgentState, Algorithm, Clock
+from jaxmoe.training.batches import batches, for_each_agent, joined, zeros
+
+
+class Agents(NamedTuple):
+    """What tells agents apart; each leaf has the agent axis in front."""
+
+    seed: Int[Array, " A"]
+    hypers: Any  # the algorithm's `Hypers`, [A] each
+    overrides: dict[str, Array]  # fields of the environment's parameters that differ between agents, [A, ...] each
+
+
+class Batch(NamedTuple):
+    """Agents of one batch in training."""
+
+    state: AgentState
+    totals: dict[str, Float[Array, " W"]]  # sum of each metric over iterations, since `Engine.metrics` took it last
+
+
+class Program(NamedTuple):
+    """An algorithm, ready to train any agents of one signature."""
+
+    env_steps: int  # of one agent in one iteration
+    init: Callable[[Agents, Array], Batch]  # from the key of all agents' keys
+    advance: Callable[[Batch, Agents, Clock, int], Batch]  # by some iterations, from where the clock stands
+    shape: Callable[[Agents], Batch]  # of what `init` returns, without computing it
+
+
+class Engine(NamedTuple):
+    """A program and the agents that it trains."""
+
+    agents: int
+    agents_per_device: int
+    env_steps: int  # of one agent in one iteration
+    init: Callable[[], list[Batch]]
+    advance: Callable[[list[Batch], Clock, int], list[Batch]]
+    shape: Callable[[], list[Batch]]
+    overrides: list[dict[str, Array]]  # of the agents of each batch
+
+    def segment(
+        self, parts: list[Batch], clock: Clock, iterations: int
+    ) -> tuple[list[Batch], dict[str, Float[np.ndarray, " A"]]]:
+        """Train for some iterations; the agents and the means of their metrics."""
+        return self.metrics(self.advance(parts, clock, iterations), iterations)
+
+    def metrics(self, parts: list[Batch], iterations: int) -> tuple[list[Batch], dict[str, Float[np.ndarray, " A"]]]:
+        """Take the sums of the metrics, of so many iterations, and begin anew; the agents, and the means."""
+        totals = joined([part.totals for part in parts], self.agents)
+        means = {name: total / np.float32(iterations) for name, total in totals.items()}
+        return [part._replace(totals=jax.tree.map(jnp.zeros_like, part.totals)) for part in parts], means
+
+    def policies(self, parts: list[Batch]) -> Any:
+        """Parameters of the acting networks, agents along the leading axis."""
+        return joined([part.state.policy for part in parts], self.agents)
+
+    def diverged(self, parts: list[Batch]) -> np.ndarray:
+        """Which agents are frozen."""
+        return joined([part.state.diverged for part in parts], self.agents)
+
+
+def make_program(algorithm: Algorithm, env_params: Any) -> Program:
+    """Prepare the training of agents in batches.
+
+    An agent's key is `fold_in(root, seed)`: agents with the same seed share their random numbers, and adding agents or
+    putting them in another order changes none.
+
+    Args:
+        algorithm: bound to its environment and static configuration.
+        env_params: parameters of the environment, shared by all agents but for their overrides.
+    """
+
+    def metrics_shape(state: AgentState, hypers: Any, own: Any) -> Any:
+        clock = Clock(jnp.int32(0), jnp.int32(0), jnp.int32(1))
+        return jax.eval_shape(algorithm.step, state, hypers, own, clock)[1]
+
+    def init_agent(nothing: None, agent: Agents, shared: tuple[Any, Array]) -> Batch:
+        del nothing
+        env_params, root = shared
+        own = env_params.replace(**agent.overrides)
+        state = algorithm.init(jax.random.fold_in(root, agent.seed), agent.hypers, own)
+        return Batch(state, zeros(metrics_shape(state, agent.hypers, own)))
+
+    def advance_agent(batch: Batch, agent: Agents, shared: tuple[Any, Clock, Array]) -> Batch:
+        env_params, clock, iterations = shared
+        own = env_params.replace(**agent.overrides)
+
+        def iterate(done: Array, batch: Batch) -> Batch:
+            now = clock._replace(iteration=clock.iteration + done)
+            state, metrics = algorithm.step(batch.state, agent.hypers, own, now)
+            return Batch(state, jax.tree.map(jnp.add, batch.totals, metrics))
+
+        return jax.lax.fori_loop(jnp.int32(0), iterations, iterate, batch)
+
+    run_init, run_advance = for_each_agent(init_agent), for_each_agent(advance_agent)
+    return Program(
+        env_steps=algorithm.env_steps,
+        init=lambda agents, root: run_init(None, agents, (env_params, root)),
+        advance=lambda batch, agents, clock, iterations: run_advance(
+            batch, agents, (env_params, clock, jnp.int32(iterations))
+        ),
+        shape=lambda agents: jax.eval_shape(run_init, None, agents, (env_params, jax.random.key(0))),
+    )
+
+
+def bind(program: Program, agents: Agents, agents_per_device: int, root: Array) -> Engine:
+    """Let a program train these agents, whose keys come from a root and their seeds."""
+    parts = batches(agents, agents_per_device)
+    return Engine(
+        agents=agents.seed.shape[0],
+        agents_per_device=agents_per_device,
+        env_steps=program.env_steps,
+        init=lambda: [program.init(part, root) for part in parts],
+        advance=lambda states, clock, iterations: [
+            program.advance(state, part, clock, iterations) for state, part in zip(states, parts, strict=True)
+        ],
+        shape=lambda: [program.shape(part) for part in parts],
+        overrides=[part.overrides for part in parts],
+    )
+
+
+def agent_key(root_seed: int, purpose: int) -> Array:
+    """Key of all agents' keys of one purpose; of training it is that of the root seed itself."""
+    root = jax.random.key(root_seed)
+    return root if purpose == 0 else jax.random.fold_in(root, jnp.uint32(purpose))

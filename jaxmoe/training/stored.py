@@ -1,0 +1,125 @@
+"""What is stored of a job: its files, the `done.json` that makes them count, and the plan that it is about."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxmoe.errors import InputError
+from jaxmoe.training.arrays import ReadRows, rows_of
+from jaxmoe.training.job import Job
+from jaxmoe.training.storage import Content, Storage
+
+TABLE = "table/table.parquet"
+_HASHED_BYTES = 64 * 2**20  # at once
+
+
+def is_done(storage: Storage, job: Job) -> bool:
+    """Whether the results of a job are stored, and are of the size that was written."""
+    about = read_done(storage, job)
+    return about is not None and all(
+        storage.size(f"{job.folder}/{about['attempt']}/{name}") == file["bytes"]
+        for name, file in about["files"].items()
+    )
+
+
+def read_done(storage: Storage, job: Job) -> dict[str, Any] | None:
+    """What `done.json` of a job says; nothing where there is none."""
+    name = f"{job.folder}/done.json"
+    try:
+        about = json.loads(storage.read(name))
+        if (
+            not isinstance(about["attempt"], str)
+            or not about["attempt"].isalnum()
+            or not isinstance(about["files"], dict)
+        ):
+            raise ValueError("an entry is of another kind")
+        if any("/" in file or not isinstance(of["bytes"], int) for file, of in about["files"].items()):
+            raise ValueError("a file is described otherwise")
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{storage.where}/{name} is not what was written ({error}); delete it to have this job done again"
+        ) from None
+    return about
+
+
+def plan_rows(storage: Storage, job: Job) -> pd.DataFrame:
+    """The rows of the plan that a job is about, in its order; of baselines, one agent's in each environment."""
+    plan = pd.read_parquet(io.BytesIO(storage.read(f"rounds/{job.round:03d}/plan.parquet")))
+    by = "agent" if job.kind == "train" else "environment"
+    rows = plan.drop_duplicates(by).set_index(by, drop=False)
+    if missing := set(job.rows) - set(rows.index):
+        raise InputError(f"{storage.where}: the plan has no {by} {min(missing)}, which job {job.number} is about")
+    return rows.loc[list(job.rows)]
+
+
+def state_rows(storage: Storage, number: int) -> ReadRows:
+    """Reads rows of the kept states of a finished job."""
+    folder = f"jobs/{number:06d}"
+    try:
+        about = json.loads(storage.read(f"{folder}/done.json"))
+    except FileNotFoundError:
+        raise InputError(f"{storage.where}: job {number}, whose agents go on, is not done yet") from None
+    name = f"{folder}/{about['attempt']}/state.safetensors"
+    if about.get("state") is None or storage.size(name) != about["state"]["bytes"]:
+        raise InputError(
+            f"{storage.where}: the final states of job {number} were not kept, so that its agents cannot go on; plan "
+            "with keep_states = true"
+        )
+    if checksum(storage, name) != about["state"]["sha256"]:
+        raise InputError(f"{storage.where}/{name} is not what was written; restore it from a copy")
+    return rows_of(storage, name)
+
+
+def network_of(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The acting network as data: sizes of its layers, and the activation between them."""
+    kernels = [np.shape(tensors[f"layer{number}/kernel"]) for number in range(len(tensors) // 2)]
+    return {
+        "inputs": kernels[0][-2],
+        "hidden": [shape[-1] for shape in kernels[:-1]],
+        "outputs": kernels[-1][-1],
+        "activation": config["activation"],
+    }
+
+
+def parquet(rows: pd.DataFrame) -> bytes:
+    """A table as the content of a file."""
+    content = io.BytesIO()
+    rows.to_parquet(content, index=False)
+    return content.getvalue()
+
+
+def write_noted(storage: Storage, name: str, content: Content) -> dict[str, Any]:
+    """Write a file; its checksum and size."""
+    digest, size = hashlib.sha256(), 0
+
+    def noted() -> Iterator[bytes]:
+        nonlocal size
+        for piece in [content] if isinstance(content, bytes) else content:
+            digest.update(piece)
+            size += len(piece)
+            yield piece
+
+    storage.write(name, noted())
+    return {"sha256": digest.hexdigest(), "bytes": size}
+
+
+def finite(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON can hold: a number without limit, or none, is null."""
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in about.items()
+    }
+
+
+def checksum(storage: Storage, name: str) -> str:
+    """sha256 of a file, read in parts."""
+    digest, size = hashlib.sha256(), storage.size(name) or 0
+    for begin in range(0, size, _HASHED_BYTES):
+        digest.update(storage.read(name, begin, _HASHED_BYTES))
+    return digest.hexdigest()

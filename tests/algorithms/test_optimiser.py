@@ -1,0 +1,34 @@
+"""Adam with clipped gradients, by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmoe.algorithms import optimiser
+
+
+def test_the_first_step_has_the_length_of_the_learning_rate():
+    parameters, gradient = jnp.array([1.0, 1.0]), jnp.array([0.3, -0.4])
+    found, _ = optimiser.update(gradient, optimiser.initial(parameters), parameters, 0.1, 10.0)
+    np.testing.assert_allclose(found, [0.9, 1.1], atol=1e-5)
+
+
+def test_gradients_are_clipped_to_the_norm_before_adam_sees_them():
+    parameters = jnp.zeros(2)
+    moments = optimiser.initial(parameters)
+    _, clipped = optimiser.update(jnp.array([30.0, 40.0]), moments, parameters, 0.1, 1.0)
+    _, by_hand = optimiser.update(jnp.array([0.6, 0.8]), moments, parameters, 0.1, 1e9)
+    for found, expected in zip(jax.tree.leaves(clipped), jax.tree.leaves(by_hand), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_rates_may_differ_between_agents_of_one_program():
+    @jax.jit
+    @jax.vmap
+    def step(rate):
+        parameters = jnp.ones(3)
+        return optimiser.update(jnp.ones(3), optimiser.initial(parameters), parameters, rate, 1.0)[0]
+
+    found = step(jnp.array([0.0, 0.1, 0.2]))
+    assert found[:, 0].tolist() == pytest.approx([1.0, 0.9, 0.8], abs=1e-4)

@@ -1,0 +1,116 @@
+"""Policies side by side."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from rich.console import Console
+
+from jaxmoe.analysis.comparison import (
+    agents_name,
+    behaviour_table,
+    best_baseline,
+    compared,
+    comparison,
+    family,
+    normalised_score,
+    quality_table,
+    tally_of,
+)
+from jaxmoe.analysis.intervals import Tally
+from jaxmoe.analysis.ranking import rankings
+
+METRICS = (
+    "qos", "score", "computing_cost", "transmission_cost", "latency_s", "energy_j",
+    "arrived_share", "share_a", "share_b",
+)  # fmt: skip
+COLUMNS = ["split", "policy", "metric", "mean", "low", "high", "requests"]
+
+
+def tally(qos):
+    sums = np.tile(np.array([qos, 7.0, 0.1, 0.2, 3.0, 0.5, 0.9, 0.25, 0.75]) * 10, (2, 4, 1))
+    return Tally(sums, np.full((2, 4), 10.0))
+
+
+def rows_of(levels):
+    tallies = {name: [tally(level)] for name, level in levels.items()}
+    own = tallies.get("agent")
+    rows = [row for split in ("train", "test") for row in compared(split, tallies, own, METRICS)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def side_by_side():
+    return rows_of({"agent": 0.5, "random": 0.2, "one_slot_optimum": 0.6})
+
+
+def test_the_normalised_score_runs_from_the_worst_to_the_best():
+    means = [np.array([level, 99.0]) for level in (0.2, 0.5, 0.6)]
+    worst, agent, best = means
+    assert normalised_score(agent, worst, best) == pytest.approx(0.75)
+    assert normalised_score(worst, worst, best) == pytest.approx(0.0)
+    assert normalised_score(best, worst, best) == pytest.approx(1.0)
+
+
+def test_the_best_baseline_plans_where_there_is_anything_to_plan():
+    assert best_baseline(["random", "one_slot_optimum"]) == "one_slot_optimum"
+    assert best_baseline(["random", "one_slot_optimum", "lookahead"]) == "lookahead"
+
+
+def test_every_split_policy_and_metric_has_a_row(side_by_side):
+    assert len(side_by_side) == 2 * 3 * (len(METRICS) + 2)
+    agent = side_by_side.query("policy == 'agent' and metric == 'normalised' and split == 'test'")
+    assert agent["mean"].item() == pytest.approx(0.75)
+    ahead = side_by_side.query("policy == 'random' and metric == 'ahead' and split == 'train'")
+    assert ahead["mean"].item() == pytest.approx(0.3)
+    assert set(side_by_side["requests"]) == {40}  # of each of the two rows
+
+
+def test_without_the_two_ends_there_is_no_normalised_score():
+    rows = rows_of({"agent": 0.5, "random": 0.2})
+    assert set(rows["metric"]) == {*METRICS, "ahead"}
+
+
+def test_the_tables_fit_a_terminal_of_eighty_columns_and_put_the_best_first(side_by_side):
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(quality_table(side_by_side, "how good"))
+    console.print(behaviour_table(side_by_side, "what it does"))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "0.500  0.750 [0.750, 0.750]  0.500  0.750 [0.750, 0.750]" in text
+    assert text.index("one_slot_optimum") < text.index("agent ") < text.index("random")
+    assert "…" not in text
+
+
+def test_sums_of_an_evaluation_become_a_tally(finished):
+    rows = finished.load_evaluation([3, 5])
+    rows = rows[(rows["split"] == "test") & (rows["by"] == "prompts")]
+    mixed = tally_of(rows.sample(frac=1, random_state=0), "agent", ["qos", "latency_s"])
+    assert mixed.sums.shape == (2, 8, 2)
+    np.testing.assert_array_equal(mixed.counts, [synthetic.REQUESTS["test"]] * 2)
+    first = rows[rows["agent"] == 3].sort_values("unit")
+    np.testing.assert_array_equal(mixed.sums[0, :, 0], first["qos"].to_numpy(np.float64))
+
+
+def test_the_winner_and_every_baseline_are_compared_with_their_keys(crossed):
+    ranking = rankings(crossed)[1]
+    rows = comparison(ranking)
+    assert list(rows)[:3] == ["scenario", "algorithm", "configuration"]
+    assert set(rows["scenario"]) == {"queueing"}
+    name = agents_name("ppo", 6)
+    assert set(rows["policy"]) == {name, *map(family, synthetic.LEVELS)}
+    own = rows[rows["policy"] == name]
+    assert set(own["algorithm"]) == {"ppo"}
+    assert set(own["configuration"]) == {ranking.settings["configuration"].iloc[ranking.winner]}
+    assert rows[rows["policy"] == "random"]["configuration"].isna().all()
+
+
+def test_a_baseline_that_is_not_evaluated_everywhere_is_left_out(crossed):
+    here = crossed.baselines["environment"] == rankings(crossed)[0].environments[0, 1]
+    partly = replace(crossed, baselines=crossed.baselines[~(here & (crossed.baselines["policy"] == "random"))])
+    rows = comparison(rankings(partly)[0])
+    assert "random" not in set(rows["policy"])
+    assert "normalised" not in set(rows["metric"])

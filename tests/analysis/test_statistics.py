@@ -1,0 +1,117 @@
+"""Statistics against hand-computed values, against the definitions of the published package, and for their coverage."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxmoe.analysis import statistics
+from jaxmoe.analysis.statistics import bootstrap, divergence_rate, improvement, interval, iqm, performance_profile
+
+GENERATOR = np.random.default_rng(7)
+SCORES = GENERATOR.gamma(2.0, 0.4, (5, 11))  # tasks x runs
+
+
+def test_aggregates_are_those_of_the_published_package():
+    """rliable.metrics, where scores are runs x tasks: `aggregate_iqm` is `trim_mean(scores, 0.25, axis=None)`, etc."""
+    runs_by_tasks = SCORES.T
+    assert iqm(SCORES) == pytest.approx(stats.trim_mean(runs_by_tasks, proportiontocut=0.25, axis=None))
+    assert statistics.mean(SCORES) == pytest.approx(np.mean(np.mean(runs_by_tasks, axis=0)))
+    assert statistics.median(SCORES) == pytest.approx(np.median(np.mean(runs_by_tasks, axis=0)))
+    assert statistics.optimality_gap(SCORES, 1.0) == pytest.approx(1.0 - np.mean(np.minimum(runs_by_tasks, 1.0)))
+
+
+def test_probability_of_improvement_is_that_of_the_published_package():
+    """`probability_of_improvement`: Mann-Whitney U of each task over the pairs, averaged over tasks."""
+    other = np.round(GENERATOR.gamma(2.0, 0.3, (5, 7)), 1)
+    first = np.round(SCORES, 1)
+    each = [
+        stats.mannwhitneyu(x, y, alternative="greater").statistic / (len(x) * len(y))
+        for x, y in zip(first, other, strict=True)
+    ]
+    assert statistics.probability_of_improvement(first, other) == pytest.approx(np.mean(each))
+    found = improvement(first, other)
+    assert found.mean == pytest.approx(np.mean(each))
+    assert found.low < found.mean < found.high
+
+
+def test_an_iqm_by_hand():
+    scores = np.array([[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 1000.0]])
+    assert iqm(scores) == pytest.approx((2 + 3 + 4 + 5) / 4)
+    assert iqm(np.array([[3.0]])) == 3.0
+
+
+def test_the_optimality_gap_does_not_make_good_above_the_target():
+    assert statistics.optimality_gap(np.array([[0.9, 5.0]])) == pytest.approx(0.05)
+
+
+def test_a_profile_falls_from_all_to_none():
+    profile = performance_profile(SCORES, np.linspace(-0.1, SCORES.max(), 30))
+    assert profile[0] == 1.0
+    assert profile[-1] == 0.0
+    assert np.all(np.diff(profile) <= 0)
+
+
+def test_settings_side_by_side_are_as_one_by_one():
+    settings = np.stack([SCORES, SCORES[::-1] * 2])
+    together = bootstrap(iqm, settings, resamples=500)
+    for number, scores in enumerate(settings):
+        alone = bootstrap(iqm, scores, resamples=500)
+        assert [part[number] for part in together] == pytest.approx(alone)
+
+
+def test_resampling_stays_within_tasks():
+    """Runs that do not differ within a task leave nothing to resample, however much tasks differ."""
+    same = np.tile(np.array([[0.0], [10.0]]), (1, 6))
+    assert interval(statistics.mean, same, resamples=200) == (5.0, 5.0, 5.0)
+
+
+def test_the_interval_of_the_mean_is_that_of_students_t():
+    scores = GENERATOR.normal(size=(1, 12))
+    found = interval(statistics.mean, scores, resamples=20_000)
+    reach = stats.t.ppf(0.975, 11) * scores.std(ddof=1) / np.sqrt(12)
+    assert found.high - found.low == pytest.approx(2 * reach, rel=0.1)
+
+
+def test_an_interval_is_the_same_again_and_of_one_run_there_is_none():
+    assert interval(iqm, SCORES, resamples=300) == interval(iqm, SCORES, resamples=300)
+    assert np.isnan(interval(iqm, SCORES[:, :1]).low)
+
+
+def test_the_divergence_rate_by_hand():
+    found = divergence_rate(np.array([True, False, False, False]))
+    assert found.mean == 0.25
+    assert (found.low, found.high) == pytest.approx((0.0456, 0.6994), abs=1e-4)  # Wilson 1927, 1 of 4
+
+
+def test_more_resamples_than_fit_at_once_are_drawn_in_parts(monkeypatch):
+    monkeypatch.setattr(statistics, "BATCH_NUMBERS", 100)
+    found = interval(iqm, SCORES, resamples=157)
+    assert found.low < found.mean < found.high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [32, 64])
+@pytest.mark.parametrize("kind", ["normal", "skewed", "some fail"])
+def test_the_interval_of_the_iqm_covers_the_true_one(seeds, kind):
+    """1,000 simulated studies: in 93 to 97 % of them the interval holds the interquartile mean of the population."""
+    generator = np.random.default_rng(3)
+
+    def studies(count, runs):
+        drawn = generator.normal(0.9, 0.05, (count, 1, runs))
+        if kind == "skewed":
+            return generator.beta(8.0, 2.0, (count, 1, runs))
+        failed = generator.random(drawn.shape) < 0.15
+        return np.where(failed, generator.normal(0.2, 0.1, drawn.shape), drawn) if kind == "some fail" else drawn
+
+    truth = float(iqm(studies(100, 40_000)).mean())
+    covered = 0
+    for number, scores in enumerate(studies(1000, seeds)):
+        found = interval(iqm, scores, resamples=1000, seed=number)
+        covered += found.low <= truth <= found.high
+    assert 930 <= covered <= 970, covered
+
+
+def test_of_single_runs_no_comparison_has_an_interval():
+    one, other = SCORES[:, :1], SCORES[:, 1:2]
+    assert np.isnan(improvement(one, other).low)
+    assert np.isnan(statistics.difference(iqm, one, other).high)

@@ -1,0 +1,69 @@
+"""Exported policies in the evaluation: each format brings what the agent brings, on any table and in any scenario."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+from trained_cases import case
+
+import jaxmoe
+from jaxmoe.env.exported import policy_function, training_place
+from jaxmoe.errors import InputError
+from jaxmoe.policy.bundle import read_bundle, write_bundle
+from jaxmoe.policy.onnx_graph import to_onnx
+from jaxmoe.policy.stablehlo import to_stablehlo
+from jaxmoe.training.evaluation import evaluate_policy
+
+WRITERS = {"safetensors": lambda _, tensors: save(tensors), "stablehlo": to_stablehlo, "onnx": to_onnx}
+
+
+def bundle_of(agent, folder, form="safetensors"):
+    path = folder / f"policy.{form}"
+    write_bundle(path, WRITERS[form](agent.contract, agent.tensors), agent.contract)
+    return read_bundle(path)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_each_format_brings_what_the_agent_brings(tmp_path, form):
+    agent = case("dqn", "fading")
+
+    def act(key, observation, state, params):
+        del key, state, params
+        return agent.algorithm.preferences(agent.policy, observation).argmax()
+
+    function = policy_function(bundle_of(agent, tmp_path, form), agent.env, agent.params)
+    splits = {"train": agent.params}
+    found, expected = (
+        evaluate_policy(policy, agent.env, splits, 512, one_device=form == "onnx")["train"]
+        for policy in (function, act)
+    )
+    np.testing.assert_array_equal(found.prompts.counts, expected.prompts.counts)
+    np.testing.assert_allclose(found.prompts.sums, expected.prompts.sums, rtol=1e-4, atol=1e-4)
+
+
+def test_a_policy_keeps_its_own_scaling_and_expected_words(tmp_path):
+    agent = case("dqn", "queueing")
+    other = agent.params.replace(slot_s=8.0, battery_capacity_j=50.0, words_hat=agent.params.words_hat * 2)
+    seen = agent.observations(64)
+    ours = policy_function(bundle_of(agent, tmp_path), agent.env, agent.params)
+    elsewhere = policy_function(read_bundle(tmp_path), agent.env, other)
+    scaled = seen.copy()
+    scaled[:, 4:8] *= 2
+    scaled[:, 12:16] /= 2
+    scaled[:, 16] *= 2
+    actions = [int(ours(None, row, None, None)) for row in seen]
+    assert actions == [int(elsewhere(None, row, None, None)) for row in scaled]
+    assert actions == agent.preferences(seen).argmax(axis=1).tolist()
+
+
+def test_a_contract_says_where_it_was_trained():
+    place = training_place(case("dqn", "queueing").contract)
+    env, params = jaxmoe.make(place.scenario, **place.settings)
+    assert env == case("dqn", "queueing").env
+    assert place.params["slot_s"] == params.slot_s
+    assert training_place(case("ppo").contract).params["deadline_s"] == float("inf")
+
+
+def test_an_environment_with_other_devices_is_refused(tmp_path):
+    env, params = jaxmoe.make("oneshot", num_replicas=2)
+    with pytest.raises(InputError, match=r"the policy observes .*snr_db\[4\].*, and the environment has .*snr_db\[8\]"):
+        policy_function(bundle_of(case("ppo"), tmp_path), env, params)

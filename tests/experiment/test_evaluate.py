@@ -1,0 +1,184 @@
+"""Policies of all kinds on the same requests: agents elsewhere, functions of JAX and of the host, exported files."""
+
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+import jaxmoe
+from jaxmoe.errors import InputError
+
+FEW = {"requests": 128, "baselines": ["random", "one_slot_optimum"]}
+
+
+@pytest.fixture(scope="module")
+def found(swept):
+    return jaxmoe.load(swept)
+
+
+def qos(rows, split="test"):
+    """Mean QoS of each policy."""
+    return rows.query(f"metric == 'qos' and split == '{split}'").set_index("policy")["mean"]
+
+
+def test_chosen_agents_where_they_were_trained(found):
+    rows = found.evaluate(agents=[0, 2], requests=256, baselines="none")
+    served = qos(rows, "train")
+    assert list(served.index) == ["ppo (2 agents)"]
+    mine = found.results.set_index("agent").loc[[0, 2], "train_qos"].mean()
+    assert served["ppo (2 agents)"] == pytest.approx(mine, abs=0.05)
+
+
+def test_the_agents_of_an_experiment_with_baselines_that_are_chosen(trained):
+    rows = jaxmoe.evaluate(trained, **FEW)
+    assert set(rows["policy"]) == {"ppo (3 agents)", "random", "one_slot_optimum"}
+    assert set(rows["split"]) == {"train", "test"}
+    assert set(jaxmoe.load(trained).evaluate(requests=128, baselines="random")["policy"]) == {
+        "ppo (3 agents)",
+        "random",
+    }
+    with pytest.raises(InputError, match="unknown baseline 'oracle'; choose among"):
+        jaxmoe.evaluate(trained, baselines=["oracle"])
+
+
+def test_agents_in_another_scenario_with_other_params_and_settings(found):
+    elsewhere = found.evaluate("fading", params={"latency_weight": 0.05}, agents=[0], requests=128, baselines="none")
+    assert qos(elsewhere)["ppo (1 agent)"] < 1
+    dear = found.evaluate("oneshot", params={"latency_weight": 0.5}, agents=[0], requests=128, baselines="none")
+    home = found.evaluate(agents=[0], requests=128, baselines="none")
+    assert qos(dear)["ppo (1 agent)"] < qos(home)["ppo (1 agent)"]
+    with pytest.raises(InputError, match="agent 0 observes 21 numbers, and the environment has"):
+        found.evaluate("oneshot", settings={"num_replicas": 2}, agents=[0], requests=128)
+    with pytest.raises(InputError, match="unknown parameter 'latency'"):
+        found.evaluate("oneshot", params={"latency": 1}, agents=[0])
+    with pytest.raises(InputError, match="unknown scenario 'twoshot'"):
+        found.evaluate("twoshot", agents=[0])
+
+
+def test_agents_of_several_environments_need_a_scenario(found):
+    with pytest.raises(InputError, match="these agents were trained in 2 environments; say a scenario with its params"):
+        found.evaluate(agents="all")
+    rows = found.evaluate("oneshot", agents="all", requests=128, baselines="none")
+    assert set(rows["policy"]) == {"ppo (12 agents)"}
+
+
+def test_agents_on_another_table_of_the_same_experts(found):
+    table = jaxmoe.load_table()
+    own = found.evaluate(agents=[0], requests=128, baselines="none")
+    same = found.evaluate(agents=[0], requests=128, baselines="none", table=table)
+    assert own.equals(same)
+    turned = table.select_experts(list(reversed(table.experts)))
+    again = found.evaluate(agents=[0], requests=128, baselines="none", table=turned)
+    assert qos(again)["ppo (1 agent)"] == pytest.approx(qos(own)["ppo (1 agent)"], abs=1e-6)
+    with pytest.raises(InputError, match="unknown expert 'setting', allowed are character, action"):
+        found.evaluate(agents=[0], table=table.select_experts(["character", "action"]))
+
+
+def test_agents_that_are_not_there_are_refused(found):
+    with pytest.raises(InputError, match="there is no agent 12; they are numbered from 0 to 11"):
+        found.evaluate(agents=[12])
+    with pytest.raises(InputError, match="requests = 0 must be at least 1"):
+        jaxmoe.evaluate(requests=0)
+
+
+def test_a_function_of_jax():
+    rows = jaxmoe.evaluate(lambda *_: jnp.int32(6), **{**FEW, "baselines": ["fixed_subset"]})
+    assert qos(rows)["policy"] == pytest.approx(qos(rows)["fixed_subset(6)"])
+
+    def by_name(key, observation, state, params):
+        del key, observation, state, params
+        return jnp.int32(6)
+
+    again = jaxmoe.evaluate(policies={"mine": by_name}, **{**FEW, "baselines": "none"})
+    assert qos(again)["mine"] == pytest.approx(qos(rows)["policy"])
+
+
+def test_a_function_of_the_host_beside_the_baselines():
+    seen = []
+
+    def predict(observations):
+        seen.append(observations)
+        return np.full(len(observations), 6)
+
+    rows = jaxmoe.evaluate(predict, **{**FEW, "baselines": ["fixed_subset"]})
+    assert qos(rows)["policy"] == pytest.approx(qos(rows)["fixed_subset(6)"])
+    assert all(type(each) is np.ndarray and each.dtype == np.float32 and each.shape[1:] == (21,) for each in seen)
+
+
+def test_a_model_whose_predict_gives_a_pair(found):
+    class Model:
+        """As Stable-Baselines3's are."""
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            del state, episode_start, deterministic
+            return np.full(len(observation), 6, np.int64), None
+
+    rows = found.evaluate(policies={"sb3": Model().predict}, agents=[0], requests=128, baselines=["fixed_subset"])
+    assert qos(rows)["sb3"] == pytest.approx(qos(rows)["fixed_subset(6)"])
+    assert "ppo (1 agent)" in set(rows["policy"])
+
+
+def test_an_agent_as_a_function_of_the_host_is_the_agent(found, tmp_path):
+    jaxmoe.export(found, tmp_path / "policy.safetensors", agent=3)
+    loaded = jaxmoe.load_policy(tmp_path / "policy.safetensors")
+
+    def predict(observations):
+        return np.argmax(np.stack([loaded.preferences(row) for row in observations]), axis=-1)
+
+    path = tmp_path / "policy.safetensors"
+    rows = found.evaluate(policies={"host": predict, "file": path}, agents=[3], requests=64, baselines="none")
+    served = qos(rows)
+    assert served["host"] == pytest.approx(served["ppo (1 agent)"], abs=1e-5)
+    assert served["file"] == pytest.approx(served["ppo (1 agent)"], abs=1e-5)
+    alone = jaxmoe.evaluate(path, requests=64, baselines="none")
+    assert qos(alone)["policy.safetensors"] == pytest.approx(served["file"], abs=1e-5)
+
+
+WRONG = {
+    "too few": lambda observations: np.zeros(len(observations) - 1, int),
+    "a column": lambda observations: np.zeros((len(observations), 1), int),
+    "too high": lambda observations: np.full(len(observations), 16),
+    "negative": lambda observations: np.full(len(observations), -1),
+    "fractions": lambda observations: np.full(len(observations), 0.5),
+    "not a number": lambda observations: np.full(len(observations), np.nan),
+    "texts": lambda observations: np.full(len(observations), "6"),
+    "nothing": lambda _: None,
+    "probabilities": lambda observations: np.full((len(observations), 16), 1 / 16),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_actions_that_are_none_are_one_sentence(what):
+    with pytest.raises(
+        InputError, match="policy 'policy' must give 3 actions from 0 to 15 for 3 observations, and gave"
+    ):
+        jaxmoe.evaluate(WRONG[what], **FEW)
+
+
+def test_what_is_no_policy_is_refused(tmp_path):
+    with pytest.raises(InputError, match="policy 'policy' is int, neither a function nor an exported policy's file"):
+        jaxmoe.evaluate(7, **FEW)
+    with pytest.raises(InputError, match="policy 'mine' is list, neither a function nor an exported"):
+        jaxmoe.evaluate(policies={"mine": [1]}, **FEW)
+    with pytest.raises(InputError, match="nowhere: there is no such folder"):
+        jaxmoe.evaluate(tmp_path / "nowhere")
+
+
+def test_a_damaged_policy_is_found_before_it_is_evaluated(swept, tmp_path):
+    out = shutil.copytree(swept, tmp_path / "out")
+    [path] = out.glob("jobs/000002/*/policies.safetensors")
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\0\1\0")
+    with pytest.raises(InputError, match=r"policies.safetensors is damaged: it is not what was written"):
+        jaxmoe.load(out).evaluate(agents=[0], **FEW)
+
+
+def test_the_command_evaluates_chosen_agents_elsewhere(swept, tmp_path):
+    arguments = ["evaluate", swept, "--agents", "0,2", "--scenario", "fading", "--param", "latency_weight=0.05"]
+    done = tiny.command(*arguments, "--requests", 64, "--baselines", "random", "--out", tmp_path / "found.csv")
+    assert done.code == 0, done.stderr
+    assert "ppo (2 agents)" in done.stdout
+    assert (tmp_path / "found.csv").is_file()
+    refused = tiny.command("evaluate", swept, "--agents", "best,1")
+    assert (refused.code, len(refused.stderr.splitlines())) == (2, 1)

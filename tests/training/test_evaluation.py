@@ -1,0 +1,211 @@
+"""Evaluation: the same random numbers for every policy, every request counted, nothing chosen on test prompts."""
+
+import itertools
+import math
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate
+
+import jaxmoe
+from jaxmoe.env import baselines
+from jaxmoe.training import evaluation
+from jaxmoe.training.evaluation import BaselineEvaluation, Schedule, evaluate_policy, evaluation_rows, metric_names
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+SCORES = {  # of local, a, b and a+b: expert a is the better one on train prompts, expert b on test prompts
+    ("tall", "train"): (1.0, 9.0, 3.0, 9.2),
+    ("short", "train"): (2.0, 8.0, 4.0, 8.1),
+    ("other", "test"): (1.5, 2.0, 9.0, 9.1),
+}
+WORDS = {"tall": 200, "short": 50, "other": 100}  # of every passage of a prompt
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / "tiny.csv"
+    rows = ["prompt_id,split,experts,score,score_std,words,relevance"]
+    for (prompt, split), scores in SCORES.items():
+        for experts, score in zip(("local", "a", "b", "a+b"), scores, strict=True):
+            rows.append(f"{prompt},{split},{experts},{score},0.8,{WORDS[prompt]},{0.5 if len(experts) == 1 else ''}")
+    path.write_text("\n".join(rows))
+    return jaxmoe.load_table(path)
+
+
+@cache  # the same policy is the same program
+def always(action):
+    return lambda key, observation, state, params: jnp.int32(action)  # noqa: ARG005
+
+
+def brought(policy, env, params, seed=0, requests=1600):
+    """What a policy brings in one environment."""
+    return evaluate_policy(policy, env, {"train": params}, requests, seed)["train"]
+
+
+def qos(score, words, snr_db, experts=1):
+    """QoS in `oneshot` by hand: 2e-4 per word, 0.16 per second of airtime, 46.5 bits per word, 3750 Hz."""
+    airtime_s = words * 46.5 / (3750.0 * math.log2(1.0 + 10.0 ** (snr_db / 10.0)))
+    return score / 10.0 - experts * (2e-4 * words + 0.16 * airtime_s)
+
+
+# Sums
+
+
+@pytest.mark.parametrize(("action", "experts"), [(0, 0), (1, 1), (3, 2)])
+def test_a_constant_policy_earns_what_it_does_by_hand(table, action, experts):
+    env, params = jaxmoe.make("oneshot", table)
+    params = params.replace(snr_min_db=10.0, snr_max_db=10.0)
+    found = brought(always(action), env, params)
+    for prompt, name in enumerate(("tall", "short")):
+        expected = qos(SCORES[name, "train"][action], WORDS[name], 10.0, experts)
+        means = found.prompts.sums[0, prompt] / found.prompts.counts[0, prompt]
+        assert means[0] == pytest.approx(expected, abs=1e-5)
+        assert means[1] == pytest.approx(SCORES[name, "train"][action], rel=1e-5)  # without the judge's noise
+        assert means[2] == pytest.approx(experts * 2e-4 * WORDS[name], abs=1e-6)
+    means = dict(zip(metric_names(table.experts), found.mean()[0], strict=True))
+    assert means["arrived_share"] == float(action > 0)
+    assert (means["share_a"], means["share_b"]) == (action & 1, action >> 1)
+
+
+def test_a_constant_policy_earns_its_expectation_over_the_channel(table):
+    env, params = jaxmoe.make("oneshot", table, "test")
+    expected, _ = integrate.quad(lambda snr_db: qos(2.0, 100, snr_db) / 20.0, 0.0, 20.0)
+    assert brought(always(1), env, params, requests=2**15).mean()[0, 0] == pytest.approx(expected, abs=0.003)
+
+
+@pytest.mark.parametrize("scenario", ["oneshot", "queueing"])
+def test_every_request_is_counted_once_by_prompt_and_by_episode(table, scenario):
+    env, params = jaxmoe.make(scenario, table)
+    found = brought(always(1), env, params.replace(max_steps_in_episode=5))
+    metrics = len(metric_names(table.experts))
+    assert found.prompts.sums.shape == (1, 3, metrics)
+    assert found.episodes.sums.shape == (1, evaluation.EPISODE_UNITS, metrics)
+    for tally in found:
+        assert tally.counts.shape == tally.sums.shape[:2]
+        assert tally.counts.sum() == 1600
+    np.testing.assert_allclose(found.prompts.sums.sum(axis=1), found.episodes.sums.sum(axis=1), rtol=1e-4)
+    assert (found.episodes.counts == 1600 / evaluation.EPISODE_UNITS).all()
+    assert found.prompts.counts[0, 2] == 0  # the test prompt
+    assert not found.prompts.sums[0, 2].any()
+
+
+def test_the_mean_over_all_prompts_is_made_of_those_of_each(table):
+    env, params = jaxmoe.make("oneshot", table, "all")
+    found = brought(always(1), env, params)
+    [sums], [counts] = found.prompts
+    np.testing.assert_allclose(counts / counts.sum(), 1 / 3, atol=0.05)
+    np.testing.assert_allclose(found.mean()[0], counts / counts.sum() @ (sums / counts[:, None]))
+
+
+@pytest.mark.parametrize("requests", [1, 100, 1001])
+def test_requests_that_do_not_fill_groups_or_devices_are_counted_once_too(table, requests, monkeypatch):
+    monkeypatch.setattr(evaluation, "POLICY_GROUP", 64)
+    env, params = jaxmoe.make("oneshot", table)
+    found = brought(always(1), env, params, requests=requests)
+    for tally in found:
+        assert tally.counts.sum() == requests
+    assert found.episodes.counts.shape == (1, min(requests, evaluation.EPISODE_UNITS))
+    assert found.mean()[0, 0] > 0
+
+
+def test_on_however_many_devices_the_same_requests_are_served(table, monkeypatch):
+    monkeypatch.setattr(evaluation, "POLICY_GROUP", 64)
+    env, params = jaxmoe.make("oneshot", table)
+    one, all_of = (
+        evaluate_policy(always(1), env, {"train": params}, 1000, one_device=one_device)["train"]
+        for one_device in (True, False)
+    )
+    assert jax.local_device_count() > 1
+    for tally, same in zip(one, all_of, strict=True):
+        np.testing.assert_array_equal(tally.counts, same.counts)
+        np.testing.assert_array_equal(tally.sums, same.sums)
+
+
+@pytest.mark.parametrize(
+    ("requests", "length", "episodes", "groups"),
+    [(16_384, 1, 16_384, (16, 1024)), (16_384, 64, 256, (16, 16)), (1, 64, 1, (1, 1)), (1000, 30, 34, (1, 34))],
+)
+def test_episodes_make_at_least_the_requests_asked_for(table, requests, length, episodes, groups):
+    env, params = jaxmoe.make("oneshot" if length == 1 else "queueing", table)
+    schedule = Schedule.of(env, params.replace(max_steps_in_episode=length), requests)
+    assert schedule == (episodes, length)
+    assert schedule.groups(1024) == groups
+
+
+def test_units_of_an_evaluation_as_a_table_keep_all_sums(table):
+    env, params = jaxmoe.make("oneshot", table)
+    found = {"train": brought(always(1), env, params)}
+    rows = evaluation_rows({"policy": ["a"]}, found, table.experts)
+    assert list(rows.columns) == ["policy", "split", "by", "unit", "requests", *metric_names(table.experts)]
+    assert rows["by"].value_counts().to_dict() == {"prompts": 2, "episodes": evaluation.EPISODE_UNITS}
+    for _, part in rows.groupby("by", observed=True):
+        assert part["requests"].sum() == 1600
+        assert part["qos"].sum() / 1600 == pytest.approx(found["train"].mean()[0, 0], rel=1e-5)
+
+
+# Common random numbers
+
+
+def test_every_policy_meets_the_same_requests(table):
+    env, params = jaxmoe.make("queueing", table)
+    params = params.replace(max_steps_in_episode=5)
+    busy, again, idle, other = (
+        brought(policy, env, params, seed).prompts
+        for policy, seed in ((always(1), 1), (always(1), 1), (baselines.fixed_subset(env, 0).act, 1), (always(1), 2))
+    )
+    np.testing.assert_array_equal(busy.counts, idle.counts)
+    np.testing.assert_array_equal(busy.sums, again.sums)
+    assert not np.array_equal(busy.sums, idle.sums)
+    assert not np.array_equal(busy.sums, other.sums)
+
+
+def test_the_empty_subset_is_never_to_ask_anyone(table):
+    env, params = jaxmoe.make("oneshot", table)
+    nobody, zero = baselines.fixed_subset(env, 0).act, always(0)
+    one, other = (brought(policy, env, params).prompts.sums for policy in (nobody, zero))
+    np.testing.assert_array_equal(one, other)
+
+
+# Baselines
+
+
+@pytest.fixture(scope="module")
+def found(table):
+    env, train = jaxmoe.make("oneshot", table)
+    _, test = jaxmoe.make("oneshot", table, "test")
+    names = evaluation.baseline_names(one_slot=True)
+    return BaselineEvaluation(env, train, 1600, names)({"train": train, "test": test})
+
+
+def test_the_winner_of_each_family_is_chosen_on_train_prompts(found):
+    assert list(found["train"]) == list(found["test"])
+    assert len(found["train"]) == 6
+    train, test = ({name: of.mean()[0, 0] for name, of in found[split].items()} for split in ("train", "test"))
+    assert train["fixed_subset(1)"] > train["random"] + 0.1
+    assert test["fixed_subset(1)"] < test["random"] - 0.1  # fixed_subset(2) would have been far better
+
+
+def test_a_family_brings_what_its_member_brings_alone(table, found):
+    for split in ("train", "test"):
+        env, params = jaxmoe.make("oneshot", table, split)
+        alone, member = brought(always(1), env, params), found[split]["fixed_subset(1)"]
+        np.testing.assert_allclose(member.prompts.sums, alone.prompts.sums, rtol=1e-5)
+        np.testing.assert_array_equal(member.prompts.counts, alone.prompts.counts)
+
+
+def test_no_baseline_beats_the_optimum_where_it_is_exact(found):
+    for split, name in itertools.product(("train", "test"), found["train"]):
+        best = found[split]["one_slot_optimum"].mean()[0, 0]
+        assert found[split][name].mean()[0, 0] <= best + 1e-6
+        assert found[split]["random"].mean()[0, 0] < best - 0.1
+
+
+def test_planners_are_for_scenarios_of_more_than_one_slot():
+    assert set(evaluation.baseline_names(one_slot=False)) - set(evaluation.baseline_names(one_slot=True)) == {
+        "drift_plus_penalty",
+        "lookahead",
+    }

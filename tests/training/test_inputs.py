@@ -1,0 +1,64 @@
+"""Bad input: one sentence that names the value and what is allowed."""
+
+import pytest
+
+from jaxmoe.algorithms import ppo
+from jaxmoe.errors import InputError
+from jaxmoe.table import load_table
+from jaxmoe.training.inputs import algorithm_module, checked_config, checked_hypers, environments, seed_list
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learning_rat": 1.0}, "'learning_rat'.*learning_rate, final_rate"),
+        ({"learning_rate": "fast"}, "learning_rate = 'fast' is not a finite number"),
+        ({"learning_rate": float("nan")}, "learning_rate = nan is not a finite number"),
+        ({"clip": True}, "clip = True is not a finite number"),
+        ({"discount": 1.5}, "discount = 1.5 must be from 0 to 1"),
+        ({"learning_rate": -1}, "learning_rate = -1 must be at least 0"),
+    ],
+)
+def test_hyperparameters(values, message):
+    with pytest.raises(InputError, match=message):
+        checked_hypers(ppo.Hypers, values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"envs": 4}, "'envs'.*num_envs, rollout_length"),
+        ({"num_envs": 0}, "num_envs = 0 must be at least 1"),
+        ({"num_envs": 2.5}, "num_envs = 2.5 is not of the kind of its default, 16"),
+        ({"hidden": 64}, "hidden = 64 is not of the kind of its default"),
+        ({"hidden": (64, 0)}, "hidden = 0 must be at least 1"),
+        ({"activation": "sigmoid"}, "'sigmoid' is unknown"),
+    ],
+)
+def test_configuration(values, message):
+    with pytest.raises(InputError, match=message):
+        checked_config(ppo.Config, values)
+
+
+def test_what_is_right_passes():
+    assert checked_hypers(ppo.Hypers, {"clip": 0.1}) == ppo.Hypers(clip=0.1)
+    assert checked_config(ppo.Config, {"hidden": [32]}) == ppo.Config(hidden=(32,))
+    assert seed_list(3) == [0, 1, 2]
+    assert seed_list((4, 2)) == [4, 2]
+
+
+@pytest.mark.parametrize("seeds", [0, -1, [], [1, 1], [-1], [2**31]])
+def test_seeds(seeds):
+    with pytest.raises(InputError, match=r"seeds = "):
+        seed_list(seeds)
+
+
+def test_algorithms():
+    with pytest.raises(InputError, match="'a3c'; choose one of ppo"):
+        algorithm_module("a3c")
+
+
+def test_a_table_without_train_prompts_cannot_be_trained_on(tmp_path):
+    load_table().to_frame().assign(split="test").to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(InputError, match="no train prompts"):
+        environments("oneshot", load_table(tmp_path / "table.csv"), {}, {})
