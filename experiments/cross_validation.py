@@ -1,4 +1,4 @@
-"""Unseen prompts: agents against the references by 4-fold cross-validation over all prompts, paired.
+"""Unseen prompts: agents against the baselines by 4-fold cross-validation over all prompts, paired.
 
     python experiments/cross_validation.py
 
@@ -9,13 +9,12 @@ on the same requests, and their intervals count prompts and seeds. Writes `resul
 import argparse
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+from tallies import sums_of, tallies_of
 
 import jaxmoe
-from jaxmoe.intervals import Estimate, Tally, estimate
-from jaxmoe.study.against import family
-from jaxmoe.sweeps.comparison import normalised_score
+from jaxmoe.analysis.comparison import family, normalised_score
+from jaxmoe.analysis.intervals import Estimate, estimate
 
 RESULTS = Path(__file__).parent / "results" / "cross_validation.csv"
 FOLDS = 4
@@ -26,6 +25,7 @@ def main() -> None:
     parser.add_argument("--algorithms", nargs="+", default=["ppo", "dqn", "sac"])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--steps", type=int, nargs="+", default=[25_000, 100_000, 500_000])
+    parser.add_argument("--out", type=Path, default=RESULTS, help="CSV file")
     arguments = parser.parse_args()
     rows = [
         row
@@ -34,17 +34,19 @@ def main() -> None:
         for row in cross_validate(algorithm, steps, arguments.seeds)
     ]
     found = pd.DataFrame(rows, columns=["algorithm", "env_steps", "policy", "metric", *Estimate._fields])
-    RESULTS.parent.mkdir(exist_ok=True)
-    found.to_csv(RESULTS, index=False, float_format="%.6f")
+    arguments.out.parent.mkdir(exist_ok=True)
+    found.to_csv(arguments.out, index=False, float_format="%.6f")
 
 
 def cross_validate(algorithm: str, steps: int, seeds: int) -> list[tuple[object, ...]]:
     """Print and return what each policy brings on unseen prompts, and how far the agents are ahead of it."""
-    folds: list[dict[str, Tally]] = []
+    folds = []
     for fold in jaxmoe.load_table().folds(FOLDS):
-        training = jaxmoe.train(algorithm, "oneshot", seeds=seeds, env_steps=steps, table=fold, evaluations=1)
-        folds.append({family(name): tally for name, tally in training.tallies["test"].items()})
-    pooled = {name: _pooled([fold[name] for fold in folds]) for name in folds[0]}
+        experiment = jaxmoe.train(algorithm, "oneshot", seeds=seeds, env_steps=steps, table=fold, evaluations=1)
+        folds.append(sums_of(experiment, "test"))
+    # An agent of a number has the same seed in every fold, and no prompt is in the test split of two.
+    agents, baselines = (pd.concat(parts, ignore_index=True) for parts in zip(*folds, strict=True))
+    pooled = tallies_of(algorithm, agents, baselines.assign(policy=baselines["policy"].map(family)))
     print(f"\n{seeds} {algorithm.upper()} agents of {steps:,} env steps per fold; test prompts of {FOLDS} folds")
     print(f"| policy | QoS | normalised score | {algorithm.upper()} is ahead by |\n|---|---|---|---|")
     rows: list[tuple[object, ...]] = []
@@ -58,11 +60,6 @@ def cross_validate(algorithm: str, steps: int, seeds: int) -> list[tuple[object,
             for metric, found in (("qos", qos), ("normalised", score), ("lead", lead))
         ]
     return rows
-
-
-def _pooled(tallies: list[Tally]) -> Tally:
-    """Sums over folds; no prompt is in the test split of two."""
-    return Tally(np.sum([tally.sums for tally in tallies], axis=0), np.sum([tally.counts for tally in tallies], axis=0))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "experiments" / "results"
 FRESH_SEEDS = "32"
 
-AGAIN = ["best", "{run}", "--fresh-seeds", FRESH_SEEDS]  # the winner, on seeds that chose nothing
+CONFIRM = ["confirm", "{run}", "--seeds", "{fresh_seeds}"]  # the winner, on seeds that chose nothing
 ALGORITHMS = ("ppo", "dqn", "sac")
 
 
@@ -31,44 +30,49 @@ class Study(NamedTuple):
 
 
 STUDIES = {
-    "ppo_oneshot": Study([AGAIN], ["landscape_ppo_learning_rate_entropy_coef", "behaviour"]),
+    "ppo_oneshot": Study([CONFIRM], ["landscape_ppo_learning_rate_entropy_coef", "behaviour"]),
     "algorithms_queueing": Study(
-        [
-            AGAIN,
-            *[[*AGAIN, "--algorithm", name] for name in ALGORITHMS],
-            ["compare", *[f"{{run}}/best-queueing-{name}" for name in ALGORITHMS]],
-        ],
+        [CONFIRM, *[[*CONFIRM, "--algorithm", name] for name in ALGORITHMS], ["compare", "{run}"]],
         ["learning_curves", "profile", "dependence_ppo_discount", "dependence_dqn_discount"],
     ),
-    "sac_temperature": Study([AGAIN], ["landscape_sac_actor_rate_temperature"]),
+    "sac_temperature": Study([CONFIRM], ["landscape_sac_actor_rate_temperature"]),
     "lookahead": Study([], ["ahead_of_one_slot_optimum", "ahead_of_predict_then_optimise"]),
     "robustness": Study([], ["ahead_of_one_slot_optimum", "ahead_of_predict_then_optimise"]),
-    "width": Study([AGAIN], ["landscape_ppo_learning_rate_hidden"]),
+    "width": Study([CONFIRM], ["landscape_ppo_learning_rate_hidden"]),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run studies and keep their results.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(STUDIES)}; all if absent")
-    names = parser.parse_args().names or list(STUDIES)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the specs, as in sweep")
+    parser.add_argument("--fresh-seeds", default=FRESH_SEEDS, help="on which winners are confirmed")
+    parser.add_argument("--runs", default="runs", help="folder of the experiments")
+    parser.add_argument("--results", type=Path, default=ROOT / "experiments" / "results", help="what is kept of them")
+    arguments = parser.parse_args()
+    names = arguments.names or list(STUDIES)
     for name in names:
         if name not in STUDIES:
             parser.error(f"there is no study {name!r}; choose from {', '.join(STUDIES)}")
     for name in names:
-        keep(name)
+        keep(name, arguments)
 
 
-def keep(name: str) -> None:
+def keep(name: str, arguments: argparse.Namespace) -> None:
     """Run a study and replace what is kept of it."""
     study = STUDIES[name]
-    run = f"runs/{name}"
-    commands = [["sweep", f"experiments/sweeps/{name}.toml", "--out", "{run}"], *study.commands, ["report", "{run}"]]
-    printed = "".join(execute([part.format(run=run) for part in command]) for command in commands)
-    folder = RESULTS / name
+    changes = [part for change in arguments.set for part in ("--set", change)]
+    sweep = ["sweep", f"experiments/sweeps/{name}.toml", "--out", "{run}", *changes]
+    run = f"{arguments.runs}/{name}"
+    printed = "".join(
+        execute([part.format(run=run, fresh_seeds=arguments.fresh_seeds) for part in command])
+        for command in (sweep, *study.commands, ["report", "{run}"])
+    )
+    folder = arguments.results / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "printed.txt").write_text(printed)
-    for path in sorted((ROOT / run / "figures").iterdir()):
+    for path in sorted((ROOT / run / "report" / "figures").iterdir()):
         if path.suffix == ".csv" or (path.suffix == ".png" and path.stem in study.shown):
             shutil.copy(path, folder)
 
@@ -78,7 +82,7 @@ def execute(arguments: list[str]) -> str:
     title = f"$ jaxmoe {' '.join(arguments)}\n"
     print(f"\n{title}", end="", flush=True)
     found = subprocess.run(
-        [Path(sys.executable).with_name("jaxmoe"), *arguments],
+        [sys.executable, "-m", "jaxmoe", *arguments],
         cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, "COLUMNS": "150"},
     )  # fmt: skip
     print(found.stdout, flush=True)

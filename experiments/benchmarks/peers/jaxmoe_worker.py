@@ -1,14 +1,15 @@
-"""jaxmoe's own engine on all host devices."""
+"""jaxmoe's own training program on all host devices."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxmoe.agents import dqn, ppo, sac
-from jaxmoe.agents.algorithm import Clock
+from jaxmoe.algorithms import dqn, ppo, sac
+from jaxmoe.algorithms.algorithm import Clock
 from jaxmoe.env.scenarios import make
-from jaxmoe.sweeps.engine import Agents, make_engine
+from jaxmoe.training.program import Agents, bind, make_program
+from jaxmoe.training.sizes import agents_per_device
 from peers import tasks, worker
 from peers.flops import ppo_flops_per_env_step
 from peers.gemm import gemm_peak_gflops
@@ -23,9 +24,9 @@ def main() -> None:
     env, params = make("oneshot")
     config, hypers = settings(task)
     each = jax.tree.map(lambda value: jnp.full(task.agents, value, jnp.float32), hypers)
-    engine = make_engine(
-        ALGORITHMS[task.algorithm].make(env, config, params), params, Agents(jnp.arange(task.agents), each, {})
-    )
+    program = make_program(ALGORITHMS[task.algorithm].make(env, config, params), params)
+    agents_of_task = Agents(jnp.arange(task.agents), each, {})
+    engine = bind(program, agents_of_task, agents_per_device(jax.default_backend()), jax.random.key(0))
     warmup = -(-task.replay_capacity // task.env_steps)  # iterations until the replay is full
     agents, done = None, 0
 

@@ -12,7 +12,8 @@ import rejax
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxmoe.env.edge_experts import EdgeExperts
-from jaxmoe.env.rules import EnvParams, EnvState, Settings
+from jaxmoe.env.params import EnvParams, Settings
+from jaxmoe.env.rules import EnvState
 from jaxmoe.env.scenarios import make
 from peers import tasks, worker
 from peers.stepping import step_command

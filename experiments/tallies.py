@@ -1,0 +1,24 @@
+"""What policies brought in an experiment of one environment, for statistics of one's own."""
+
+import pandas as pd
+
+from jaxmoe import Experiment
+from jaxmoe.analysis.comparison import tally_of
+from jaxmoe.analysis.intervals import Tally
+
+KEYS = ("agent", "environment", "policy", "split", "by", "unit", "requests")
+
+
+def sums_of(experiment: Experiment, split: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Sums by prompt on a split: of every agent, and of every baseline."""
+    tables = experiment.tables
+    found = tables.load_evaluation(tables.results["agent"].tolist()), tables.baselines
+    agents, baselines = (rows[(rows["split"] == split) & (rows["by"] == "prompts")] for rows in found)
+    return agents, baselines
+
+
+def tallies_of(name: str, agents: pd.DataFrame, baselines: pd.DataFrame) -> dict[str, Tally]:
+    """By policy: the agents together, by a name for them, and each baseline."""
+    metrics = [str(column) for column in agents if column not in KEYS]
+    found = {name: tally_of(agents, "agent", metrics)}
+    return found | {str(policy): tally_of(rows, "policy", metrics) for policy, rows in baselines.groupby("policy")}
