@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 def claim_folder(path: str | os.PathLike[str]) -> Path:
     """Makes an empty folder for results; raises `InputError` if there is something already, so that nothing is lost."""
-    folder = Path(path)
+    folder = with_home(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already and is not an empty folder; choose another output folder")
     try:

@@ -32,7 +32,7 @@ from jaxmoe.collect.requests import BUNDLED, INVALID, LENGTH, NOT_ASKED, REFUSED
 from jaxmoe.collect.secrets import redacting_logs
 from jaxmoe.collect.servers import Address, address, main_base_url
 from jaxmoe.errors import InputError
-from jaxmoe.files import write_text
+from jaxmoe.files import with_home, write_text
 from jaxmoe.progress import SILENT, Reporter, duration
 from jaxmoe.table import ExpertTable, load_table
 from jaxmoe.table.records import RAW_FILES
@@ -136,7 +136,7 @@ def collect_table(
         raise InputError(f"concurrency, attempts and timeout_s must be positive, and are {limits[:3]}")
     (spending := spending or Spending()).check()
     plan = _plan(prompts, experts, settings)
-    with _claimed(Path(out)) as folder:
+    with _claimed(with_home(out)) as folder:
         return on_a_loop(lambda: _collect(plan, folder, limits, spending, retry_failed, report))
 
 
@@ -151,7 +151,7 @@ def estimate_collection(
     """What `collect_table` would still send, by stage and model, and the same in words. Nothing is sent or written."""
     plan = _plan(prompts, experts, settings)
     prices = load_prices((spending or Spending()).prices)
-    path = Path(out) / FILE
+    path = with_home(out) / FILE
 
     async def count() -> list[Estimate]:
         with contextlib.closing(Journal(path if path.is_file() else Path(":memory:"))) as journal:
@@ -162,7 +162,7 @@ def estimate_collection(
 
 
 def _plan(prompts: AnyPath, experts: AnyPath, settings: Settings | None) -> Plan:
-    return make_plan(read_prompts(Path(prompts)), load_experts(Path(experts)), settings or Settings())
+    return make_plan(read_prompts(with_home(prompts)), load_experts(with_home(experts)), settings or Settings())
 
 
 async def _collect(

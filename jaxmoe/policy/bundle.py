@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxmoe.errors import InputError
-from jaxmoe.files import write_whole
+from jaxmoe.files import with_home, write_whole
 from jaxmoe.policy.contract import FILE_FORMATS, FORMAT, Contract, parse_contract, require_format
 from jaxmoe.policy.plain_json import Entry, Reader, canonical_json, parse_json
 from jaxmoe.policy.tensors import Tensors, check_tensors, checksum, read_tensors
@@ -45,7 +45,8 @@ def file_format(path: Path) -> str:
 
 def is_policy_file(path: str | os.PathLike[str]) -> bool:
     """Whether a path is, by its name, a policy's file or its contract."""
-    return Path(path).suffix.removeprefix(".") in (*FILE_FORMATS, "json") and not Path(path).is_dir()
+    given = with_home(path)
+    return given.suffix.removeprefix(".") in (*FILE_FORMATS, "json") and not given.is_dir()
 
 
 def contract_path(path: Path) -> Path:
@@ -90,7 +91,7 @@ def read_bundle(path: str | os.PathLike[str], agent: int | None = None) -> Bundl
     Raises:
         InputError: something is missing, damaged, at odds with the rest, or made by a newer jaxmoe.
     """
-    given = Path(path)
+    given = with_home(path)
     where = given / "policy.json" if given.is_dir() else given
     where = where if where.suffix == ".json" else contract_path(where)
     tree = parse_json(_read_file(where, CONTRACT_LIMIT), str(where))

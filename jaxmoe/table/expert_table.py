@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from jaxmoe.errors import InputError
-from jaxmoe.files import write_whole
+from jaxmoe.files import with_home, write_whole
 from jaxmoe.table.formats import read_parquet_metadata, write_parquet
 from jaxmoe.table.records import RAW_FILES, SPLITS, Records, read_file, read_folder, subset_name
 
@@ -183,7 +183,7 @@ class ExpertTable:
         The file is written whole and renamed. Raises `InputError` for another suffix, for a file that exists
         (unless `overwrite`), and for a folder that does not.
         """
-        path = Path(path)
+        path = with_home(path)
         writers = {".parquet": self._write_parquet, ".csv": self._write_csv}
         if path.suffix.lower() not in writers:
             raise InputError(f"{path}: a table is saved to a file that ends in {' or '.join(writers)}.")
@@ -250,7 +250,7 @@ def load_table(
         raise InputError(f"relevance is {relevance!r}, it must be 'required' or 'none'.")
     if missing not in ("error", "keep"):
         raise InputError(f"missing is {missing!r}, it must be 'error' or 'keep'.")
-    path = _shipped_path() if path is None else Path(path)
+    path = _shipped_path() if path is None else with_home(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")
     if path.is_dir():
@@ -271,7 +271,7 @@ def build_table(folder: str | os.PathLike[str]) -> ExpertTable:
     Scores are averaged over judges (population standard deviation); words are counted by splitting at white space.
     Raises `InputError` as `load_table` does.
     """
-    if not Path(folder).is_dir():
+    if not with_home(folder).is_dir():
         raise InputError(f"{folder}: there is no such folder, a table is built from a folder of raw records.")
     return load_table(folder)
 
