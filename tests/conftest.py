@@ -36,7 +36,8 @@ def trained_folder(tmp_path_factory):
     """A training run of a few small agents with PPO in `oneshot`, made once; it is only read."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     sizes = {"num_envs": 4, "rollout_length": 8, "epochs": 1, "minibatches": 1, "hidden": (8,)}
-    jaxmoe.train("ppo", seeds=3, env_steps=256, config=sizes, evaluations=2, out=folder)
+    few = {"requests": 256, "baselines": ["random", "one_slot_optimum"]}
+    jaxmoe.train("ppo", seeds=3, env_steps=256, config=sizes, evaluations=2, out=folder, **few)
     return folder
 
 

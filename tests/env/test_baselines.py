@@ -248,6 +248,7 @@ def test_lookahead_of_one_slot_is_the_one_slot_optimum():
     assert_best(actions_of(planner, env, params, states), *twin_values(env, as_numpy(params), states))
 
 
+@pytest.mark.slow
 def test_planning_ahead_pays_in_queueing():
     env, params = jaxmoe.make("queueing")
     params = params.replace(max_steps_in_episode=24)

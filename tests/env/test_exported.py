@@ -22,6 +22,7 @@ def bundle_of(agent, folder, form="safetensors"):
     return read_bundle(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", WRITERS)
 def test_each_format_brings_what_the_agent_brings(tmp_path, form):
     agent = case("dqn", "fading")
@@ -40,6 +41,7 @@ def test_each_format_brings_what_the_agent_brings(tmp_path, form):
     np.testing.assert_allclose(found.prompts.sums, expected.prompts.sums, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_policy_keeps_its_own_scaling_and_expected_words(tmp_path):
     agent = case("dqn", "queueing")
     other = agent.params.replace(slot_s=8.0, battery_capacity_j=50.0, words_hat=agent.params.words_hat * 2)

@@ -31,6 +31,7 @@ def test_chosen_agents_where_they_were_trained(found):
     assert served["ppo (2 agents)"] == pytest.approx(mine, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_agents_of_an_experiment_with_baselines_that_are_chosen(trained):
     rows = jaxmoe.evaluate(trained, **FEW)
     assert set(rows["policy"]) == {"ppo (3 agents)", "random", "one_slot_optimum"}
@@ -174,6 +175,7 @@ def test_a_damaged_policy_is_found_before_it_is_evaluated(swept, tmp_path):
         jaxmoe.load(out).evaluate(agents=[0], **FEW)
 
 
+@pytest.mark.slow
 def test_the_command_evaluates_chosen_agents_elsewhere(swept, tmp_path):
     arguments = ["evaluate", swept, "--agents", "0,2", "--scenario", "fading", "--param", "latency_weight=0.05"]
     done = tiny.command(*arguments, "--requests", 64, "--baselines", "random", "--out", tmp_path / "found.csv")

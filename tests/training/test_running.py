@@ -340,6 +340,7 @@ def test_it_goes_on_with_other_devices_in_another_process(planned, expected, hal
     assert results(folder, job) == expected
 
 
+@pytest.mark.slow
 def test_it_goes_on_with_batches_of_another_width(planned, expected, half):
     storage, [job] = copy(half), planned()[1]
     run_job(job._replace(agents_per_device=4), storage)
