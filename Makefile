@@ -35,8 +35,8 @@ help: ## print this list
 
 setup: $(VENV)/.installed ## make .venv and install jaxmoe into it (the other targets do this themselves)
 
-quick: lint types ## format, lint, types and the tests that train nothing, without doctests
-	$(PY) -m pytest tests $(WORKERS) $(TRAIN:%=--ignore=tests/%) -m "not (slow or cluster or crash or browser or notebook)"
+quick: lint types ## format, lint, types and the tests that train nothing
+	$(PY) -m pytest $(WORKERS) $(TRAIN:%=--ignore=tests/%) -m "not (slow or cluster or crash or browser or notebook)"
 
 test: lint types ## the same and all other tests but slow ones, many crashes, a browser and a notebook
 	$(PY) -m pytest $(WORKERS) -m "not (slow or crash or browser or notebook)"
