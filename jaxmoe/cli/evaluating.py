@@ -7,11 +7,13 @@ import typer
 
 import jaxmoe
 from jaxmoe.cli.options import (
+    Baselines,
     NoRelevance,
     Parameters,
     SettingsOption,
     TableOption,
     assignments,
+    baseline_names,
     print_comparison,
     read_table,
     require_table_file,
@@ -47,7 +49,7 @@ def evaluate(
             help="Of an experiment: best (those of its best configuration), all, or numbers joined by commas."
         ),
     ] = "best",
-    baselines: Annotated[str, typer.Option(help="all, none, or names joined by commas.")] = "all",
+    baselines: Baselines = "all",
     seed: Annotated[int, typer.Option(help="Of the random numbers, the same for every policy.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
 ) -> None:
@@ -63,7 +65,7 @@ def evaluate(
         "table": None if run is not None and table is None else read_table(table, no_relevance),
         "requests": requests,
         "seed": seed,
-        "baselines": baselines if baselines in ("all", "none") else baselines.split(","),
+        "baselines": baseline_names(baselines),
     }
     with telling() as callback:
         if run is not None:

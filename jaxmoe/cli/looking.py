@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import OUT, CompilationCache, TimeBudget, end, require_table_file, seconds, write_table_file
+from jaxmoe.cli.options import OUT, CompilationCache, TimeBudget, end, require_table_file, running, write_table_file
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 
@@ -104,9 +104,8 @@ def confirm(
             seeds=seeds,
             scenario=scenario,
             algorithm=algorithm,
-            time_budget_s=seconds("--time-budget", time_budget),
-            compilation_cache=compilation_cache,
             callback=callback,
+            **running(time_budget, None, compilation_cache),
         )
     OUT.print(found.winner, soft_wrap=True)
     end(experiment)

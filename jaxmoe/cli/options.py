@@ -35,6 +35,8 @@ TimeBudget = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Save and stop after so long, as in 30m, 2h or 90 (seconds); exit code 3."),
 ]
+CheckpointEvery = Annotated[str, typer.Option(help="Time between two checkpoints of a job.")]
+Baselines = Annotated[str, typer.Option(help="all, none, or names joined by commas.")]
 CompilationCache = Annotated[
     bool, typer.Option(help="Keep compiled programs in the user's cache folder, for the next start.")
 ]
@@ -65,6 +67,19 @@ def seconds(option: str, text: str | None) -> float | None:
     if not 0 <= found < float("inf"):
         raise InputError(f"{option} {text!r} is no time; write 90, 90s, 30m, 1.5h or 2d")
     return found
+
+
+def running(time_budget: str | None, checkpoint_every: str | None, compilation_cache: bool) -> dict[str, Any]:
+    """How long a command trains, how often it saves, and whether it keeps programs, as the Python API takes them."""
+    times: dict[str, Any] = {"time_budget_s": seconds("--time-budget", time_budget)}
+    if checkpoint_every is not None:
+        times["checkpoint_every_s"] = seconds("--checkpoint-every", checkpoint_every)
+    return times | {"compilation_cache": compilation_cache}
+
+
+def baseline_names(text: str) -> str | list[str]:
+    """All, none, or names joined by commas."""
+    return text if text in ("all", "none") else text.split(",")
 
 
 def seed_numbers(option: str, text: str) -> int | list[int]:

@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import OUT, CompilationCache, TimeBudget, end, print_comparison, seconds, seed_numbers
+from jaxmoe.cli.options import (
+    OUT,
+    CheckpointEvery,
+    CompilationCache,
+    TimeBudget,
+    end,
+    print_comparison,
+    running,
+    seed_numbers,
+)
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 
 if TYPE_CHECKING:
     from jaxmoe.experiment.experiment import Experiment
-
-CheckpointEvery = Annotated[str, typer.Option(help="Time between two checkpoints of a job.")]
 
 
 def sweep(
@@ -47,10 +54,8 @@ def sweep(
             out,
             overrides=overrides or [],
             shard=shard,
-            time_budget_s=seconds("--time-budget", time_budget),
-            checkpoint_every_s=seconds("--checkpoint-every", checkpoint_every) or 0.0,
-            compilation_cache=compilation_cache,
             callback=callback,
+            **running(time_budget, checkpoint_every, compilation_cache),
         )
     print_experiment(experiment)
     end(experiment)
@@ -77,10 +82,8 @@ def extend(
             samples=samples,
             env_steps=env_steps,
             new_schedule=new_schedule,
-            time_budget_s=seconds("--time-budget", time_budget),
-            checkpoint_every_s=seconds("--checkpoint-every", checkpoint_every) or 0.0,
-            compilation_cache=compilation_cache,
             callback=callback,
+            **running(time_budget, checkpoint_every, compilation_cache),
         )
     print_experiment(experiment)
     end(experiment)

@@ -10,6 +10,8 @@ from typer.core import TyperGroup
 
 import jaxmoe
 from jaxmoe.cli.options import (
+    Baselines,
+    CheckpointEvery,
     CompilationCache,
     NoRelevance,
     Parameters,
@@ -18,9 +20,10 @@ from jaxmoe.cli.options import (
     TableOption,
     TimeBudget,
     assignments,
+    baseline_names,
     end,
     read_table,
-    seconds,
+    running,
     seed_numbers,
     whole_numbers,
 )
@@ -83,9 +86,9 @@ def _train_command(algorithm: str) -> Any:
         requests: Annotated[
             int, typer.Option(help="Requests that each agent, and each baseline, serves in the end.")
         ] = 8192,
-        baselines: Annotated[str, typer.Option(help="all, none, or names joined by commas.")] = "all",
+        baselines: Baselines = "all",
         time_budget: TimeBudget = None,
-        checkpoint_every: Annotated[str, typer.Option(help="Time between two checkpoints of a job.")] = "5m",
+        checkpoint_every: CheckpointEvery = "5m",
         compilation_cache: CompilationCache = True,
         **algorithm_options: Any,
     ) -> None:
@@ -106,14 +109,12 @@ def _train_command(algorithm: str) -> Any:
                 table=read_table(table, no_relevance),
                 evaluations=evaluations,
                 requests=requests,
-                baselines=baselines if baselines in ("all", "none") else baselines.split(","),
+                baselines=baseline_names(baselines),
                 root_seed=root_seed,
                 init_from=init_from,
                 out=out,
-                time_budget_s=seconds("--time-budget", time_budget),
-                checkpoint_every_s=seconds("--checkpoint-every", checkpoint_every) or 0.0,
-                compilation_cache=compilation_cache,
                 callback=callback,
+                **running(time_budget, checkpoint_every, compilation_cache),
             )
         print_experiment(experiment)
         end(experiment)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from jaxmoe.analysis.intervals import Estimate
-from jaxmoe.analysis.ranking import Ranking, rankings
+from jaxmoe.analysis.ranking import Ranking
 from jaxmoe.analysis.statistics import interval, iqm
 from jaxmoe.analysis.tables import Tables
 from jaxmoe.experiment import folder
@@ -32,39 +32,25 @@ class Confirmation(NamedTuple):
     fresh: dict[str, Estimate]  # of each split, on the fresh seeds; nothing while these are not all trained
 
 
-def confirmation(
-    storage: Storage, contents: Contents, ranking: Ranking, position: int, seeds: int
-) -> tuple[list[Any], Round | None]:
-    """What a configuration is called in a plan, and the round that its fresh seeds need; none if they are planned."""
+def confirmation(storage: Storage, contents: Contents, ranking: Ranking, position: int, seeds: int) -> Round | None:
+    """The round that fresh seeds of a configuration need; none if they are planned."""
     agents = ranking.tables.agents.set_index("agent", drop=False).loc[ranking.agents[position][:, 0].tolist()]
     first = agents.iloc[0]
     identity = [str(first["algorithm"]), str(first["scenario"]), int(first["configuration"])]
     identity += sorted(int(environment) for environment in agents["environment"])
     why = {"configuration": identity, "env_steps": contents.spec.env_steps, "seeds": seeds}
     if confirmed_seeds(contents.rounds, why) >= seeds:
-        return identity, None
-    return identity, confirmation_round(folder.settled(storage), agents, seeds, why, contents.rounds)
+        return None
+    return confirmation_round(folder.settled(storage), agents, seeds, why, contents.rounds)
 
 
-def confirmed(tables: Tables, ranking: Ranking, position: int, identity: list[Any], complete: bool) -> Confirmation:
-    """What is left of the score of a configuration."""
+def confirmation_of(ranking: Ranking, position: int, again: Ranking | None) -> Confirmation:
+    """What is left of the score of a configuration; nothing is said while its fresh seeds are not all trained."""
     chosen = interval(iqm, ranking.scores("train")[position][:, ranking.chosen_on])
     fresh: dict[str, Estimate] = {}
-    own = tables_of_confirmed(tables, identity)
-    if own is not None and complete:
-        again = rankings(own)[0]
-        fresh = {split: interval(iqm, again.scores(split)[0]) for split in own.splits}
-    return Confirmation(ranking.describe(position), tables.measure, chosen, fresh)
-
-
-def tables_of_confirmed(tables: Tables, identity: list[Any]) -> Tables | None:
-    """The tables of a configuration's fresh seeds, if they are all trained."""
-    for own in tables.confirmations:
-        rows = own.results
-        found = [str(rows["algorithm"].iloc[0]), str(rows["scenario"].iloc[0]), int(rows["configuration"].iloc[0])]
-        if [*found, *sorted(set(rows["environment"].tolist()))] == identity:
-            return own
-    return None
+    if again is not None:
+        fresh = {split: interval(iqm, again.scores(split)[0]) for split in again.tables.splits}
+    return Confirmation(ranking.describe(position), ranking.tables.measure, chosen, fresh)
 
 
 def keep_behaviour(

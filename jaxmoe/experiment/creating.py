@@ -34,10 +34,12 @@ def create(spec: Spec, table: ExpertTable, out: str | os.PathLike[str] | None = 
             return _planned(storage, spec, table, members, start)
     keep = spec.keep_states if isinstance(spec.keep_states, bool) else plan.states_fit(spec, members, table)
     machine = this_machine(spec)
+    first = plan.first_round(Settled(spec, table, machine, keep, folder.START if start else ""), members)
     if isinstance(storage, Folder):
-        first = plan.first_round(Settled(spec, table, machine, keep), members)
         folder.require_space(storage, _bytes_of_a_job(first, spec, table))
-    folder.begin(storage, spec, table, machine, keep, start)
+    if folder.begin(storage, spec, table, machine, keep, start):
+        folder.write_round(storage, first)
+        return storage
     folder.require_same(storage, spec, table, start)  # another process may have begun another experiment meanwhile
     return _planned(storage, spec, table, members, start)
 

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from jaxmoe.analysis.ranking import best_agent, best_position, ranking_of, ranking_table
+from jaxmoe.analysis.ranking import best_agent, best_position, confirmed, ranking_of, ranking_table
 from jaxmoe.analysis.report import Report, make_report
 from jaxmoe.analysis.status import Standing, standing
 from jaxmoe.analysis.tables import Tables
 from jaxmoe.devices import start_jax, use_caches
 from jaxmoe.errors import InputError
 from jaxmoe.experiment import folder
-from jaxmoe.experiment.confirming import Confirmation, confirmation, confirmed, keep_behaviour, tables_of_confirmed
+from jaxmoe.experiment.confirming import Confirmation, confirmation, confirmation_of, keep_behaviour
 from jaxmoe.experiment.engines import Engine, Stopping, local
 from jaxmoe.experiment.exporting import Policy, policy_of
 from jaxmoe.experiment.extending import extensions
@@ -28,6 +28,7 @@ from jaxmoe.training.events import SILENT, Callback, Finished, Noted, Planned, g
 from jaxmoe.training.inputs import require_positive
 from jaxmoe.training.running import CHECKPOINT_S
 from jaxmoe.training.storage import Folder, Storage
+from jaxmoe.training.stored import read_table
 
 REPORT_MADE = "report/made.json"
 Seeds = int | Iterable[int]
@@ -65,7 +66,7 @@ class Experiment:
     @cached_property
     def table(self) -> ExpertTable:
         """The expert table."""
-        return folder.read_table(self.storage, self.contents.about)
+        return read_table(self.storage, self.contents.about["table"]["digest"])
 
     @property
     def complete(self) -> bool:
@@ -156,9 +157,8 @@ class Experiment:
         """
         from jaxmoe.experiment.evaluating import evaluate_agents
 
-        numbers = self._chosen(agents, None)
         return evaluate_agents(
-            self.agents(numbers), self._of_same_experts(table), scenario=scenario, params=params or {},
+            self.agents(self._chosen(agents)), self._of_same_experts(table), scenario=scenario, params=params or {},
             settings=settings or {}, policies=policies or {}, requests=requests or self.spec.requests, seed=seed,
             baselines=baselines, callback=callback,
         )  # fmt: skip
@@ -244,17 +244,18 @@ class Experiment:
         start_jax()
         ranking = ranking_of(self.tables, scenario)
         position = best_position(ranking, algorithm)
-        identity, planned = confirmation(self.storage, self.contents, ranking, position, seeds)
+        planned = confirmation(self.storage, self.contents, ranking, position, seeds)
         if planned is not None:
             with folder.locked(self.storage):
                 folder.write_round(self.storage, planned)
         self.run(time_budget_s=time_budget_s, compilation_cache=compilation_cache, callback=callback)
-        own = tables_of_confirmed(self.tables, identity)
-        if own is not None and self.complete:
-            keep_behaviour(self.storage, self.contents, own, self.tables.behaviour, self.table)
+        ranking = ranking_of(self.tables, scenario)  # the same, with what is confirmed now
+        again = confirmed(ranking, position) if self.complete else None
+        if again is not None:
+            keep_behaviour(self.storage, self.contents, again.tables, self.tables.behaviour, self.table)
             self._forget()
             self._report_anew()
-        return confirmed(self.tables, ranking, position, identity, self.complete)
+        return confirmation_of(ranking, position, again)
 
     def run(
         self,
@@ -290,11 +291,11 @@ class Experiment:
         tell(Finished(self.complete))
         return self
 
-    def _chosen(self, agents: Literal["best", "all"] | Iterable[int], scenario: str | None) -> list[int]:
+    def _chosen(self, agents: Literal["best", "all"] | Iterable[int]) -> list[int]:
         if agents == "all":
             return [int(number) for number in self.results["agent"]]
         if agents == "best":
-            ranking = ranking_of(self.tables, scenario)
+            ranking = ranking_of(self.tables)
             return [int(number) for number in ranking.agents[best_position(ranking)].ravel()]
         return [int(number) for number in agents]
 
@@ -315,17 +316,11 @@ class Experiment:
 
 
 def _planned(contents: Contents) -> Planned:
-    jobs = contents.jobs
-    train = [job for job in jobs if job.kind == "train"]
-    done = [job for job in train if job.number in contents.done]
-    steps = {
-        job.number: len(job.rows) * (job.env_steps - (job.evaluate_at[0] if job.start.kind == "states" else 0))
-        for job in train
-    }
-    to_do = sum(steps.values()) - sum(steps[job.number] for job in done)
-    return Planned(
-        len(jobs), len(contents.done), sum(len(job.rows) for job in train), sum(len(job.rows) for job in done), to_do
-    )
+    train = [job for job in contents.jobs if job.kind == "train"]
+    left = [job for job in train if job.number not in contents.done]
+    agents, agents_left = (sum(len(job.rows) for job in some) for some in (train, left))
+    to_do = sum(len(job.rows) * (job.env_steps - job.begins_at) for job in left)
+    return Planned(len(contents.jobs), len(contents.done), agents, agents - agents_left, to_do)
 
 
 def require_times(time_budget_s: float | None, checkpoint_every_s: float) -> None:

@@ -33,11 +33,11 @@ from jaxmoe.errors import InputError, StorageError
 from jaxmoe.experiment.rounds import Machine, Round, Settled
 from jaxmoe.experiment.spec import Spec, first_difference, load_spec
 from jaxmoe.files import with_home
-from jaxmoe.table import ExpertTable, load_table
+from jaxmoe.table import ExpertTable
 from jaxmoe.training.arrays import pieces
 from jaxmoe.training.job import Job, read_jobs, write_jobs
 from jaxmoe.training.storage import Folder, Memory, Storage
-from jaxmoe.training.stored import TABLE, checksum, parquet, read_done
+from jaxmoe.training.stored import TABLE, checksum, parquet, read_done, read_table
 
 FORMAT = 2
 EXPERIMENT = "experiment.json"
@@ -96,8 +96,8 @@ def require_space(folder: Folder, needed: int) -> None:
 
 def begin(
     storage: Storage, spec: Spec, table: ExpertTable, machine: Machine, keep_states: bool, start: Any = None
-) -> None:
-    """Write who the experiment is; where another process has done so meanwhile, its version stays."""
+) -> bool:
+    """Write who the experiment is, and say so; where another process has done so meanwhile, its version stays."""
     about = {
         "format": FORMAT,
         "jaxmoe": jaxmoe.__version__,
@@ -108,11 +108,12 @@ def begin(
         "keep_states": keep_states,
         "start": START if start else "",
     }
-    storage.create(EXPERIMENT, (json.dumps(about, indent=1) + "\n").encode())
+    begun = storage.create(EXPERIMENT, (json.dumps(about, indent=1) + "\n").encode())
     storage.create(TABLE, _table_file(table))
     if start:
         storage.create(START, _start_file(start))
     storage.create("spec.toml", spec.to_toml().encode())
+    return begun
 
 
 def read_about(storage: Storage) -> dict[str, Any]:
@@ -154,10 +155,15 @@ def read_about(storage: Storage) -> dict[str, Any]:
     return about
 
 
+def spec_of(about: Mapping[str, Any]) -> Spec:
+    """The spec that an experiment was begun with."""
+    return load_spec({name: value for name, value in about["spec"].items() if value is not None})
+
+
 def settled(storage: Storage) -> Settled:
     """What is decided for an experiment: its spec, table and devices."""
     about = read_about(storage)
-    spec = load_spec({name: value for name, value in about["spec"].items() if value is not None})
+    spec = spec_of(about)
     devices = about["devices"]
     try:
         machine = Machine(str(devices["platform"]), int(devices["devices"]), float(devices["memory_gib"]))
@@ -165,13 +171,13 @@ def settled(storage: Storage) -> Settled:
         raise InputError(
             f"{storage.where}/{EXPERIMENT} is damaged: devices are described otherwise ({error})"
         ) from None
-    return Settled(spec, read_table(storage, about), machine, about["keep_states"], about["start"])
+    return Settled(spec, read_table(storage, about["table"]["digest"]), machine, about["keep_states"], about["start"])
 
 
 def require_same(storage: Storage, spec: Spec, table: ExpertTable, start: Any = None) -> None:
     """Refuse to go on in the folder of another experiment, with a sentence that says what differs."""
     about = read_about(storage)
-    own = load_spec({name: value for name, value in about["spec"].items() if value is not None})
+    own = spec_of(about)
     if difference := first_difference(_without_paths(own), _without_paths(spec)):
         key = difference.split(" ")[0]
         more = {"seeds": "--seeds", "search.samples": "--samples", "env_steps": "--env-steps"}.get(key)
@@ -181,23 +187,6 @@ def require_same(storage: Storage, spec: Spec, table: ExpertTable, start: Any = 
         raise InputError(f"{storage.where} was begun with another expert table; choose another output folder")
     if start and storage.size(START) is not None and storage.read(START) != _start_file(start):
         raise InputError(f"{storage.where} was begun from another policy; choose another output folder")
-
-
-def read_table(storage: Storage, about: Mapping[str, Any]) -> ExpertTable:
-    """The expert table of an experiment."""
-    with tempfile.TemporaryDirectory(prefix="jaxmoe-") as folder:
-        path = Path(folder) / "table.parquet"
-        try:
-            path.write_bytes(storage.read(TABLE))
-        except FileNotFoundError:
-            raise InputError(f"{storage.where} lacks its expert table, {TABLE}") from None
-        try:
-            table = load_table(path)
-        except InputError as error:
-            raise InputError(f"{storage.where}/{TABLE}: {str(error).removeprefix(f'{path}: ')}") from None
-    if table.meta.digest != about["table"]["digest"]:
-        raise InputError(f"{storage.where}/{TABLE} is not the expert table that the experiment was begun with")
-    return table
 
 
 def write_round(storage: Storage, planned: Round) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxmoe.analysis.comparison import WORST
 from jaxmoe.env.scenarios import SCENARIOS
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.rounds import Round, Settled
@@ -28,7 +29,6 @@ from jaxmoe.training.job import TRAINING, Job, Phase, Signature, Start, batched,
 from jaxmoe.training.prepared import prepare
 from jaxmoe.training.trainer import evaluation_times
 
-WORST = "random"
 KEYS = ("agent", "configuration", "environment", "seed", "algorithm", "scenario", "job")
 IDENTITY = ("algorithm", "scenario", "configuration", "environment")
 Key = tuple[str, str]  # algorithm and scenario
@@ -164,10 +164,8 @@ def make_round(
     purpose: int = TRAINING,
 ) -> Round:
     """Number the agents, and put them into jobs; the baselines of new environments come first."""
-    spec, first_agent = (
-        settled.spec,
-        1 + max((int(each.agents["agent"].max()) for each in earlier if len(each.agents)), default=-1),
-    )
+    spec = settled.spec
+    first_agent = 1 + max(column(earlier, "agent"), default=-1)
     seen = set(column(earlier, "environment"))
     jobs: list[Job] = []
     first_job = next_job(earlier)
@@ -273,8 +271,8 @@ def agent_bytes(job: Job, table: ExpertTable, spec: Spec) -> int:
 def times(settled: Settled, signature: Signature, env_steps: int) -> list[int]:
     """When agents are evaluated, in env steps."""
     prepared = prepare(signature, settled.table, settled.spec.requests)
-    each = prepared.algorithm.env_steps
-    return [number * each for number in evaluation_times(-(-env_steps // each), settled.spec.evaluations)]
+    ends = evaluation_times(prepared.iterations(env_steps), settled.spec.evaluations)
+    return [end * prepared.algorithm.env_steps for end in ends]
 
 
 def next_job(earlier: list[Round]) -> int:

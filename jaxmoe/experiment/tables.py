@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from jaxmoe.analysis.comparison import WORST, best_baseline, comparison, family, normalised_score
+from jaxmoe.analysis.comparison import WORST, best_baseline, comparison, normalised_score
 from jaxmoe.analysis.ranking import rankings
 from jaxmoe.analysis.tables import SPLITS, JobFacts, Objective, Tables, with_ends
 from jaxmoe.errors import InputError
-from jaxmoe.experiment.folder import EXPERIMENT, read_about, read_round, round_numbers
+from jaxmoe.experiment.folder import EXPERIMENT, read_about, read_round, round_numbers, spec_of
 from jaxmoe.experiment.rounds import Round, current_spec
-from jaxmoe.experiment.spec import Spec, load_spec
+from jaxmoe.experiment.spec import Spec
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Folder, Storage
-from jaxmoe.training.stored import is_done, parquet, read_done
+from jaxmoe.training.stored import checksum, finished, parquet
 
 BEHAVIOUR = "behaviour.parquet"
 MADE = "made.json"
@@ -49,15 +49,9 @@ def read_contents(storage: Storage) -> Contents:
     """What was planned, and what is done."""
     about = read_about(storage)
     rounds = [read_round(storage, number) for number in round_numbers(storage)]
-    spec = load_spec({name: value for name, value in about["spec"].items() if value is not None})
-    done = {}
-    for each in rounds:
-        for job in each.jobs:
-            if is_done(storage, job):
-                found = read_done(storage, job)
-                assert found is not None
-                done[job.number] = found
-    return Contents(current_spec(spec, rounds), about, rounds, done)
+    jobs = [job for each in rounds for job in each.jobs]
+    done = {job.number: found for job in jobs if (found := finished(storage, job)) is not None}
+    return Contents(current_spec(spec_of(about), rounds), about, rounds, done)
 
 
 def tables_of(storage: Storage, contents: Contents | None = None, name: str = "", lean: bool = False) -> Tables:
@@ -119,10 +113,9 @@ class Made:
 
     def write(self, file: str, content: bytes) -> None:
         """Make or replace a file. Raises `InputError` where a file of the name is not ours."""
-        name = f"{self.folder}/{file}" if self.folder else file
-        digest = hashlib.sha256(content).hexdigest()
-        if self.storage.size(name) is not None:
-            present = hashlib.sha256(self.storage.read(name)).hexdigest()
+        name, digest = self._name(file), hashlib.sha256(content).hexdigest()
+        present = self._digest(name)
+        if present is not None:
             if present not in (digest, *self.before.get(file, [])):
                 raise InputError(
                     f"{self.storage.where}/{name} is not as jaxmoe made it; it is left alone: give it another name, "
@@ -138,15 +131,21 @@ class Made:
 
     def close(self, remove_others: bool = False) -> None:
         """Write the list; if wanted, remove what was made before and is not any more."""
-        others = set(self.before) - set(self.now)
+        others = {file: digests for file, digests in self.before.items() if file not in self.now}
         if not remove_others:
-            self.now = {**{file: self.before[file] for file in others}, **self.now}
-        for file in others if remove_others else ():
-            name = f"{self.folder}/{file}" if self.folder else file
-            known = self.storage.size(name) is not None
-            if known and hashlib.sha256(self.storage.read(name)).hexdigest() in self.before[file]:
-                self.storage.delete(name)
+            self.now |= others
+        else:
+            for file, digests in others.items():
+                if self._digest(name := self._name(file)) in digests:
+                    self.storage.delete(name)
         self._note(self.now)
+
+    def _name(self, file: str) -> str:
+        return f"{self.folder}/{file}" if self.folder else file
+
+    def _digest(self, name: str) -> str | None:
+        """Of what is there; nothing where there is no such file."""
+        return None if self.storage.size(name) is None else checksum(self.storage, name)
 
     def _note(self, files: Mapping[str, list[str]]) -> None:
         self.storage.write(self.name, json.dumps(files, indent=1, sort_keys=True).encode())
@@ -313,12 +312,11 @@ def _experts(results: pd.DataFrame, baselines: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _facts(job: Job, about: Mapping[str, Any]) -> JobFacts:
-    began = job.evaluate_at[0] if job.start.kind == "states" else 0
     device = about.get("device", {})
     return JobFacts(
         job.signature.algorithm,
         len(job.rows),
-        int(about["env_steps"]) - began,
+        int(about["env_steps"]) - job.begins_at,
         float(about.get("env_steps_per_s") or 0.0),
         f"{device.get('count', '?')} x {device.get('kind', 'unknown')}",
         ", ".join(f"{name} {version}" for name, version in about.get("versions", {}).items()),
@@ -375,6 +373,3 @@ def _read(storage: Storage, name: str, columns: tuple[str, ...] | None = None) -
         raise InputError(f"{storage.where}/{name} is missing; give the command of the experiment again") from None
     except (OSError, ValueError) as error:  # pyarrow's own exceptions are of these
         raise InputError(f"{storage.where}/{name} cannot be read: {error}") from None
-
-
-__all__ = ["Contents", "Made", "comparison_table", "family", "finish", "read_contents", "tables_of"]

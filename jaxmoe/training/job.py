@@ -84,6 +84,11 @@ class Job(NamedTuple):
         return self.phases[-1].until if self.phases else 0
 
     @property
+    def begins_at(self) -> int:
+        """Env steps of each agent that it has behind it when the job begins."""
+        return self.evaluate_at[0] if self.start.kind == "states" else 0
+
+    @property
     def folder(self) -> str:
         """Where its results are."""
         return f"jobs/{self.number:06d}"

@@ -1,26 +1,27 @@
 """What jobs of a signature share: its environment, algorithm and compiled programs; and the experiment's table."""
 
 import json
-import tempfile
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
 from jaxmoe.algorithms.algorithm import Algorithm
-from jaxmoe.errors import InputError
-from jaxmoe.table import ExpertTable, load_table
+from jaxmoe.table import ExpertTable
 from jaxmoe.training.evaluation import AgentEvaluation
 from jaxmoe.training.inputs import algorithm_module, checked_config, environments
 from jaxmoe.training.job import Signature
 from jaxmoe.training.program import Program, make_program
 from jaxmoe.training.starting import started_from
 from jaxmoe.training.storage import Storage
-from jaxmoe.training.stored import TABLE
+from jaxmoe.training.stored import read_table
 
 PROGRAMS = 16  # compiled programs that are kept at once
 _TABLES: dict[str, ExpertTable] = {}  # by digest
+
+Key = TypeVar("Key")
+Programs = TypeVar("Programs")
 
 
 class Prepared(NamedTuple):
@@ -34,6 +35,10 @@ class Prepared(NamedTuple):
     program: Program
     evaluate: AgentEvaluation
 
+    def iterations(self, env_steps: int) -> int:
+        """Iterations that make at least so many env steps of an agent."""
+        return -(-env_steps // self.algorithm.env_steps)
+
 
 _PREPARED: dict[str, Prepared] = {}
 
@@ -41,16 +46,25 @@ _PREPARED: dict[str, Prepared] = {}
 def prepare(signature: Signature, table: ExpertTable, requests: int) -> Prepared:
     """The program of a signature; compiled once for all jobs that this process runs."""
     key = json.dumps([signature.key, table.meta.digest, requests, jax.local_device_count()])
-    if key not in _PREPARED:
+
+    def make() -> Prepared:
         env, splits = environments(signature.scenario, table, signature.settings, signature.static_numbers)
         module = algorithm_module(signature.algorithm)
         algorithm = module.make(env, checked_config(module.Config, signature.config), splits["train"])
         program = make_program(algorithm, splits["train"])
         evaluate = AgentEvaluation(algorithm, env, splits, requests)
-        while len(_PREPARED) >= PROGRAMS:
-            _PREPARED.pop(next(iter(_PREPARED)))
-        _PREPARED[key] = Prepared(algorithm, module, env, splits, table, program, evaluate)
-    return _PREPARED[key]
+        return Prepared(algorithm, module, env, splits, table, program, evaluate)
+
+    return kept(_PREPARED, key, make)
+
+
+def kept(programs: dict[Key, Programs], key: Key, make: Callable[[], Programs]) -> Programs:
+    """What is kept under a key, made if it is not there; of `PROGRAMS` the oldest goes."""
+    if key not in programs:
+        while len(programs) >= PROGRAMS:
+            programs.pop(next(iter(programs)))
+        programs[key] = make()
+    return programs[key]
 
 
 def started(prepared: Prepared, tensors: dict[str, np.ndarray]) -> Prepared:
@@ -61,14 +75,7 @@ def started(prepared: Prepared, tensors: dict[str, np.ndarray]) -> Prepared:
 
 
 def experiment_table(storage: Storage, digest: str) -> ExpertTable:
-    """The expert table of an experiment."""
-    if digest in _TABLES:
-        return _TABLES[digest]
-    with tempfile.TemporaryDirectory(prefix="jaxmoe-") as folder:
-        path = Path(folder) / "table.parquet"
-        path.write_bytes(storage.read(TABLE))
-        table = load_table(path)
-    if table.meta.digest != digest:
-        raise InputError(f"{storage.where}/{TABLE} is not the expert table that the experiment was planned with")
-    _TABLES[digest] = table
-    return table
+    """The expert table of an experiment, read once for all jobs that this process runs."""
+    if digest not in _TABLES:
+        _TABLES[digest] = read_table(storage, digest)
+    return _TABLES[digest]

@@ -37,7 +37,7 @@ from jaxmoe.training.events import (
 )
 from jaxmoe.training.inputs import environments
 from jaxmoe.training.job import Job
-from jaxmoe.training.prepared import PROGRAMS, experiment_table, prepare, started
+from jaxmoe.training.prepared import experiment_table, kept, prepare, started
 from jaxmoe.training.program import Agents, agent_key, bind
 from jaxmoe.training.provenance import device, versions
 from jaxmoe.training.storage import Content, Storage
@@ -166,8 +166,7 @@ class _TrainingRun(_Attempt):
         trainer = Trainer(self._legs())
         self._saved_at, self._saving_s = time.monotonic(), 0.0
         curves = self._begin(trainer)
-        per_iteration = self.prepared.algorithm.env_steps
-        ends = sorted({-(-steps // per_iteration) for steps in job.evaluate_at})
+        ends = sorted(set(map(self.prepared.iterations, job.evaluate_at)))
         found: dict[str, Brought] | None = None
         try:
             if not curves and ends[0] == trainer.reached:
@@ -194,7 +193,7 @@ class _TrainingRun(_Attempt):
             trainer.batches, trainer.reached, trainer.measured = restored.batches, restored.reached, restored.measured
         elif job.start.kind == "states":
             trainer.batches = checkpoints.batches_from(shape, len(job.rows), self.width, self._states())
-            trainer.reached = trainer.measured = -(-job.evaluate_at[0] // engine.env_steps)
+            trainer.reached = trainer.measured = self.prepared.iterations(job.begins_at)
         else:
             trainer.batches = engine.init()
         self.tell(JobStarted(job.number, str(job.signature), len(job.rows), trainer.env_steps))
@@ -214,12 +213,8 @@ class _TrainingRun(_Attempt):
 
     def _legs(self) -> list[Leg]:
         """The phases of the job in iterations."""
-        per_iteration, job = self.prepared.algorithm.env_steps, self.job
+        job, iterations = self.job, self.prepared.iterations
         root = agent_key(job.root_seed, job.purpose)
-
-        def iterations(env_steps: int) -> int:
-            return -(-env_steps // per_iteration)
-
         return [
             Leg(
                 bind(self.prepared.program, self._agents(phase.hypers), self.width, root),
@@ -297,7 +292,7 @@ class _TrainingRun(_Attempt):
         speed = round(trainer.pace.median())
         rows = pd.concat(curves, ignore_index=True)
         if job.start.kind == "states":  # where the earlier job ended is in its own curves
-            rows = rows[rows["env_steps"] > -(-job.evaluate_at[0] // engine.env_steps) * engine.env_steps]
+            rows = rows[rows["env_steps"] > self.prepared.iterations(job.begins_at) * engine.env_steps]
         self.store(
             {
                 "results.parquet": parquet(results_of(rows, found, self.table.experts)),
@@ -343,7 +338,8 @@ class _BaselineRun(_Attempt):
         env, splits = environments(
             signature.scenario, self.table, signature.settings, {**signature.static_numbers, **numbers}
         )
-        evaluate = _baselines(
+        evaluate = kept(
+            _BASELINES,
             (signature.key, self.table.meta.digest, job.requests, job.families, jax.local_device_count()),
             lambda: BaselineEvaluation(env, splits["train"], job.requests, job.families),
         )
@@ -355,16 +351,7 @@ class _BaselineRun(_Attempt):
         return pd.concat([frame.astype({"split": str, "by": str}) for frame in frames], ignore_index=True)
 
 
-_BASELINES: dict[Any, BaselineEvaluation] = {}
-
-
-def _baselines(key: Any, make: Callable[[], BaselineEvaluation]) -> BaselineEvaluation:
-    """The programs of a scenario's baselines, compiled once for all jobs that this process runs."""
-    if key not in _BASELINES:
-        while len(_BASELINES) >= PROGRAMS:
-            _BASELINES.pop(next(iter(_BASELINES)))
-        _BASELINES[key] = make()
-    return _BASELINES[key]
+_BASELINES: dict[Any, BaselineEvaluation] = {}  # by all that shapes them
 
 
 @contextlib.contextmanager

@@ -3,13 +3,16 @@
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jaxmoe.errors import InputError
+from jaxmoe.table import ExpertTable, load_table
 from jaxmoe.training.arrays import ReadRows, rows_of
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Content, Storage
@@ -20,11 +23,17 @@ _HASHED_BYTES = 64 * 2**20  # at once
 
 def is_done(storage: Storage, job: Job) -> bool:
     """Whether the results of a job are stored, and are of the size that was written."""
+    return finished(storage, job) is not None
+
+
+def finished(storage: Storage, job: Job) -> dict[str, Any] | None:
+    """What `done.json` says of a job whose results are stored, of the size that was written; else nothing."""
     about = read_done(storage, job)
-    return about is not None and all(
+    whole = about is not None and all(
         storage.size(f"{job.folder}/{about['attempt']}/{name}") == file["bytes"]
         for name, file in about["files"].items()
     )
+    return about if whole else None
 
 
 def read_done(storage: Storage, job: Job) -> dict[str, Any] | None:
@@ -47,6 +56,23 @@ def read_done(storage: Storage, job: Job) -> dict[str, Any] | None:
             f"{storage.where}/{name} is not what was written ({error}); delete it to have this job done again"
         ) from None
     return about
+
+
+def read_table(storage: Storage, digest: str) -> ExpertTable:
+    """The expert table of an experiment."""
+    with tempfile.TemporaryDirectory(prefix="jaxmoe-") as folder:
+        path = Path(folder) / "table.parquet"
+        try:
+            path.write_bytes(storage.read(TABLE))
+        except FileNotFoundError:
+            raise InputError(f"{storage.where} lacks its expert table, {TABLE}") from None
+        try:
+            table = load_table(path)
+        except InputError as error:
+            raise InputError(f"{storage.where}/{TABLE}: {str(error).removeprefix(f'{path}: ')}") from None
+    if table.meta.digest != digest:
+        raise InputError(f"{storage.where}/{TABLE} is not the expert table that the experiment was begun with")
+    return table
 
 
 def plan_rows(storage: Storage, job: Job) -> pd.DataFrame:
