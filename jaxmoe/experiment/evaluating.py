@@ -178,14 +178,7 @@ def _place(
     callback: Callback,
 ) -> Place:
     env, splits = environments(scenario, table, settings, params)
-    suited = evaluation.baseline_names(env.settings.one_slot)
-    if isinstance(baselines, str) and baselines not in ("all", "none"):
-        baselines = [baselines]
-    wanted = suited if baselines == "all" else () if baselines == "none" else tuple(baselines)
-    for name in wanted:
-        if name not in evaluation.baseline_names(one_slot=False):
-            raise InputError(f"unknown baseline {name!r}; choose among {', '.join(suited)}")
-    families = tuple(name for name in suited if name in wanted)
+    families = evaluation.chosen_baselines(baselines, env.settings.one_slot)
     return Place(env, splits, table, requests, seed, families, callback)
 
 

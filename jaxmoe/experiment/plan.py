@@ -23,7 +23,7 @@ from jaxmoe.experiment.search import Point, points
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.table import ExpertTable
 from jaxmoe.training import sizes
-from jaxmoe.training.evaluation import baseline_names, metric_names
+from jaxmoe.training.evaluation import chosen_baselines, metric_names
 from jaxmoe.training.inputs import algorithm_module, checked_config, seed_list
 from jaxmoe.training.job import TRAINING, Job, Phase, Signature, Start, batched, even_sizes
 from jaxmoe.training.prepared import prepare
@@ -114,10 +114,7 @@ def signature_of(point: Point, table: ExpertTable) -> Signature:
 
 def baselines_of(spec: Spec, scenario: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The baselines that a spec asks for, of those that suit a scenario."""
-    suited = baseline_names(one_slot(scenario, settings))
-    if spec.baselines == "none":
-        return ()
-    return suited if spec.baselines == "all" else tuple(name for name in suited if name in spec.baselines)
+    return chosen_baselines(spec.baselines, one_slot(scenario, settings))
 
 
 def best_baseline(scenario: str, settings: Mapping[str, Any]) -> str:
@@ -132,11 +129,7 @@ def one_slot(scenario: str, settings: Mapping[str, Any]) -> bool:
 
 def check_spec(spec: Spec, found: Iterable[Member], table: ExpertTable) -> None:
     """Refuse what cannot be planned: unknown baselines and metrics, an objective whose baselines are not asked for."""
-    known = baseline_names(one_slot=False)
-    if isinstance(spec.baselines, list):
-        for name in spec.baselines:
-            if name not in known:
-                raise InputError(f"unknown baseline {name!r}; choose among {', '.join(known)}, or 'all' or 'none'")
+    chosen_baselines(spec.baselines, one_slot=False)
     metrics = ("normalised", *metric_names(table.experts))
     for name in (spec.objective.metric, *spec.objective.limits):
         if name not in ("auto", *metrics) or (name == "auto" and name in spec.objective.limits):

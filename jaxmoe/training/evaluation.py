@@ -8,7 +8,7 @@ Sums are kept by unit, because intervals need them (`jaxmoe.analysis.intervals`)
 neighbours pooled where there are many.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ from jaxmoe.env import baselines, rules
 from jaxmoe.env.baselines import Baseline, Policy
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState, Outcome
+from jaxmoe.errors import InputError
 from jaxmoe.training.batches import for_each_agent, joined
 
 if TYPE_CHECKING:
@@ -306,6 +307,22 @@ def baseline_names(one_slot: bool) -> tuple[str, ...]:
         "one_slot_optimum",
     )
     return names if one_slot else (*names, "drift_plus_penalty", "lookahead")
+
+
+def chosen_baselines(asked: str | Iterable[str], one_slot: bool) -> tuple[str, ...]:
+    """The baselines that somebody asks for ("all", "none", a name or names), of those that suit a scenario.
+
+    Raises:
+        InputError: there is no baseline of a name.
+    """
+    suited, known = baseline_names(one_slot), baseline_names(one_slot=False)
+    if asked in ("all", "none"):
+        return suited if asked == "all" else ()
+    wanted = [asked] if isinstance(asked, str) else list(asked)
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"unknown baseline {name!r}; choose among {', '.join(known)}, or 'all' or 'none'")
+    return tuple(name for name in suited if name in wanted)
 
 
 def families(env: "EdgeExperts", train: EnvParams) -> dict[str, tuple[MemberFunction, list[int]]]:
