@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from jaxmoe.env.scenarios import make as make
     from jaxmoe.errors import InputError as InputError
     from jaxmoe.experiment.calls import compare as compare
+    from jaxmoe.experiment.calls import evaluate as evaluate
+    from jaxmoe.experiment.calls import export as export
     from jaxmoe.experiment.calls import load as load
     from jaxmoe.experiment.calls import report as report
     from jaxmoe.experiment.calls import sweep as sweep
     from jaxmoe.experiment.calls import train as train
-    from jaxmoe.experiment.evaluating import evaluate as evaluate
     from jaxmoe.experiment.experiment import Experiment as Experiment
-    from jaxmoe.experiment.exporting import export as export
     from jaxmoe.policy.loading import load_policy as load_policy
     from jaxmoe.table import ExpertTable as ExpertTable
     from jaxmoe.table import load_table as load_table
@@ -34,8 +34,8 @@ _HOMES = {
     "collect_table": "jaxmoe.collect.collecting",
     "compare": "jaxmoe.experiment.calls",
     "estimate_collection": "jaxmoe.collect.collecting",
-    "evaluate": "jaxmoe.experiment.evaluating",
-    "export": "jaxmoe.experiment.exporting",
+    "evaluate": "jaxmoe.experiment.calls",
+    "export": "jaxmoe.experiment.calls",
     "load": "jaxmoe.experiment.calls",
     "load_policy": "jaxmoe.policy.loading",
     "load_table": "jaxmoe.table",

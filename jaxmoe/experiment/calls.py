@@ -1,4 +1,4 @@
-"""`train`, `sweep`, `load`, `compare` and `report`: what users call.
+"""What users call: `train`, `sweep`, `load`, `compare`, `report`, `evaluate` and `export`.
 
 The way of a spec: `load_spec` -> `plan.first_round` (by `create`) -> `Experiment.run` -> an engine -> `run_job` ->
 `finish` -> `report`.
@@ -6,7 +6,9 @@ The way of a spec: `load_spec` -> `plan.first_round` (by `create`) -> `Experimen
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
+
+import pandas as pd
 
 from jaxmoe.analysis.comparing import Compared, compare_tables
 from jaxmoe.analysis.report import Report
@@ -15,12 +17,20 @@ from jaxmoe.experiment import folder
 from jaxmoe.experiment.creating import create
 from jaxmoe.experiment.engines import local, parse_shard
 from jaxmoe.experiment.engines import shard as sharded
+from jaxmoe.experiment.evaluating import evaluate_policies
 from jaxmoe.experiment.experiment import Experiment, Seeds, require_times
+from jaxmoe.experiment.exporting import export_again, export_stack
 from jaxmoe.experiment.spec import Spec, load_spec
+from jaxmoe.files import with_home
+from jaxmoe.policy.bundle import file_format, is_policy_file
+from jaxmoe.policy.contract import Contract
 from jaxmoe.table import ExpertTable, load_table
+from jaxmoe.training.evaluation import EVALUATION_SEED
 from jaxmoe.training.events import SILENT, Callback
 from jaxmoe.training.inputs import algorithm_module, require_positive, seed_list
 from jaxmoe.training.running import CHECKPOINT_S
+
+REQUESTS = 8192  # of each policy and split
 
 
 def train(
@@ -35,7 +45,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     table: ExpertTable | None = None,
     evaluations: int = 20,
-    requests: int = 8192,
+    requests: int = REQUESTS,
     baselines: str | Iterable[str] = "all",
     root_seed: int = 0,
     init_from: str | os.PathLike[str] | None = None,
@@ -154,13 +164,108 @@ def compare(experiments: Iterable[Experiment | str | os.PathLike[str]]) -> Compa
     Args:
         experiments: or their folders.
     """
-    found = [each if isinstance(each, Experiment) else load(each) for each in experiments]
-    return compare_tables([each.tables for each in found])
+    return compare_tables([_opened(each).tables for each in experiments])
 
 
 def report(source: str | os.PathLike[str] | Experiment) -> Report:
     """Write the report of an experiment into its folder; see `Experiment.report`."""
-    return (source if isinstance(source, Experiment) else load(source)).report()
+    return _opened(source).report()
+
+
+def evaluate(
+    policy: Any = None,
+    scenario: str | None = None,
+    *,
+    params: Mapping[str, float] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    table: ExpertTable | None = None,
+    policies: Mapping[str, Any] | None = None,
+    requests: int = REQUESTS,
+    seed: int = EVALUATION_SEED,
+    baselines: str | Iterable[str] = "all",
+    callback: Callback = SILENT,
+) -> pd.DataFrame:
+    """Compare a policy with the baselines, on the same requests.
+
+    A policy is one of
+
+    - a function `(key, observation, state, params) -> action` of one environment, that JAX can trace;
+    - any function of observations alone, `[B, O]` in float32, as trained agents see them, that gives B actions: in
+      NumPy, or a Stable-Baselines3 model's `predict`, of whose pair the first is taken;
+    - an exported policy's file, of any format, which is evaluated on any table that has its experts;
+    - an experiment or its folder, whose best configuration's agents are evaluated where they were trained unless
+      something else is said (see `Experiment.evaluate`).
+
+    Args:
+        policy: or nothing, for the baselines alone.
+        scenario: "oneshot", "fading" or "queueing"; if absent the one that a policy was trained in, and "oneshot" for
+            functions.
+        params: numbers of the scenario to change.
+        settings: static settings of the scenario to change.
+        table: what the experts write; the shipped table, or the experiment's own, if absent.
+        policies: more policies by name, functions or files.
+        requests: per policy and split.
+        seed: of the random numbers, which are the same for every policy.
+        baselines: "all", "none", or their names.
+        callback: told how the evaluation goes.
+
+    Returns:
+        One row per split, policy and metric: `mean`, and `low` and `high` of the 95 % interval over prompts and seeds.
+
+    Raises:
+        InputError: an unknown name, a value that is not allowed, or a policy that does not suit the environment.
+    """
+    given: dict[str, Any] = {"params": params or {}, "settings": settings or {}, "policies": policies or {}}
+    given |= {"table": table, "requests": requests, "seed": seed, "baselines": baselines, "callback": callback}
+    is_path = isinstance(policy, str | os.PathLike)
+    if isinstance(policy, Experiment) or (is_path and not is_policy_file(policy)):
+        return _opened(policy).evaluate(scenario, **given)
+    return evaluate_policies(policy, scenario, **given)
+
+
+def export(
+    source: Any,
+    out: str | os.PathLike[str],
+    *,
+    agent: int | Literal["best", "all"] = "best",
+    scenario: str | None = None,
+) -> Contract | list[Contract]:
+    """Write a trained policy, and its contract beside it.
+
+    Args:
+        source: an experiment or its folder; or a policy that was exported as safetensors, to have it in another
+            format, or to take one agent out of a stack.
+        out: file to write; its suffix says the format: `.safetensors`, `.stablehlo` or `.onnx`.
+        agent: a number; "best", the best one of the best configuration; or "all", in one stack.
+        scenario: whose best agent; needed where there are several.
+
+    Returns:
+        The contract, or those of all agents of a stack.
+
+    Raises:
+        InputError: there is no such agent, or `out` exists or has an unknown suffix.
+    """
+    path = with_home(out)
+    form = file_format(path)
+    if agent == "all" and form != "safetensors":
+        raise InputError(f"{path}: a stack of all agents is written as safetensors only")
+    if not isinstance(source, Experiment) and with_home(source).is_file():
+        return export_again(with_home(source), path, form, agent)
+    experiment = _opened(source)
+    if agent == "all":
+        if not experiment.complete:
+            raise InputError(
+                f"{experiment.storage.where} is not finished: {experiment.status()}; export agents by number"
+            )
+        return export_stack(experiment.agents(), experiment.table, path)
+    policy = experiment.policy(agent, scenario)
+    policy.save(path)
+    return policy.contract
+
+
+def _opened(source: Experiment | str | os.PathLike[str]) -> Experiment:
+    """The experiment itself, or that of a folder."""
+    return source if isinstance(source, Experiment) else load(source)
 
 
 def _single(section: str, name: str, value: Any) -> Any:

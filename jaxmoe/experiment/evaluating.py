@@ -19,19 +19,19 @@ from jaxmoe.env.exported import policy_function, training_place
 from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.trained import TrainedAgent, policies_of
-from jaxmoe.policy.bundle import is_policy_file, read_bundle
+from jaxmoe.policy.bundle import read_bundle
 from jaxmoe.table import ExpertTable, load_table
 from jaxmoe.training import evaluation
+from jaxmoe.training.baselines import BaselineEvaluation, chosen_baselines
 from jaxmoe.training.batches import batches
-from jaxmoe.training.evaluation import AgentEvaluation, BaselineEvaluation, Brought, evaluate_policy
-from jaxmoe.training.events import SILENT, Callback, Noted
+from jaxmoe.training.evaluation import AgentEvaluation, Brought, evaluate_policy
+from jaxmoe.training.events import Callback, Noted
 from jaxmoe.training.inputs import algorithm_module, checked_config, environments, require_positive
 from jaxmoe.training.sizes import agents_per_device
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
 
-REQUESTS = 8192
 TRIED = 3  # observations that a policy of the host is tried on before it is believed
 
 
@@ -47,65 +47,25 @@ class Place(NamedTuple):
     callback: Callback
 
 
-def evaluate(
-    policy: Any = None,
-    scenario: str | None = None,
+def evaluate_policies(
+    policy: Any,
+    scenario: str | None,
     *,
-    params: Mapping[str, float] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    table: ExpertTable | None = None,
-    policies: Mapping[str, Any] | None = None,
-    requests: int = REQUESTS,
-    seed: int = evaluation.EVALUATION_SEED,
-    baselines: str | Iterable[str] = "all",
-    callback: Callback = SILENT,
+    params: Mapping[str, float],
+    settings: Mapping[str, Any],
+    table: ExpertTable | None,
+    policies: Mapping[str, Any],
+    requests: int,
+    seed: int,
+    baselines: str | Iterable[str],
+    callback: Callback,
 ) -> pd.DataFrame:
-    """Compare a policy with the baselines, on the same requests.
-
-    A policy is one of
-
-    - a function `(key, observation, state, params) -> action` of one environment, that JAX can trace;
-    - any function of observations alone, `[B, O]` in float32, as trained agents see them, that gives B actions: in
-      NumPy, or a Stable-Baselines3 model's `predict`, of whose pair the first is taken;
-    - an exported policy's file, of any format, which is evaluated on any table that has its experts;
-    - an experiment or its folder, whose best configuration's agents are evaluated where they were trained unless
-      something else is said (see `Experiment.evaluate`).
-
-    Args:
-        policy: or nothing, for the baselines alone.
-        scenario: "oneshot", "fading" or "queueing"; if absent the one that a policy was trained in, and "oneshot" for
-            functions.
-        params: numbers of the scenario to change.
-        settings: static settings of the scenario to change.
-        table: what the experts write; the shipped table, or the experiment's own, if absent.
-        policies: more policies by name, functions or files.
-        requests: per policy and split.
-        seed: of the random numbers, which are the same for every policy.
-        baselines: "all", "none", or their names.
-        callback: told how the evaluation goes.
-
-    Returns:
-        One row per split, policy and metric: `mean`, and `low` and `high` of the 95 % interval over prompts and seeds.
-
-    Raises:
-        InputError: an unknown name, a value that is not allowed, or a policy that does not suit the environment.
-    """
+    """Compare a function, an exported policy's file, or nothing, with other policies and the baselines."""
     start_jax()
     require_positive("requests", requests)
-    from jaxmoe.experiment.calls import load
-    from jaxmoe.experiment.experiment import Experiment
-
-    is_path = isinstance(policy, str | os.PathLike)
-    if isinstance(policy, Experiment) or (is_path and not is_policy_file(policy)):
-        experiment = policy if isinstance(policy, Experiment) else load(policy)
-        return experiment.evaluate(
-            scenario, params=params, settings=settings, table=table, policies=policies, requests=requests, seed=seed,
-            baselines=baselines, callback=callback,
-        )  # fmt: skip
     own = load_table() if table is None else table
-    named: dict[str, Any] = dict(policies or {})
-    settings, params = dict(settings or {}), dict(params or {})
-    if is_path:
+    named: dict[str, Any] = dict(policies)
+    if isinstance(policy, str | os.PathLike):
         bundle = read_bundle(policy)
         named = {bundle.path.name: policy, **named}
         if own.experts != bundle.contract.experts:
@@ -115,7 +75,7 @@ def evaluate(
             scenario = trained.scenario
             settings, params = {**trained.settings, **settings}, {**trained.params, **params}
         interface = ("num_replicas", "observe_words")
-        settings = {name: trained.settings[name] for name in interface if name in trained.settings} | settings
+        settings = {**{name: trained.settings[name] for name in interface if name in trained.settings}, **settings}
     elif policy is not None:
         named = {"policy": policy, **named}
     place = _place(scenario or "oneshot", own, settings, params, requests, seed, baselines, callback)
@@ -135,7 +95,7 @@ def evaluate_agents(
     baselines: str | Iterable[str],
     callback: Callback,
 ) -> pd.DataFrame:
-    """The same for trained agents; where nothing else is said, in the environment that they were trained in."""
+    """The same for trained agents: where nothing else is said, in the environment that they were trained in."""
     start_jax()
     require_positive("requests", requests)
     homes = {_home(agent) for agent in agents}
@@ -178,7 +138,7 @@ def _place(
     callback: Callback,
 ) -> Place:
     env, splits = environments(scenario, table, settings, params)
-    families = evaluation.chosen_baselines(baselines, env.settings.one_slot)
+    families = chosen_baselines(baselines, env.settings.one_slot)
     return Place(env, splits, table, requests, seed, families, callback)
 
 

@@ -18,6 +18,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.experiment import folder
 from jaxmoe.experiment.confirming import Confirmation, confirmation, confirmation_of, keep_behaviour
 from jaxmoe.experiment.engines import Engine, Stopping, local
+from jaxmoe.experiment.evaluating import evaluate_agents
 from jaxmoe.experiment.exporting import Policy, policy_of
 from jaxmoe.experiment.extending import extensions
 from jaxmoe.experiment.spec import Spec
@@ -155,8 +156,6 @@ class Experiment:
             baselines: "all", "none", or their names.
             callback: told how it goes.
         """
-        from jaxmoe.experiment.evaluating import evaluate_agents
-
         return evaluate_agents(
             self.agents(self._chosen(agents)), self._of_same_experts(table), scenario=scenario, params=params or {},
             settings=settings or {}, policies=policies or {}, requests=requests or self.spec.requests, seed=seed,

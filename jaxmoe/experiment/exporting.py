@@ -1,16 +1,15 @@
-"""`export`: trained agents as policies that run elsewhere."""
+"""Trained agents as policies that run elsewhere."""
 
 import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save
 
 import jaxmoe
-from jaxmoe.analysis.ranking import best_agent, ranking_of
 from jaxmoe.env.layout import action_choices, observation_fields
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.scenarios import NUMBERS
@@ -40,50 +39,6 @@ class Policy(NamedTuple):
         path = with_home(out)
         write_bundle(path, WRITERS[file_format(path)](self.contract, self.tensors), self.contract)
         return path
-
-
-def export(
-    source: Any,
-    out: str | os.PathLike[str],
-    *,
-    agent: int | Literal["best", "all"] = "best",
-    scenario: str | None = None,
-) -> Contract | list[Contract]:
-    """Write a trained policy, and its contract beside it.
-
-    Args:
-        source: an experiment or its folder; or a policy that was exported as safetensors, to have it in another
-            format, or to take one agent out of a stack.
-        out: file to write; its suffix says the format: `.safetensors`, `.stablehlo` or `.onnx`.
-        agent: a number; "best", the best one of the best configuration; or "all", in one stack.
-        scenario: whose best agent; needed where there are several.
-
-    Returns:
-        The contract, or those of all agents of a stack.
-
-    Raises:
-        InputError: there is no such agent, or `out` exists or has an unknown suffix.
-    """
-    from jaxmoe.experiment.calls import load
-    from jaxmoe.experiment.experiment import Experiment
-
-    path = with_home(out)
-    form = file_format(path)
-    if agent == "all" and form != "safetensors":
-        raise InputError(f"{path}: a stack of all agents is written as safetensors only")
-    if not isinstance(source, Experiment) and with_home(source).is_file():
-        return _export_again(with_home(source), path, form, agent)
-    experiment = source if isinstance(source, Experiment) else load(source)
-    if agent == "all":
-        if not experiment.complete:
-            raise InputError(
-                f"{experiment.storage.where} is not finished: {experiment.status()}; export agents by number"
-            )
-        return _export_stack(experiment.agents(), experiment.table, path)
-    number = best_agent(ranking_of(experiment.tables, scenario)) if agent == "best" else agent
-    policy = policy_of(experiment.agents([number])[0], experiment.table)
-    policy.save(path)
-    return policy.contract
 
 
 def policy_of(agent: TrainedAgent, table: ExpertTable) -> Policy:
@@ -136,7 +91,8 @@ WRITERS: dict[str, Callable[[Contract, Tensors], bytes]] = {
 assert set(WRITERS) == set(FILE_FORMATS)
 
 
-def _export_stack(agents: list[TrainedAgent], table: ExpertTable, path: Path) -> list[Contract]:
+def export_stack(agents: list[TrainedAgent], table: ExpertTable, path: Path) -> list[Contract]:
+    """The policies of many agents in one file."""
     members: list[tuple[int, int, Contract]] = []
     groups: dict[str, int] = {}
     rows: dict[int, list[Tensors]] = {}
@@ -155,7 +111,7 @@ def _export_stack(agents: list[TrainedAgent], table: ExpertTable, path: Path) ->
     return [contract for _, _, contract in members]
 
 
-def _export_again(source: Path, path: Path, form: str, agent: Any) -> Contract:
+def export_again(source: Path, path: Path, form: str, agent: Any) -> Contract:
     """A policy that was exported before, in another format, or one out of a stack."""
     bundle = read_bundle(source, None if agent == "best" else agent)
     if bundle.format != "safetensors":

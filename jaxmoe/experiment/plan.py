@@ -23,7 +23,8 @@ from jaxmoe.experiment.search import Point, points
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.table import ExpertTable
 from jaxmoe.training import sizes
-from jaxmoe.training.evaluation import chosen_baselines, metric_names
+from jaxmoe.training.baselines import chosen_baselines
+from jaxmoe.training.evaluation import metric_names
 from jaxmoe.training.inputs import algorithm_module, checked_config, seed_list
 from jaxmoe.training.job import TRAINING, Job, Phase, Signature, Start, batched, even_sizes
 from jaxmoe.training.prepared import prepare

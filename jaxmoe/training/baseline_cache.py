@@ -21,7 +21,14 @@ from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Folder
 from jaxmoe.training.stored import parquet
 
-_SOURCES = ("wireless.py", "env", "training/evaluation.py", "training/inputs.py", "table/expert_table.py")
+_SOURCES = (
+    "wireless.py",
+    "env",
+    "training/evaluation.py",
+    "training/baselines.py",
+    "training/inputs.py",
+    "table/expert_table.py",
+)
 
 
 def read(job: Job, numbers: Mapping[str, float]) -> pd.DataFrame | None:

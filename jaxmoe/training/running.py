@@ -22,7 +22,8 @@ from jaxmoe.devices import start_jax
 from jaxmoe.errors import InputError
 from jaxmoe.training import baseline_cache, checkpoints
 from jaxmoe.training.arrays import pieces, read_arrays
-from jaxmoe.training.evaluation import BaselineEvaluation, Brought, evaluation_rows, results_of
+from jaxmoe.training.baselines import BaselineEvaluation
+from jaxmoe.training.evaluation import Brought, evaluation_rows, results_of
 from jaxmoe.training.events import (
     SILENT,
     Advanced,

@@ -13,7 +13,8 @@ from scipy import integrate
 import jaxmoe
 from jaxmoe.env import baselines
 from jaxmoe.training import evaluation
-from jaxmoe.training.evaluation import BaselineEvaluation, Schedule, evaluate_policy, evaluation_rows, metric_names
+from jaxmoe.training.baselines import BaselineEvaluation, baseline_names
+from jaxmoe.training.evaluation import Schedule, evaluate_policy, evaluation_rows, metric_names
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -177,7 +178,7 @@ def test_the_empty_subset_is_never_to_ask_anyone(table):
 def found(table):
     env, train = jaxmoe.make("oneshot", table)
     _, test = jaxmoe.make("oneshot", table, "test")
-    names = evaluation.baseline_names(one_slot=True)
+    names = baseline_names(one_slot=True)
     return BaselineEvaluation(env, train, 1600, names)({"train": train, "test": test})
 
 
@@ -205,7 +206,7 @@ def test_no_baseline_beats_the_optimum_where_it_is_exact(found):
 
 
 def test_planners_are_for_scenarios_of_more_than_one_slot():
-    assert set(evaluation.baseline_names(one_slot=False)) - set(evaluation.baseline_names(one_slot=True)) == {
+    assert set(baseline_names(one_slot=False)) - set(baseline_names(one_slot=True)) == {
         "drift_plus_penalty",
         "lookahead",
     }
