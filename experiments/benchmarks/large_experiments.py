@@ -23,6 +23,7 @@ from peers.machine import describe
 PACKAGES = ("jax", "pandas", "pyarrow")
 BENCHMARKS = Path(__file__).resolve().parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)  # or each command would compile jaxmoe anew
 SEEDS = 32
 SPEC = """# Built by experiments/benchmarks/large_experiments.py
 algorithm = "ppo"

@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
 import jaxmoe
 from jaxmoe.errors import InputError, StorageError
@@ -279,6 +278,8 @@ def locked(storage: Storage) -> Iterator[None]:
     if not isinstance(storage, Folder):
         yield
         return
+    from filelock import FileLock, Timeout  # slow to import, and only who writes needs it
+
     lock = FileLock(storage.path(LOCK))
     try:
         lock.acquire(timeout=0)

@@ -5,10 +5,13 @@ import io
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jaxmoe.analysis.comparison import WORST, best_baseline, comparison, normalised_score
@@ -151,11 +154,11 @@ class Made:
         self.storage.write(self.name, json.dumps(files, indent=1, sort_keys=True).encode())
 
 
-def _ranked_by(spec: Spec) -> tuple[str, ...]:
+def _ranked_by(spec: Spec) -> set[str]:
     """Columns of results that a ranking reads."""
     objective = spec.objective
     metrics = {"qos", objective.metric, *objective.limits}
-    return ("agent", "env_steps", "diverged", *(f"{split}_{name}" for split in SPLITS for name in sorted(metrics)))
+    return {"agent", "env_steps", "diverged", *(f"{split}_{name}" for split in SPLITS for name in metrics)}
 
 
 def _tables(
@@ -164,7 +167,7 @@ def _tables(
     rounds: list[Round],
     baselines: pd.DataFrame,
     name: str,
-    columns: tuple[str, ...] | None = None,
+    columns: Collection[str] | None = None,
 ) -> Tables:
     jobs = {job.number: job for each in rounds for job in each.jobs if job.kind == "train"}
     agents = pd.concat([each.agents for each in rounds], ignore_index=True) if rounds else pd.DataFrame()
@@ -275,13 +278,17 @@ def _results(
     jobs: Mapping[int, Job],
     done: Mapping[int, Any],
     of_agent: Mapping[int, int],
-    columns: tuple[str, ...] | None,
+    columns: Collection[str] | None,
 ) -> pd.DataFrame:
-    frames = [
-        _chosen(_read(storage, _file(jobs[number], about, "results.parquet"), columns), None, of_agent, number)
-        for number, about in sorted(done.items())
-    ]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    def own(number: int) -> pa.Table:
+        """Rows of the agents whose last job this is."""
+        rows = _read_arrow(storage, _file(jobs[number], done[number], "results.parquet"), columns)
+        others = [agent for agent in jobs[number].rows if of_agent[agent] != number]
+        return rows.filter(~pc.field("agent").isin(others)) if others else rows
+
+    with ThreadPoolExecutor() as readers:
+        parts = list(readers.map(own, sorted(done)))
+    return pa.concat_tables(parts, promote_options="permissive").to_pandas() if parts else pd.DataFrame()
 
 
 def _baselines(storage: Storage, contents: Contents) -> pd.DataFrame:
@@ -301,7 +308,7 @@ def _sorted(agents: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     if not len(agents):
         return agents
     names = {"algorithm": spec.algorithm, "scenario": spec.scenario}
-    codes = [pd.Categorical(agents[name], categories=known).codes for name, known in names.items()]
+    codes = [pd.Categorical(agents[name], categories=known).codes for name, known in names.items() if len(known) > 1]
     numbers = [agents[name].to_numpy() for name in ("environment", "configuration", "seed")]
     return agents.iloc[np.lexsort((*reversed(numbers), *reversed(codes)))].reset_index(drop=True)
 
@@ -362,13 +369,16 @@ def _file(job: Job, about: Mapping[str, Any], name: str) -> str:
     return f"{job.folder}/{about['attempt']}/{name}"
 
 
-def _read(storage: Storage, name: str, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
+def _read(storage: Storage, name: str) -> pd.DataFrame:
+    """A table of a job."""
+    return _read_arrow(storage, name).to_pandas()
+
+
+def _read_arrow(storage: Storage, name: str, columns: Collection[str] | None = None) -> pa.Table:
     """A table of a job; if columns are said, those of them that it has."""
     try:
-        if columns is None:
-            return pd.read_parquet(io.BytesIO(storage.read(name)))
         file = pq.ParquetFile(io.BytesIO(storage.read(name)))
-        return file.read([each for each in columns if each in file.schema_arrow.names]).to_pandas()
+        return file.read(None if columns is None else [each for each in file.schema_arrow.names if each in columns])
     except FileNotFoundError:
         raise InputError(f"{storage.where}/{name} is missing; give the command of the experiment again") from None
     except (OSError, ValueError) as error:  # pyarrow's own exceptions are of these

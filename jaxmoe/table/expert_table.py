@@ -6,6 +6,8 @@ user's own device writes without any expert. This module works on the host, with
 `ExpertTable` as a pytree and simulates with its arrays.
 """
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import json
@@ -16,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Int32
 
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
@@ -25,6 +26,7 @@ from jaxmoe.table.records import RAW_FILES, SPLITS, Records, read_file, read_fol
 
 if TYPE_CHECKING:
     import pandas as pd
+    from jaxtyping import Float32, Int32
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class ExpertTable:
         passages = np.asarray(self.words)[self.prompt_indices(split)]
         return passages.mean(axis=0, dtype=np.float64).astype(np.float32)
 
-    def select_experts(self, names: Iterable[str]) -> "ExpertTable":
+    def select_experts(self, names: Iterable[str]) -> ExpertTable:
         """The table of these experts alone, in this order.
 
         Raises `InputError` for an unknown or repeated name and for none.
@@ -141,7 +143,7 @@ class ExpertTable:
         )
         return _table(records, f"{self.meta.provenance}; experts {', '.join(names)}")
 
-    def folds(self, count: int) -> "list[ExpertTable]":
+    def folds(self, count: int) -> list[ExpertTable]:
         """The table with other splits, for cross-validation: in fold k every `count`-th prompt from k on is for test.
 
         Raises `InputError` for fewer than two folds and for more than there are prompts.
@@ -153,7 +155,7 @@ class ExpertTable:
             raise InputError(f"{count} folds of {self.num_prompts} prompts, allowed are 2 to {self.num_prompts}.")
         return [self._split_anew(fold, count) for fold in range(count)]
 
-    def _split_anew(self, fold: int, count: int) -> "ExpertTable":
+    def _split_anew(self, fold: int, count: int) -> ExpertTable:
         splits = tuple("test" if prompt % count == fold else "train" for prompt in range(self.num_prompts))
         records = Records(
             self.meta.prompt_ids,
@@ -167,7 +169,7 @@ class ExpertTable:
         )
         return _table(records, f"{self.meta.provenance}; fold {fold + 1} of {count}")
 
-    def to_frame(self) -> "pd.DataFrame":
+    def to_frame(self) -> pd.DataFrame:
         """One row per prompt and subset, in the form that `load_table` reads.
 
         Columns: ``prompt_id, split, prompt, experts, score, score_std, words, relevance``; ``relevance`` is empty but
@@ -276,7 +278,7 @@ def build_table(folder: str | os.PathLike[str]) -> ExpertTable:
     return load_table(folder)
 
 
-def describe(table: ExpertTable) -> "pd.DataFrame":
+def describe(table: ExpertTable) -> pd.DataFrame:
     """One row per subset: its experts, and over the prompts of each split the mean score, its spread and the words.
 
     Columns: ``experts``, then for each split that has prompts ``{split}_score``, ``{split}_score_std`` (population

@@ -7,18 +7,22 @@ is turned into such rows. All come down to values keyed by prompt and subset, an
 `InputError`, or NaN where the caller allows gaps: nothing is filled.
 """
 
+from __future__ import annotations
+
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import Float32
 
 from jaxmoe.errors import InputError
 from jaxmoe.table.formats import Row, read_json, read_json_lines, read_rows
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32
 from jaxmoe.table.subsets import LOCAL, checked_number, subset_index, subset_name
 from jaxmoe.table.wide import WIDE, is_wide, long_rows
 
