@@ -1,5 +1,9 @@
 """What happens in an experiment, told at a terminal: a moving bar, or plain lines where there is none."""
 
+import os
+import signal
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +13,8 @@ from jaxmoe.progress import Reporter, diverged, duration, reporting
 
 if TYPE_CHECKING:
     from jaxmoe.training.events import Callback, Event
+
+_GRACE_S = 3.0  # s, in which a second Ctrl-C can end the block in the usual way
 
 
 class Progress(NamedTuple):
@@ -103,5 +109,42 @@ class Teller:
 @contextmanager
 def telling() -> "Iterator[Callback]":
     """A callback that tells standard error how it goes, while the block runs."""
-    with reporting() as report:
+    with reporting() as report, _answering(report):
         yield Teller(report)
+
+
+@contextmanager
+def _answering(report: Reporter) -> Iterator[None]:
+    """Answer Ctrl-C at once, also where a long compilation lets no handler run; a second one then ends the process.
+
+    Files are written whole or not at all, so that nothing but the work since the last checkpoint is lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, signalled = socket.socketpair()
+    signalled.setblocking(False)
+    over = threading.Event()
+
+    def answer() -> None:
+        asked = 0
+        with heard:
+            while number := heard.recv(1):
+                if number[0] not in (signal.SIGINT, signal.SIGTERM):
+                    continue
+                asked += 1
+                if asked == 1:
+                    report.stage("stopping as soon as the step at work ends; Ctrl-C again does not wait for it")
+                elif not over.wait(_GRACE_S):
+                    os._exit(130)
+
+    before = signal.set_wakeup_fd(signalled.fileno(), warn_on_full_buffer=False)
+    listener = threading.Thread(target=answer, daemon=True)
+    listener.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        signalled.close()
+        listener.join()

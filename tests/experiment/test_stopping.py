@@ -121,6 +121,25 @@ def test_ctrl_c_is_answered_within_seconds_while_baselines_are_at_work(tmp_path)
     assert "the same command goes on from there" in output
 
 
+DEAF = """
+import hashlib, sys
+from jaxmoe.cli.terminal import telling
+with telling():
+    print("deaf", file=sys.stderr, flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)  # as a compilation, it lets no handler run for minutes
+"""
+
+
+def test_ctrl_c_is_answered_while_no_handler_can_run_and_a_second_one_ends():
+    with subprocess.Popen([sys.executable, "-c", DEAF], stderr=subprocess.PIPE, text=True) as process:
+        wait_for(process, "deaf")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        wait_for(process, "stopping as soon as the step at work ends; Ctrl-C again does not wait for it")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+
+
 # The time is up
 
 
