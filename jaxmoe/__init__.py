@@ -7,10 +7,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxmoe.algorithms.registry import register_algorithm as register_algorithm
     from jaxmoe.collect.collecting import collect_table as collect_table
     from jaxmoe.collect.collecting import estimate_collection as estimate_collection
+    from jaxmoe.env.baselines import register_baseline as register_baseline
     from jaxmoe.env.edge_experts import EdgeExperts as EdgeExperts
     from jaxmoe.env.scenarios import make as make
+    from jaxmoe.env.scenarios import register_scenario as register_scenario
     from jaxmoe.errors import InputError as InputError
     from jaxmoe.experiment.calls import compare as compare
     from jaxmoe.experiment.calls import evaluate as evaluate
@@ -40,6 +43,9 @@ _HOMES = {
     "load_policy": "jaxmoe.policy.loading",
     "load_table": "jaxmoe.table",
     "make": "jaxmoe.env.scenarios",
+    "register_algorithm": "jaxmoe.algorithms.registry",
+    "register_baseline": "jaxmoe.env.baselines",
+    "register_scenario": "jaxmoe.env.scenarios",
     "report": "jaxmoe.experiment.calls",
     "sweep": "jaxmoe.experiment.calls",
     "train": "jaxmoe.experiment.calls",

@@ -24,11 +24,12 @@ LAYERS = (  # an arrow may only point down; parts of one layer do not know each 
     {"policy"},
     {"collect"},
     {"table"},
+    {"plugins"},
     {"files", "progress", "devices"},
     {"errors"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-KNOWN_TO_ALGORITHMS = {"algorithms", "errors", "devices"}
+KNOWN_TO_ALGORITHMS = {"algorithms", "policy", "errors", "devices"}
 STARTS_JAX = "jaxmoe.env.edge_experts"  # it imports gymnax, which computes when it is imported
 WITH_JAX = "jaxmoe.policy.stablehlo"  # the exporter, alone among the packages that do without
 MOST_LINES = 400
@@ -156,6 +157,29 @@ def test_every_public_name_is_there_and_documented(name):
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'sweeep'"):
         jaxmoe.sweeep  # noqa: B018
+
+
+BASELINES = (
+    *("fixed_subset", "greedy_snr", "top_k_relevance", "predict_then_optimise"),
+    *("one_slot_optimum", "drift_plus_penalty", "lookahead"),
+)
+REGISTERED = {  # who may say the names of algorithms, scenarios and baselines: who registers them
+    **dict.fromkeys(("ppo", "dqn", "sac"), "algorithms"),
+    **dict.fromkeys(("oneshot", "fading", "queueing", *BASELINES), "env"),
+}
+DEFAULTS = {("experiment/calls.py", "ppo"), ("experiment/calls.py", "oneshot"), ("experiment/spec.py", "oneshot")}
+DEFAULTS |= {("experiment/evaluating.py", "oneshot"), ("cli/training.py", "oneshot"), ("cli/generating.py", "oneshot")}
+DEFAULTS |= {("cli/generating.py", "predict_then_optimise")}
+
+
+def test_nobody_else_knows_the_name_of_an_algorithm_a_scenario_or_a_baseline():
+    said = {
+        (str(path.relative_to(PACKAGE)), node.value)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in REGISTERED and part_of(path) != REGISTERED[node.value]
+    }
+    assert said <= DEFAULTS
 
 
 def test_files_stay_small():

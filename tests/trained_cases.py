@@ -11,6 +11,7 @@ from safetensors.numpy import save
 import jaxmoe
 from jaxmoe.algorithms.algorithm import Algorithm, Clock
 from jaxmoe.algorithms.networks import tensors_of
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env import rules
 from jaxmoe.env.edge_experts import EdgeExperts
 from jaxmoe.env.params import EnvParams
@@ -19,7 +20,7 @@ from jaxmoe.experiment.trained import TrainedAgent
 from jaxmoe.policy.bundle import write_bundle
 from jaxmoe.policy.contract import Contract
 from jaxmoe.policy.tensors import Tensors
-from jaxmoe.training.inputs import algorithm_module, checked_config, environments
+from jaxmoe.training.inputs import checked_config, environments
 from jaxmoe.training.job import Job, Phase, Signature, Start
 
 REPLAY = {"hidden": (16, 16), "replay_capacity": 8192, "warmup_steps": 512, "batch_size": 64, "updates": 8}
@@ -54,7 +55,7 @@ class Case(NamedTuple):
 
 @functools.cache
 def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activation=None) -> Case:
-    module = algorithm_module(algorithm)
+    module = registered_algorithm(algorithm)
     table = jaxmoe.load_table()
     env, splits = environments(scenario, table, dict(settings), {})
     said = SIZES[algorithm] | ({"activation": activation} if activation else {})
@@ -69,6 +70,8 @@ def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activa
         env_steps=env_steps,
         params={},
         hypers={name: float(value) for name, value in hypers._asdict().items()},
+        network=bound.network,
+        preferences=module.preferences,
         tensors={name: np.asarray(leaf) for name, leaf in tensors_of(policy).items()},
         scores={"diverged": False, "train": {"qos": 0.5}},
         versions={"jaxmoe": jaxmoe.__version__},

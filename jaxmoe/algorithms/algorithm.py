@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmoe.errors import InputError
+from jaxmoe.policy.contract import Network
 
 if TYPE_CHECKING:
     from gymnax.environments.environment import Environment
@@ -100,6 +101,7 @@ class Algorithm(NamedTuple):
     step: StepFunction
     act: ActFunction
     preferences: Callable[[Any, Float[Array, " O"]], Float[Array, " A"]]  # its argmax is the greedy action
+    network: Network  # the acting one as data; its parameters are those of a `networks.MLP`
     env_steps: int  # environment steps of one iteration
     adopt: Callable[[AgentState, Any], AgentState] = adopt  # a fresh agent that goes on from a trained acting network
 

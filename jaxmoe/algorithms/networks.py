@@ -10,6 +10,8 @@ from jax.custom_batching import sequential_vmap
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from jaxmoe.policy.contract import Network
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
     "relu": nn.relu,
@@ -66,6 +68,10 @@ class MLP(nn.Module):
 
     def _dense(self, width: int, gain: float) -> nn.Dense:
         return nn.Dense(width, kernel_init=nn.initializers.orthogonal(gain), dot_general=_dot_general)
+
+    def described(self, observation_size: int) -> Network:
+        """The network as data, for inputs of the given length."""
+        return Network(observation_size, self.hidden, self.outputs, self.activation)
 
     def initial(self, key: Array, observation_size: int) -> Any:
         """Fresh parameters for inputs of the given length.

@@ -1,5 +1,6 @@
 """The answer of an experiment: which configuration wins a scenario, how good it is, how sure that is, whom it beats."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,20 +11,10 @@ from jaxmoe.analysis.comparison import against_baselines, family
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking, listed
 from jaxmoe.analysis.statistics import improvement, interval
+from jaxmoe.analysis.tables import BaselineFacts
 
 WINNER = "winner"
-ALL_KNOWING = ("one_slot_optimum", "drift_plus_penalty", "lookahead")
-KNOWLEDGE = {
-    WINNER: "relevance, usual lengths, channels",
-    "random": "nothing",
-    "fixed_subset": "the best subset on train prompts",
-    "greedy_snr": "channels",
-    "top_k_relevance": "relevance",
-    "predict_then_optimise": "exact costs; predicts scores",
-    "one_slot_optimum": "true scores and channels",
-    "drift_plus_penalty": "true scores and channels",
-    "lookahead": "true scores and channels; plans ahead",
-}
+OBSERVED = "relevance, usual lengths, channels"  # what the winner knows
 NAMES = {"train": "train", "test": "unseen"}
 PLACES = {"train": "on train prompts", "test": "on unseen prompts"}
 
@@ -33,6 +24,7 @@ class Answer(NamedTuple):
 
     winner: str  # in words
     found: pd.DataFrame  # against every baseline: split, policy, metric, mean, low, high
+    families: Mapping[str, BaselineFacts]
     chosen: Estimate  # interquartile mean on train prompts, on the seeds that it was chosen on
     judged: dict[str, Estimate]  # of each split, on the seeds that it was judged on
     aggregates: dict[str, Estimate]  # other measures, judged, on train prompts
@@ -47,7 +39,7 @@ class Answer(NamedTuple):
     def strongest_rule(self) -> str | None:
         """The best baseline, on train prompts, of those that know no more than a user can."""
         rows = self.found[(self.found["split"] == "train") & (self.found["metric"] == "qos")]
-        rows = rows[~rows["policy"].isin([WINNER, *ALL_KNOWING])]
+        rows = rows[[name in self.families and self.families[name].deployable for name in map(family, rows["policy"])]]
         return str(rows.sort_values("mean")["policy"].iloc[-1]) if len(rows) else None
 
     def verdicts(self, splits: list[str]) -> list[str]:
@@ -83,6 +75,7 @@ def answer(ranking: Ranking) -> Answer:
     return Answer(
         winner=ranking.describe(position),
         found=against_baselines(ranking.tables, agents, ranking.environments[position], WINNER),
+        families=ranking.tables.families,
         chosen=interval(statistics.iqm, train[position][:, ranking.chosen_on]),
         judged={
             split: interval(statistics.iqm, ranking.scores(split)[position][:, judged_on])
@@ -98,7 +91,9 @@ def baseline_table(found: Answer, splits: list[str]) -> pd.DataFrame:
     rows = found.found[(found.found["split"] == "train") & (found.found["metric"] == "qos")]
     lines = []
     for policy in rows.sort_values("mean", ascending=False, kind="stable")["policy"]:
-        line: dict[str, object] = {"policy": policy, "knows": KNOWLEDGE.get(family(policy), "")}
+        line: dict[str, object] = {"policy": policy, "knows": OBSERVED if policy == WINNER else ""}
+        if family(policy) in found.families:
+            line["knows"] = found.families[family(policy)].knows
         for split in splits:
             place = NAMES[split]
             qos, score = found.estimate(split, "qos", policy), found.estimate(split, "normalised", policy)

@@ -1,6 +1,6 @@
 """Policies side by side: agents and baselines on the same requests, with intervals that count prompts and seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +15,8 @@ if TYPE_CHECKING:
     from jaxmoe.analysis.ranking import Ranking
     from jaxmoe.analysis.tables import Tables
 
-WORST = "random"
 KEYS = ("agent", "environment", "policy", "split", "by", "unit", "requests")
 Means = NDArray[np.float64]
-
-
-def best_baseline(policies: Sequence[str]) -> str:
-    """The baseline whose normalised score is 1: the planner where there is one, else the one-slot optimum."""
-    return "lookahead" if "lookahead" in policies else "one_slot_optimum"
 
 
 def family(policy: object) -> str:
@@ -65,15 +59,23 @@ def against_baselines(
         of_split = evaluation[evaluation["split"] == split]
         own = [tally_of(of_split[of_split["agent"].isin(numbers)], "agent", metrics) for numbers in agents]
         policies = {name: own, **_baseline_tallies(tables.baselines, split, environments, metrics)}
-        rows += compared(split, policies, own, metrics)
+        rows += compared(split, policies, own, metrics, tables.levels(environments.tolist()))
     return pd.DataFrame(rows, columns=["split", "policy", "metric", *Estimate._fields, "requests"])
 
 
 def compared(
-    split: str, policies: dict[str, list[Tally]], own: list[Tally] | None, metrics: Sequence[str]
+    split: str,
+    policies: dict[str, list[Tally]],
+    own: list[Tally] | None,
+    metrics: Sequence[str],
+    levels: Mapping[str, float],
 ) -> list[tuple[object, ...]]:
-    """Rows of a comparison on one split, from what each policy brought in each environment."""
-    worst, best = policies.get(WORST), policies.get(best_baseline(list(policies)))
+    """Rows of a comparison on one split, from what each policy brought in each environment.
+
+    `levels` says which policies have a normalised score of 0 and of 1.
+    """
+    of_level = {level: tallies for name, tallies in policies.items() if (level := levels.get(family(name))) is not None}
+    worst, best = of_level.get(0.0), of_level.get(1.0)
     rows: list[tuple[object, ...]] = []
     for policy, tallies in policies.items():
         found = dict(zip(metrics, estimate(_mean, tallies), strict=True))

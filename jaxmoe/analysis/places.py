@@ -12,8 +12,6 @@ from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking, listed, place_words, value, words
 from jaxmoe.analysis.style import COLOURS, DASHES, INK, MARKERS, Drawing, canvas
 
-ONE_SLOT = "one_slot_optimum"
-
 
 class Places(NamedTuple):
     """How far the winner is ahead in each environment."""
@@ -48,7 +46,8 @@ def places(ranking: Ranking, strongest_rule: str | None) -> Places | None:
     """
     if ranking.tasks < 2 or strongest_rule is None:
         return None
-    rivals = [ONE_SLOT, strongest_rule]
+    bounds = [name for name, facts in ranking.tables.families.items() if not facts.deployable]
+    rivals = [*bounds[:1], strongest_rule]
     numbers = _numbers(ranking)
     leads, cells = [], []
     for task in range(ranking.tasks):

@@ -1,6 +1,6 @@
 """What an experiment has found so far, as tidy tables: what everything in this package reads."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,6 +25,14 @@ class Objective(NamedTuple):
             "" if not self.limits else f", {', '.join(f'{name} at most {top:g}' for name, top in self.limits.items())}"
         )
         return f"{self.statistic} {measure_words(self.metric)} on {self.split} prompts{said}"
+
+
+class BaselineFacts(NamedTuple):
+    """What is known of a baseline."""
+
+    knows: str  # in a few words
+    deployable: bool  # it reads only what an agent may observe
+    levels: Mapping[int, float]  # the normalised score that it stands for, by environment
 
 
 class JobFacts(NamedTuple):
@@ -52,6 +60,7 @@ class Tables:
     agents: pd.DataFrame  # one row per planned agent: who it is
     results: pd.DataFrame  # one row per trained agent: who it is, and its last evaluation
     baselines: pd.DataFrame  # sums: one row per environment, policy, split and unit
+    families: Mapping[str, BaselineFacts]  # baselines by name, without the member that was chosen
     jobs: list[JobFacts]
     unfinished: list[str]  # jobs that are at work, in words
     load_curves: Callable[[Collection[int] | None], pd.DataFrame]  # of these agents, or of all
@@ -79,6 +88,12 @@ class Tables:
     def sign(self) -> float:
         """By what a score is multiplied, so that the larger is the better one."""
         return sign_of(self.measure)
+
+    def levels(self, environments: Iterable[int]) -> dict[str, float]:
+        """Baselines that stand for a normalised score in all of these environments, with it."""
+        wanted = list(environments)
+        found = {name: {facts.levels.get(each) for each in wanted} for name, facts in self.families.items()}
+        return {name: levels.pop() for name, levels in found.items() if len(levels) == 1 and None not in levels}  # type: ignore[misc]
 
     @property
     def place_columns(self) -> list[str]:

@@ -30,26 +30,21 @@ from jaxmoe.cli.options import (
 from jaxmoe.cli.running import print_experiment
 from jaxmoe.cli.terminal import telling
 
-ALGORITHMS = {
-    "ppo": "Train PPO agents: proximal policy optimisation.",
-    "dqn": "Train DQN agents: deep Q-learning, double if asked for.",
-    "sac": "Train SAC agents: soft actor-critic for discrete actions.",
-}
-
 
 class _AlgorithmCommands(TyperGroup):
     """`train`: one command per algorithm, with its hyperparameters and configuration as options.
 
-    They are read from the algorithm's module, whose import starts JAX: only when one of these commands is asked for.
+    They are those that are registered, whose modules import JAX: only when `train` is asked for.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
+        from jaxmoe.algorithms.registry import registered_algorithms
+
         del ctx
-        return list(ALGORITHMS)
+        return list(registered_algorithms())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        del ctx
-        return _train_command(cmd_name) if cmd_name in ALGORITHMS else None
+        return _train_command(cmd_name) if cmd_name in self.list_commands(ctx) else None
 
 
 train_app = typer.Typer(no_args_is_help=True, cls=_AlgorithmCommands, help="Train agents, many at once.")
@@ -58,9 +53,9 @@ train_app = typer.Typer(no_args_is_help=True, cls=_AlgorithmCommands, help="Trai
 def _train_command(algorithm: str) -> Any:
     """The command that trains agents with one algorithm, its options made from `Hypers` and `Config`."""
     from jaxmoe.algorithms.algorithm import about
-    from jaxmoe.training.inputs import algorithm_module
+    from jaxmoe.algorithms.registry import registered_algorithm
 
-    module = algorithm_module(algorithm)
+    module = registered_algorithm(algorithm)
     hypers, config = module.Hypers()._asdict(), vars(module.Config())
     kinds = {"Hyperparameters": (module.Hypers, hypers), "Configuration": (module.Config, config)}
 
@@ -125,7 +120,7 @@ def _train_command(algorithm: str) -> Any:
         for panel, (owner, defaults) in kinds.items()
         for name, default in defaults.items()
     ]
-    return _command_of(command, [*fixed, *generated], ALGORITHMS[algorithm])
+    return _command_of(command, [*fixed, *generated], module.summary)
 
 
 def _option(name: str, default: Any, meaning: str, panel: str) -> inspect.Parameter:

@@ -5,7 +5,7 @@ could be deployed as a trained policy is; those that read the state know what no
 possible.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from jaxmoe.env import rules
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.env.rules import EnvState, Slot, encode_action
+from jaxmoe.errors import InputError
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -26,11 +27,79 @@ DRIFT_WEIGHT = 0.006  # QoS per second squared, found by simulation in `queueing
 
 
 class Baseline(NamedTuple):
-    """A policy with its name, and the information it uses."""
+    """A policy with its name."""
 
     name: str
-    knows: str
     act: Policy
+
+
+class Registered(NamedTuple):
+    """What is known of a baseline before it is bound to an environment."""
+
+    make: Callable[..., Policy]  # (env, train), or (env, train, member) where there are members
+    knows: str
+    deployable: bool
+    applies: Callable[[Settings], bool]
+    members: Callable[[Settings], Sequence[int]] | None
+    label: Callable[[int], str]
+    level: Callable[[Settings], float | None]
+
+    def policy(self, env: "EdgeExperts", train: EnvParams, member: int | Array) -> Policy:
+        """The policy of a member, of which there may be but one."""
+        return self.make(env, train) if self.members is None else self.make(env, train, member)
+
+    def numbers(self, settings: Settings) -> list[int]:
+        """The members to choose from."""
+        return [0] if self.members is None else [int(number) for number in self.members(settings)]
+
+
+BASELINES: dict[str, Registered] = {}
+
+
+def register_baseline(
+    name: str,
+    make: Callable[..., Policy],
+    *,
+    knows: str,
+    deployable: bool,
+    applies: Callable[[Settings], bool] = lambda _settings: True,
+    members: Callable[[Settings], Sequence[int]] | None = None,
+    label: Callable[[int], str] = str,
+    level: Callable[[Settings], float | None] = lambda _settings: None,
+) -> None:
+    """Let a policy that does not learn be evaluated beside agents, on the same requests.
+
+    Args:
+        name: as specs and commands say it: a letter, then letters, digits or `_`.
+        make: `make(env, train)` gives a policy `(key, observation, state, params) -> action` of one environment, which
+            JAX can trace; `train` are the parameters with the train prompts, from which it may learn beforehand.
+        knows: what it may read, in a few words, for reports.
+        deployable: whether it reads only what an agent may observe, so that a user could have it.
+        applies: whether it suits a scenario's settings.
+        members: of a family of policies their numbers, traced when `make(env, train, member)` is called; the one that
+            is best on train prompts is kept.
+        label: a member in words, as in `fixed_subset(6)`.
+        level: the normalised score that it stands for in a scenario, 0 or 1; none of most.
+
+    Raises:
+        InputError: the name is taken, or is no name.
+    """
+    if not name.isidentifier() or not name.isascii():
+        raise InputError(f"{name!r} cannot name a baseline: it must be a letter, then letters, digits or _")
+    if name in BASELINES:
+        raise InputError(f"a baseline named {name!r} is registered already")
+    BASELINES[name] = Registered(make, knows, deployable, applies, members, label, level)
+
+
+def suited_baselines(settings: Settings) -> tuple[str, ...]:
+    """Names of the baselines that suit a scenario's settings."""
+    return tuple(name for name, each in BASELINES.items() if each.applies(settings))
+
+
+def levels(settings: Settings) -> dict[str, float]:
+    """Normalised scores that baselines stand for in a scenario: the one of 0, and the one of 1."""
+    found = {name: BASELINES[name].level(settings) for name in suited_baselines(settings)}
+    return {name: level for name, level in found.items() if level is not None}
 
 
 def random(env: "EdgeExperts") -> Baseline:
@@ -40,7 +109,7 @@ def random(env: "EdgeExperts") -> Baseline:
         del observation, state, params
         return jax.random.randint(key, (), 0, env.num_actions)
 
-    return Baseline("random", "nothing", act)
+    return Baseline("random", act)
 
 
 def fixed_subset(env: "EdgeExperts", subset: int | Array) -> Baseline:
@@ -52,7 +121,7 @@ def fixed_subset(env: "EdgeExperts", subset: int | Array) -> Baseline:
         del key, observation, params
         return _on_best_replicas(members, state, settings)
 
-    return Baseline(f"fixed_subset({subset})", "which experts are good on average", act)
+    return Baseline(f"fixed_subset({subset})", act)
 
 
 def greedy_snr(env: "EdgeExperts", k: int | Array) -> Baseline:
@@ -63,7 +132,7 @@ def greedy_snr(env: "EdgeExperts", k: int | Array) -> Baseline:
         del key, observation, params
         return _on_best_replicas(_top(jnp.max(_observed_snr_db(state, settings), axis=1), k), state, settings)
 
-    return Baseline(f"greedy_snr(k={k})", "observed SNR", act)
+    return Baseline(f"greedy_snr(k={k})", act)
 
 
 def top_k_relevance(env: "EdgeExperts", k: int | Array) -> Baseline:
@@ -74,7 +143,7 @@ def top_k_relevance(env: "EdgeExperts", k: int | Array) -> Baseline:
         del key, observation
         return _on_best_replicas(_top(params.table.relevance[state.prompt], k), state, settings)
 
-    return Baseline(f"top_k_relevance(k={k})", "relevance", act)
+    return Baseline(f"top_k_relevance(k={k})", act)
 
 
 def predict_then_optimise(env: "EdgeExperts", train: EnvParams) -> Baseline:
@@ -89,7 +158,7 @@ def predict_then_optimise(env: "EdgeExperts", train: EnvParams) -> Baseline:
         del key, observation
         return jnp.argmax(predicted(state, params))
 
-    return Baseline("predict_then_optimise", "observation, scores of the train prompts, exact costs", act)
+    return Baseline("predict_then_optimise", act)
 
 
 def one_slot_optimum(env: "EdgeExperts") -> Baseline:
@@ -99,7 +168,7 @@ def one_slot_optimum(env: "EdgeExperts") -> Baseline:
         del key, observation
         return jnp.argmax(slot_values(rules.true_slot(state, params), params, env.settings))
 
-    return Baseline("one_slot_optimum", "true scores, words and channel of this slot", act)
+    return Baseline("one_slot_optimum", act)
 
 
 def drift_plus_penalty(env: "EdgeExperts", weight: float = DRIFT_WEIGHT) -> Baseline:
@@ -113,7 +182,7 @@ def drift_plus_penalty(env: "EdgeExperts", weight: float = DRIFT_WEIGHT) -> Base
         del key, observation
         return jnp.argmax(_drift_values(state, params, env.settings, weight))
 
-    return Baseline("drift_plus_penalty", "true scores, words and channel of this slot", act)
+    return Baseline("drift_plus_penalty", act)
 
 
 def lookahead(env: "EdgeExperts", rollouts: int = 16, horizon: int = 8, weight: float = DRIFT_WEIGHT) -> Baseline:
@@ -144,7 +213,7 @@ def lookahead(env: "EdgeExperts", rollouts: int = 16, horizon: int = 8, weight: 
         totals = jax.vmap(jax.vmap(future_qos, in_axes=(None, 0)), in_axes=(0, None))(actions, keys)
         return jnp.argmax(jnp.mean(totals, axis=1))
 
-    return Baseline("lookahead", "true model and this slot, not the future's draws", act)
+    return Baseline("lookahead", act)
 
 
 def predicted_values(env: "EdgeExperts", train: EnvParams) -> Callable[[EnvState, EnvParams], Float[Array, " A"]]:
@@ -218,3 +287,53 @@ def _on_best_replicas(members: Array, state: EnvState, settings: Settings) -> In
     reachable = jnp.max(snr_db, axis=1) > -jnp.inf
     choices = jnp.where(members & reachable, 1 + jnp.argmax(snr_db, axis=1), 0)
     return encode_action(choices, settings)
+
+
+def _several_slots(settings: Settings) -> bool:
+    return not settings.one_slot
+
+
+def _counts(settings: Settings) -> Sequence[int]:
+    return range(1, settings.num_experts + 1)
+
+
+def _alone(make: Callable[["EdgeExperts"], Baseline]) -> Callable[..., Policy]:
+    return lambda env, _train: make(env).act
+
+
+def _member(make: Callable[["EdgeExperts", int | Array], Baseline]) -> Callable[..., Policy]:
+    return lambda env, _train, member: make(env, member).act
+
+
+def _at_one(settings: Settings) -> float | None:
+    """The optimum of a slot has the normalised score 1 where one slot is all there is."""
+    return 1.0 if settings.one_slot else None
+
+
+register_baseline("random", _alone(random), knows="nothing", deployable=True, level=lambda _settings: 0.0)
+register_baseline(
+    "fixed_subset", _member(fixed_subset), knows="the best subset on train prompts", deployable=True,
+    members=lambda settings: range(2**settings.num_experts),
+)  # fmt: skip
+register_baseline(
+    "greedy_snr", _member(greedy_snr), knows="channels", deployable=True, members=_counts, label="k={}".format
+)
+register_baseline(
+    "top_k_relevance", _member(top_k_relevance), knows="relevance", deployable=True, members=_counts,
+    label="k={}".format,
+)  # fmt: skip
+register_baseline(
+    "predict_then_optimise", lambda env, train: predict_then_optimise(env, train).act,
+    knows="exact costs; predicts scores", deployable=True,
+)  # fmt: skip
+register_baseline(
+    "one_slot_optimum", _alone(one_slot_optimum), knows="true scores and channels", deployable=False, level=_at_one
+)
+register_baseline(
+    "drift_plus_penalty", _alone(drift_plus_penalty), knows="true scores and channels", deployable=False,
+    applies=_several_slots,
+)  # fmt: skip
+register_baseline(
+    "lookahead", _alone(lookahead), knows="true scores and channels; plans ahead", deployable=False,
+    applies=_several_slots, level=lambda _settings: 1.0,
+)  # fmt: skip

@@ -1,6 +1,6 @@
-"""The three scenarios: which settings and numbers make an `EdgeExperts` environment, and `make`, which builds one."""
+"""Scenarios: which settings and numbers make an `EdgeExperts` environment, and `make`, which builds one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,8 @@ from jaxmoe.table import ExpertTable, load_table
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
 
-# Each scenario: static settings, and the numbers in which it differs from the defaults of `EnvParams`. The radio ones
-# are interference-limited: low-power devices near the user, and interference far above the thermal noise puts the
-# median SNR near 10 dB.
+# The numbers in which our scenarios differ from the defaults of `EnvParams`. The radio ones are interference-limited:
+# low-power devices near the user, and interference far above the thermal noise puts the median SNR near 10 dB.
 _RADIO: dict[str, Any] = {"tx_power_dbm": 0.0, "distance_min_m": 10.0, "min_rate_bps": 1200.0, "deadline_s": 20.0}
 _FADING: dict[str, Any] = _RADIO | {
     "distance_max_m": 40.0,
@@ -42,12 +41,6 @@ _QUEUEING: dict[str, Any] = _RADIO | {
     "radio_power_w": 0.5,
     "harvest_w": 2.0,
 }
-SCENARIOS: dict[str, tuple[Settings, dict[str, Any]]] = {
-    "oneshot": (Settings(), {}),
-    "fading": (Settings(channel="link_budget", fading="rayleigh", csi_delay=1, one_slot=False), _FADING),
-    "queueing": (Settings(channel="link_budget", fading="rician", csi_delay=1, one_slot=False), _QUEUEING),
-}
-
 
 NUMBERS: dict[str, float] = {  # every number of a scenario, with its default
     field.name: field.default for field in fields(EnvParams) if field.default is not MISSING
@@ -73,13 +66,76 @@ _LIMITS: dict[str, tuple[float, float]] = {  # of the numbers that may not be an
 }
 
 
+SCENARIOS: dict[str, tuple[Settings, dict[str, Any]]] = {}  # settings, and numbers that differ from the defaults
+
+
+def register_scenario(name: str, settings: Mapping[str, Any], params: Mapping[str, float]) -> None:
+    """Let agents be trained in a scenario of a name.
+
+    Args:
+        name: as specs and commands say it: a letter, then letters, digits or `_`.
+        settings: static settings that differ from those of `Settings`, such as `{"channel": "link_budget"}`.
+        params: numbers that differ from the defaults of `EnvParams`, in its units.
+
+    Raises:
+        InputError: the name is taken by another scenario or is no name, or there is no such setting or number.
+    """
+    if not name.isidentifier() or not name.isascii():
+        raise InputError(f"{name!r} cannot name a scenario: it must be a letter, then letters, digits or _")
+    numbers = {each: _checked_number(each, value) for each, value in params.items()}
+    scenario = replace(Settings(), **_checked_settings(dict(settings))), numbers
+    if SCENARIOS.get(name, scenario) != scenario:
+        raise InputError(f"another scenario named {name!r} is registered already")
+    SCENARIOS[name] = scenario
+
+
+def scenarios_as_data(names: Iterable[str]) -> dict[str, Any]:
+    """What an experiment records of its scenarios, so that it can be read where they are not registered."""
+    return {
+        name: {
+            "settings": _without_defaults(settings),
+            "params": {each: None if value == float("inf") else value for each, value in params.items()},
+        }
+        for name in names
+        for settings, params in [SCENARIOS[name]]
+    }
+
+
+def adopt_scenarios(data: Mapping[str, Any], where: str) -> None:
+    """Register the scenarios that an experiment has recorded.
+
+    Raises:
+        InputError: one is damaged, or another scenario of its name is registered here.
+    """
+    for name, scenario in data.items():
+        try:
+            settings, params = dict(scenario["settings"]), dict(scenario["params"])
+        except (TypeError, KeyError, ValueError):
+            raise InputError(f"{where}: the scenario {name!r} is described otherwise; restore it from a copy") from None
+        try:
+            register_scenario(
+                name, settings, {each: float("inf") if value is None else value for each, value in params.items()}
+            )
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+
+
+def _without_defaults(settings: Settings) -> dict[str, Any]:
+    return {name: value for name, value in vars(settings).items() if value != getattr(Settings(), name)}
+
+
+def settings_of(scenario: str, settings: Mapping[str, Any]) -> Settings:
+    """The static settings of a scenario, with some of them changed."""
+    return replace(SCENARIOS[scenario][0], **_checked_settings(dict(settings)))
+
+
 def make(
     scenario: str, table: ExpertTable | None = None, split: str = "train", **settings: Any
 ) -> "tuple[EdgeExperts, EnvParams]":
     """Build the environment of a scenario and its parameters.
 
     Args:
-        scenario: "oneshot", "fading" or "queueing".
+        scenario: its name: "oneshot", "fading", "queueing" or one that is registered.
         table: what the experts write; the shipped table if absent.
         split: prompts that requests are drawn from: "train", "test" or "all".
         **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`.
@@ -100,8 +156,8 @@ def make(
     if scenario not in SCENARIOS:
         raise InputError(f"unknown scenario {scenario!r}; choose one of {', '.join(SCENARIOS)}")
     table = load_table() if table is None else table
-    base, numbers = SCENARIOS[scenario]
-    chosen = replace(base, num_experts=table.num_experts, **_checked_settings(settings))
+    numbers = SCENARIOS[scenario][1]
+    chosen = replace(settings_of(scenario, settings), num_experts=table.num_experts)
     if gaps := table.gaps():
         raise InputError(
             f"the table is not complete: {len(gaps)} entries are missing, the first is {gaps[0][1]!r} of the prompt "
@@ -126,21 +182,26 @@ def with_numbers(params: EnvParams, numbers: Mapping[str, float]) -> EnvParams:
     Raises:
         InputError: an unknown name, or something that is not a number in its limits.
     """
-    for name, value in numbers.items():
-        if name not in NUMBERS:
-            raise InputError(f"unknown parameter {name!r}; choose among {', '.join(NUMBERS)}")
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise InputError(f"parameter {name} = {value!r} is not a number")
-        low, high = _LIMITS.get(name, (0.0, 1e30))
-        if not low <= value <= high:
-            raise InputError(f"parameter {name} = {value!r} is outside {low:g} to {high:g}")
-        if isinstance(NUMBERS[name], int) and value != int(value):
-            raise InputError(f"parameter {name} = {value!r} is not a whole number")
-    changed = params.replace(**{name: type(NUMBERS[name])(value) for name, value in numbers.items()})
+    changed = params.replace(**{name: _checked_number(name, value) for name, value in numbers.items()})
     for low, high in (("snr_min_db", "snr_max_db"), ("distance_min_m", "distance_max_m")):
         if np.any(np.asarray(getattr(changed, low)) > np.asarray(getattr(changed, high))):
             raise InputError(f"parameter {low} = {getattr(changed, low)} is above {high} = {getattr(changed, high)}")
     return changed
+
+
+def _checked_number(name: str, value: Any) -> float:
+    """A number of a scenario, of the kind of its default."""
+    if name not in NUMBERS:
+        raise InputError(f"unknown parameter {name!r}; choose among {', '.join(NUMBERS)}")
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InputError(f"parameter {name} = {value!r} is not a number")
+    number: Any = value
+    low, high = _LIMITS.get(name, (0.0, 1e30))
+    if not low <= number <= high:
+        raise InputError(f"parameter {name} = {value!r} is outside {low:g} to {high:g}")
+    if isinstance(NUMBERS[name], int) and number != int(number):
+        raise InputError(f"parameter {name} = {value!r} is not a whole number")
+    return type(NUMBERS[name])(number)
 
 
 _ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {
@@ -165,3 +226,11 @@ def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 assert {field.name for field in fields(Settings)} == {"num_experts", *_ALLOWED_SETTINGS}
+
+register_scenario("oneshot", {}, {})
+register_scenario(
+    "fading", {"channel": "link_budget", "fading": "rayleigh", "csi_delay": 1, "one_slot": False}, _FADING
+)
+register_scenario(
+    "queueing", {"channel": "link_budget", "fading": "rician", "csi_delay": 1, "one_slot": False}, _QUEUEING
+)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.analysis.comparing import Compared, compare_tables
 from jaxmoe.analysis.report import Report
 from jaxmoe.errors import InputError
@@ -22,12 +23,13 @@ from jaxmoe.experiment.experiment import Experiment, Seeds, require_times
 from jaxmoe.experiment.exporting import export_again, export_stack
 from jaxmoe.experiment.spec import Spec, load_spec
 from jaxmoe.files import with_home
+from jaxmoe.plugins import load_plugins
 from jaxmoe.policy.bundle import file_format, is_policy_file
 from jaxmoe.policy.contract import Contract
 from jaxmoe.table import ExpertTable, load_table
 from jaxmoe.training.evaluation import EVALUATION_SEED
 from jaxmoe.training.events import SILENT, Callback
-from jaxmoe.training.inputs import algorithm_module, require_positive, seed_list
+from jaxmoe.training.inputs import require_positive, seed_list
 from jaxmoe.training.running import CHECKPOINT_S
 
 REQUESTS = 8192  # of each policy and split
@@ -49,6 +51,7 @@ def train(
     baselines: str | Iterable[str] = "all",
     root_seed: int = 0,
     init_from: str | os.PathLike[str] | None = None,
+    plugins: Iterable[str | os.PathLike[str]] = (),
     out: str | os.PathLike[str] | None = None,
     time_budget_s: float | None = None,
     checkpoint_every_s: float = CHECKPOINT_S,
@@ -60,8 +63,8 @@ def train(
     The same call goes on where an earlier one ended, if it has a folder.
 
     Args:
-        algorithm: "ppo", "dqn" or "sac".
-        scenario: "oneshot", "fading" or "queueing".
+        algorithm: "ppo", "dqn", "sac" or one that is registered.
+        scenario: "oneshot", "fading", "queueing" or one that is registered.
         seeds: how many agents, from seed 0; or their seeds.
         env_steps: environment steps of each agent, rounded up to whole iterations.
         hypers: hyperparameters that differ from the algorithm's `Hypers`.
@@ -74,6 +77,7 @@ def train(
         baselines: which of them are evaluated: "all", "none", or names.
         root_seed: all agents' keys are derived from it and from their seeds.
         init_from: a policy exported as safetensors, that all agents go on from. Critics, moments and replay are fresh.
+        plugins: files (`my_algorithms.py`) or modules to import, that register what is used.
         out: folder of the experiment; without it, it is in memory until `save`.
         time_budget_s: end early after so many seconds, with everything saved.
         checkpoint_every_s: seconds between two checkpoints of a job.
@@ -103,7 +107,8 @@ def train(
         require_positive("seeds", source["seeds"])
     if init_from is not None:
         source["init_from"] = str(folder.expanded(init_from))
-    algorithm_module(algorithm)
+    source["plugins"] = [each.source for each in load_plugins([os.fspath(each) for each in plugins])]
+    registered_algorithm(algorithm)
     for section, given in (("hypers", hypers), ("config", config), ("params", params), ("settings", settings)):
         source[section] = {name: _single(section, name, value) for name, value in (given or {}).items()}
     spec = load_spec(source)
@@ -153,9 +158,22 @@ def sweep(
     )  # fmt: skip
 
 
-def load(source: str | os.PathLike[str]) -> Experiment:
-    """The experiment of a folder, finished or not. Raises `InputError` where there is none."""
-    return Experiment(folder.storage_of(source))
+def load(
+    source: str | os.PathLike[str], *, plugins: Iterable[str | os.PathLike[str]] = (), trust_plugins: bool = False
+) -> Experiment:
+    """The experiment of a folder, finished or not.
+
+    Args:
+        source: the folder.
+        plugins: files or modules to import, which `extend`, `confirm` and `evaluate` need where the experiment was
+            planned with them; nothing else does.
+        trust_plugins: import those that the folder names, from where they were.
+
+    Raises:
+        InputError: there is no experiment, or a plugin cannot be imported.
+    """
+    load_plugins([os.fspath(each) for each in plugins])
+    return Experiment(folder.storage_of(source), trust_plugins)
 
 
 def compare(experiments: Iterable[Experiment | str | os.PathLike[str]]) -> Compared:

@@ -6,12 +6,15 @@ from typing import Any
 import jax
 import psutil
 
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.devices import start_jax
+from jaxmoe.env.scenarios import scenarios_as_data
 from jaxmoe.experiment import folder, plan
 from jaxmoe.experiment.rounds import Machine, Round, Settled
 from jaxmoe.experiment.spec import Spec
+from jaxmoe.plugins import Plugin, load_plugins
 from jaxmoe.table import ExpertTable
-from jaxmoe.training.inputs import algorithm_module, checked_config, environments
+from jaxmoe.training.inputs import checked_config, environments
 from jaxmoe.training.starting import read_start
 from jaxmoe.training.storage import Folder, Memory, Storage
 
@@ -23,6 +26,7 @@ def create(spec: Spec, table: ExpertTable, out: str | os.PathLike[str] | None = 
         InputError: the spec asks for something that is not there, or the folder holds something else.
     """
     start_jax()
+    plugins = load_plugins(spec.plugins)
     members = plan.members(spec, table)
     plan.check_spec(spec, members, table)
     start = None if spec.init_from is None else _start(spec, members, table)
@@ -30,27 +34,42 @@ def create(spec: Spec, table: ExpertTable, out: str | os.PathLike[str] | None = 
     if out is not None:
         storage, holds = folder.open_folder(out)
         if holds:
-            folder.require_same(storage, spec, table, start)
-            return _planned(storage, spec, table, members, start)
+            folder.require_same(storage, spec, table, plugins, start)
+            return _planned(storage, spec, table, members, plugins, start)
     keep = spec.keep_states if isinstance(spec.keep_states, bool) else plan.states_fit(spec, members, table)
-    machine = this_machine(spec)
-    first = plan.first_round(Settled(spec, table, machine, keep, folder.START if start else ""), members)
+    settled = _settled(spec, table, keep, plugins, start)
+    first = plan.first_round(settled, members)
     if isinstance(storage, Folder):
         folder.require_space(storage, _bytes_of_a_job(first, spec, table))
-    if folder.begin(storage, spec, table, machine, keep, start):
+    if folder.begin(storage, settled, scenarios_as_data(spec.scenario), plugins, start):
         folder.write_round(storage, first)
         return storage
-    folder.require_same(storage, spec, table, start)  # another process may have begun another experiment meanwhile
-    return _planned(storage, spec, table, members, start)
+    folder.require_same(storage, spec, table, plugins, start)  # another process may have begun another one meanwhile
+    return _planned(storage, spec, table, members, plugins, start)
+
+
+def _settled(
+    spec: Spec, table: ExpertTable, keep: bool, plugins: list[Plugin], start: dict[str, Any] | None
+) -> Settled:
+    """What is decided now."""
+    return Settled(
+        spec, table, this_machine(spec), keep, folder.START if start else "", tuple(str(each) for each in plugins)
+    )
 
 
 def _planned(
-    storage: Storage, spec: Spec, table: ExpertTable, members: list[plan.Member], start: dict[str, Any] | None
+    storage: Storage,
+    spec: Spec,
+    table: ExpertTable,
+    members: list[plan.Member],
+    plugins: list[Plugin],
+    start: dict[str, Any] | None,
 ) -> Storage:
     """The experiment with all of its beginning, whichever process made it, or was killed in between."""
     about = folder.read_about(storage)
     if storage.size(folder.TABLE) is None or (about["start"] and storage.size(about["start"]) is None):
-        folder.begin(storage, spec, table, this_machine(spec), about["keep_states"], start)
+        settled = _settled(spec, table, about["keep_states"], plugins, start)
+        folder.begin(storage, settled, scenarios_as_data(spec.scenario), plugins, start)
     if not folder.round_numbers(storage):
         folder.write_round(storage, plan.first_round(folder.settled(storage), members))
     return storage
@@ -80,7 +99,7 @@ def _start(spec: Spec, members: list[plan.Member], table: ExpertTable) -> dict[s
             continue
         seen.add(signature.key)
         env, splits = environments(signature.scenario, table, signature.settings, member.point.params)
-        config = checked_config(algorithm_module(signature.algorithm).Config, signature.config)
+        config = checked_config(registered_algorithm(signature.algorithm).Config, signature.config)
         assert spec.init_from is not None
         found = read_start(spec.init_from, signature.algorithm, config, env, splits["train"], table)
     return found

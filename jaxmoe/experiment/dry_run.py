@@ -4,12 +4,14 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jaxmoe.algorithms.registry import speed
 from jaxmoe.devices import start_jax
 from jaxmoe.experiment import plan
 from jaxmoe.experiment.creating import this_machine
 from jaxmoe.experiment.engines import parse_shard
 from jaxmoe.experiment.rounds import Settled
 from jaxmoe.experiment.spec import Spec, load_spec
+from jaxmoe.plugins import load_plugins
 from jaxmoe.progress import duration, size
 from jaxmoe.table import load_table
 from jaxmoe.training import sizes
@@ -26,6 +28,7 @@ def describe_plan(
     """
     checked, part = load_spec(spec, overrides), parse_shard(shard)
     start_jax()
+    load_plugins(checked.plugins)
     table = load_table(checked.table, relevance=checked.relevance)
     members = plan.members(checked, table)
     plan.check_spec(checked, members, table)
@@ -54,9 +57,8 @@ def describe_plan(
         most = max(len(job.rows) for job in jobs)
         memory = sizes.MEMORY_FACTOR * most * each
         steps, states, largest = steps + jobs[0].env_steps * count, states + each * count, max(largest, memory)
-        speeds = sizes.SPEEDS[machine.platform]
-        speed = speeds.get(jobs[0].signature.algorithm, min(speeds.values())) * machine.devices
-        seconds += jobs[0].env_steps * count / speed
+        rate = speed(jobs[0].signature.algorithm, machine.platform) * machine.devices
+        seconds += jobs[0].env_steps * count / rate
         lines.append(
             f"{jobs[0].signature}: {_counted(count, 'agent')} of {jobs[0].env_steps:,} env steps and {size(each)} "
             f"each, in {_counted(len(jobs), 'job')} of up to {most:,}, {jobs[0].agents_per_device} at once on a device"

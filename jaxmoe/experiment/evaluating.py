@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array
 
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.analysis.comparison import agents_name, compared
 from jaxmoe.analysis.intervals import Estimate, Tally
 from jaxmoe.devices import start_jax
-from jaxmoe.env.baselines import Policy
+from jaxmoe.env.baselines import Policy, levels
 from jaxmoe.env.exported import policy_function, training_place
 from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
@@ -26,7 +27,7 @@ from jaxmoe.training.baselines import BaselineEvaluation, chosen_baselines
 from jaxmoe.training.batches import batches
 from jaxmoe.training.evaluation import AgentEvaluation, Brought, evaluate_policy
 from jaxmoe.training.events import Callback, Noted
-from jaxmoe.training.inputs import algorithm_module, checked_config, environments, require_positive
+from jaxmoe.training.inputs import checked_config, environments, require_positive
 from jaxmoe.training.sizes import agents_per_device
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _place(
     callback: Callback,
 ) -> Place:
     env, splits = environments(scenario, table, settings, params)
-    families = chosen_baselines(baselines, env.settings.one_slot)
+    families = chosen_baselines(baselines, env.settings)
     return Place(env, splits, table, requests, seed, families, callback)
 
 
@@ -159,13 +160,13 @@ def _rows(place: Place, agents: Mapping[str, dict[str, Brought]], policies: Mapp
     rows: list[tuple[object, ...]] = []
     for split in place.splits:
         tallies: dict[str, list[Tally]] = {name: [brought[split].prompts] for name, brought in found.items()}
-        rows += compared(split, tallies, None, metrics)
+        rows += compared(split, tallies, None, metrics, levels(place.env.settings))
     return pd.DataFrame(rows, columns=["split", "policy", "metric", *Estimate._fields, "requests"])
 
 
 def _agents(members: list[TrainedAgent], place: Place) -> dict[str, Brought]:
     signature = members[0].job.signature
-    module = algorithm_module(signature.algorithm)
+    module = registered_algorithm(signature.algorithm)
     algorithm = module.make(place.env, checked_config(module.Config, signature.config), place.splits["train"])
     run = AgentEvaluation(algorithm, place.env, place.splits, place.requests, place.seed)
     parts = batches(policies_of(members), agents_per_device(jax.default_backend()))

@@ -14,6 +14,7 @@ from jaxmoe.analysis.report import Report, make_report
 from jaxmoe.analysis.status import Standing, standing
 from jaxmoe.analysis.tables import Tables
 from jaxmoe.devices import start_jax, use_caches
+from jaxmoe.env.scenarios import adopt_scenarios
 from jaxmoe.errors import InputError
 from jaxmoe.experiment import folder
 from jaxmoe.experiment.confirming import Confirmation, confirmation, confirmation_of, keep_behaviour
@@ -21,9 +22,11 @@ from jaxmoe.experiment.engines import Engine, Stopping, local
 from jaxmoe.experiment.evaluating import evaluate_agents
 from jaxmoe.experiment.exporting import Policy, policy_of
 from jaxmoe.experiment.extending import extensions
+from jaxmoe.experiment.made import Made
 from jaxmoe.experiment.spec import Spec
-from jaxmoe.experiment.tables import Contents, Made, comparison_table, finish, read_contents, tables_of
+from jaxmoe.experiment.tables import Contents, comparison_table, finish, read_contents, tables_of
 from jaxmoe.experiment.trained import TrainedAgent, trained_agents
+from jaxmoe.plugins import require_plugins
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.events import SILENT, Callback, Finished, Noted, Planned, guarded
 from jaxmoe.training.inputs import require_positive
@@ -38,9 +41,9 @@ Seeds = int | Iterable[int]
 class Experiment:
     """What one spec asks for, with its folder and results. Tables are read when they are asked for."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, trust_plugins: bool = False) -> None:
         """An experiment that is there; see `train`, `sweep` and `load`."""
-        self.storage = storage
+        self.storage, self.trust_plugins = storage, trust_plugins
         self.unfinished = ""  # why the last call ended early: "interrupted" or "time budget"
         self.failed: list[int] = []  # jobs that failed in the last call
 
@@ -124,6 +127,7 @@ class Experiment:
 
     def agents(self, numbers: Iterable[int] | None = None) -> list[TrainedAgent]:
         """Trained agents by their numbers, all if absent."""
+        adopt_scenarios(self.contents.about["scenarios"], self.storage.where)
         results = pd.concat([self.results, *(each.results for each in self.tables.confirmations)], ignore_index=True)
         wanted = self.results["agent"].tolist() if numbers is None else list(numbers)
         return trained_agents(self.storage, self.contents, results, wanted)
@@ -156,6 +160,7 @@ class Experiment:
             baselines: "all", "none", or their names.
             callback: told how it goes.
         """
+        self._have_plugins()
         return evaluate_agents(
             self.agents(self._chosen(agents)), self._of_same_experts(table), scenario=scenario, params=params or {},
             settings=settings or {}, policies=policies or {}, requests=requests or self.spec.requests, seed=seed,
@@ -202,6 +207,7 @@ class Experiment:
         if not change:
             raise InputError("extend needs seeds, samples or env_steps; it was given none")
         start_jax()
+        self._have_plugins()
         with folder.locked(self.storage):
             for planned in extensions(self.storage, self.contents, change, new_schedule):
                 folder.write_round(self.storage, planned)
@@ -241,6 +247,7 @@ class Experiment:
         if any(job.number not in self.contents.done for each in ranked for job in each.jobs):
             raise InputError(f"{self.storage.where} is not finished, and its winner may change: {self.status()}")
         start_jax()
+        self._have_plugins()
         ranking = ranking_of(self.tables, scenario)
         position = best_position(ranking, algorithm)
         planned = confirmation(self.storage, self.contents, ranking, position, seeds)
@@ -268,6 +275,7 @@ class Experiment:
     ) -> "Experiment":
         """Do what is planned and not done yet, and write the tables of what is complete."""
         start_jax()
+        self._have_plugins()
         if compilation_cache:
             use_caches()
         require_times(time_budget_s, checkpoint_every_s)
@@ -289,6 +297,12 @@ class Experiment:
                 self._report_anew()
         tell(Finished(self.complete))
         return self
+
+    def _have_plugins(self) -> None:
+        """Have what the experiment was planned with: only code that the caller names, or trusts, is imported."""
+        about = self.contents.about
+        require_plugins(about["plugins"], self.storage.where, self.trust_plugins)
+        adopt_scenarios(about["scenarios"], self.storage.where)
 
     def _chosen(self, agents: Literal["best", "all"] | Iterable[int]) -> list[int]:
         if agents == "all":

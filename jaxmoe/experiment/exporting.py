@@ -17,7 +17,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.experiment.trained import TrainedAgent
 from jaxmoe.files import with_home
 from jaxmoe.policy.bundle import file_format, read_bundle, write_bundle, write_stack
-from jaxmoe.policy.contract import FILE_FORMATS, PREFERENCES, Contract, Network, parse_contract
+from jaxmoe.policy.contract import FILE_FORMATS, Contract, parse_contract
 from jaxmoe.policy.onnx_graph import to_onnx
 from jaxmoe.policy.stablehlo import to_stablehlo
 from jaxmoe.policy.tensors import Tensors, check_tensors, checksum
@@ -46,23 +46,17 @@ def policy_of(agent: TrainedAgent, table: ExpertTable) -> Policy:
     signature = agent.job.signature
     env, splits = environments(signature.scenario, table, signature.settings, agent.params)
     params = splits["train"]
-    network = Network(
-        inputs=env.settings.observation_size,
-        hidden=tuple(signature.config["hidden"]),
-        outputs=env.num_actions,
-        activation=signature.config["activation"],
-    )
     tensors = {name: np.asarray(tensor, np.float32) for name, tensor in agent.tensors.items()}
-    check_tensors(tensors, network.shapes(), f"agent {agent.number}")
+    check_tensors(tensors, agent.network.shapes(), f"agent {agent.number}")
     contract = Contract(
         algorithm=signature.algorithm,
-        preferences=PREFERENCES[signature.algorithm],
-        network=network,
+        preferences=agent.preferences,
+        network=agent.network,
         observation=observation_fields(params, env.settings),
         experts=table.experts,
         num_replicas=env.settings.num_replicas,
         actions=action_choices(env.settings),
-        weights_sha256=checksum(tensors, network.shapes()),
+        weights_sha256=checksum(tensors, agent.network.shapes()),
         scenario=_scenario(signature.scenario, env, params),
         hypers=dict(agent.hypers),
         config=dict(signature.config),

@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from jaxmoe.errors import InputError, StorageError
 from jaxmoe.experiment.rounds import Machine, Round, Settled
 from jaxmoe.experiment.spec import Spec, first_difference, load_spec
 from jaxmoe.files import with_home
+from jaxmoe.plugins import Plugin, recorded
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.arrays import pieces
 from jaxmoe.training.job import Job, read_jobs, write_jobs
@@ -94,18 +95,20 @@ def require_space(folder: Folder, needed: int) -> None:
 
 
 def begin(
-    storage: Storage, spec: Spec, table: ExpertTable, machine: Machine, keep_states: bool, start: Any = None
+    storage: Storage, given: Settled, scenarios: Mapping[str, Any], plugins: Iterable[Plugin], start: Any = None
 ) -> bool:
     """Write who the experiment is, and say so; where another process has done so meanwhile, its version stays."""
+    spec, table = given.spec, given.table
     about = {
         "format": FORMAT,
         "jaxmoe": jaxmoe.__version__,
         "spec": spec.model_dump(mode="json"),
         "table": {"digest": table.meta.digest, "provenance": table.meta.provenance},
-        "plugins": [],
-        "devices": machine._asdict(),
-        "keep_states": keep_states,
-        "start": START if start else "",
+        "scenarios": scenarios,
+        "plugins": [each._asdict() for each in plugins],
+        "devices": given.machine._asdict(),
+        "keep_states": given.keep_states,
+        "start": given.start,
     }
     begun = storage.create(EXPERIMENT, (json.dumps(about, indent=1) + "\n").encode())
     storage.create(TABLE, _table_file(table))
@@ -145,8 +148,8 @@ def read_about(storage: Storage) -> dict[str, Any]:
             f"{name} has format {about['format']}, and this version of jaxmoe reads format {FORMAT}; it was written by "
             f"jaxmoe {about.get('jaxmoe', 'of another version')}, which reads it"
         )
-    kinds = {"spec": dict, "table": dict, "devices": dict, "keep_states": bool, "start": str, "plugins": list}
-    for key, kind in kinds.items():
+    kinds = {"spec": dict, "table": dict, "scenarios": dict, "devices": dict, "keep_states": bool, "start": str}
+    for key, kind in (kinds | {"plugins": list}).items():
         if not isinstance(about.get(key), kind):
             raise InputError(f"{name} is damaged: {key} is missing or of another kind; restore it from a copy")
     if about["start"] not in ("", START) or not isinstance(about["table"].get("digest"), str):
@@ -170,10 +173,18 @@ def settled(storage: Storage) -> Settled:
         raise InputError(
             f"{storage.where}/{EXPERIMENT} is damaged: devices are described otherwise ({error})"
         ) from None
-    return Settled(spec, read_table(storage, about["table"]["digest"]), machine, about["keep_states"], about["start"])
+    table = read_table(storage, about["table"]["digest"])
+    return Settled(spec, table, machine, about["keep_states"], about["start"], plugins_of(about))
 
 
-def require_same(storage: Storage, spec: Spec, table: ExpertTable, start: Any = None) -> None:
+def plugins_of(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names and digests of the plugins of an experiment."""
+    return tuple(map(str, recorded(about["plugins"])))
+
+
+def require_same(
+    storage: Storage, spec: Spec, table: ExpertTable, plugins: Iterable[Plugin], start: Any = None
+) -> None:
     """Refuse to go on in the folder of another experiment, with a sentence that says what differs."""
     about = read_about(storage)
     own = spec_of(about)
@@ -182,6 +193,11 @@ def require_same(storage: Storage, spec: Spec, table: ExpertTable, start: Any = 
         more = {"seeds": "--seeds", "search.samples": "--samples", "env_steps": "--env-steps"}.get(key)
         hint = f"; jaxmoe extend {storage.where} {more} N adds to it" if more else ""
         raise InputError(f"{storage.where} holds another experiment: {difference}; choose another output folder{hint}")
+    if plugins_of(about) != tuple(map(str, plugins)):
+        raise InputError(
+            f"{storage.where} was begun with other plugins, or other versions of them: "
+            f"{', '.join(plugins_of(about)) or 'none'}; choose another output folder"
+        )
     if about["table"]["digest"] != table.meta.digest:
         raise InputError(f"{storage.where} was begun with another expert table; choose another output folder")
     if start and storage.size(START) is not None and storage.read(START) != _start_file(start):
@@ -333,8 +349,10 @@ def _start_file(start: Mapping[str, Any]) -> bytes:
 
 
 def _without_paths(spec: Spec) -> Spec:
-    """Two specs are the same if their tables are, wherever these lie; the digest is compared."""
-    return spec.model_copy(update={"table": None, "init_from": None if spec.init_from is None else "a policy"})
+    """Two specs are the same if their tables and plugins are, wherever these lie; digests are compared."""
+    return spec.model_copy(
+        update={"table": None, "plugins": [], "init_from": None if spec.init_from is None else "a policy"}
+    )
 
 
 def _require_writable(folder: Folder) -> None:

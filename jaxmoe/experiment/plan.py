@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxmoe.analysis.comparison import WORST
-from jaxmoe.env.scenarios import SCENARIOS
+from jaxmoe.algorithms.registry import registered_algorithm
+from jaxmoe.env.baselines import levels
+from jaxmoe.env.scenarios import settings_of
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.rounds import Round, Settled
 from jaxmoe.experiment.search import Point, points
@@ -25,7 +26,7 @@ from jaxmoe.table import ExpertTable
 from jaxmoe.training import sizes
 from jaxmoe.training.baselines import chosen_baselines
 from jaxmoe.training.evaluation import metric_names
-from jaxmoe.training.inputs import algorithm_module, checked_config, seed_list
+from jaxmoe.training.inputs import checked_config, seed_list
 from jaxmoe.training.job import TRAINING, Job, Phase, Signature, Start, batched, even_sizes
 from jaxmoe.training.prepared import prepare
 from jaxmoe.training.trainer import evaluation_times
@@ -100,9 +101,9 @@ def states_fit(spec: Spec, found: list[Member], table: ExpertTable) -> bool:
     return total <= sizes.KEPT_STATES
 
 
-def signature_of(point: Point, table: ExpertTable) -> Signature:
+def signature_of(point: Point, table: ExpertTable, plugins: tuple[str, ...] = ()) -> Signature:
     """What shapes the program that trains a point."""
-    config = asdict(checked_config(algorithm_module(point.algorithm).Config, point.config))
+    config = asdict(checked_config(registered_algorithm(point.algorithm).Config, point.config))
     return Signature(
         point.algorithm,
         config,
@@ -110,28 +111,20 @@ def signature_of(point: Point, table: ExpertTable) -> Signature:
         point.settings,
         {name: float(value) for name, value in point.static_numbers().items()},
         table.meta.digest,
+        plugins,
     )
 
 
 def baselines_of(spec: Spec, scenario: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The baselines that a spec asks for, of those that suit a scenario."""
-    return chosen_baselines(spec.baselines, one_slot(scenario, settings))
-
-
-def best_baseline(scenario: str, settings: Mapping[str, Any]) -> str:
-    """The one whose normalised score is 1: exact where one slot is all there is, the planner elsewhere."""
-    return "one_slot_optimum" if one_slot(scenario, settings) else "lookahead"
-
-
-def one_slot(scenario: str, settings: Mapping[str, Any]) -> bool:
-    """Whether an episode of a scenario is one slot."""
-    return bool(settings.get("one_slot", SCENARIOS[scenario][0].one_slot))
+    return chosen_baselines(spec.baselines, settings_of(scenario, settings))
 
 
 def check_spec(spec: Spec, found: Iterable[Member], table: ExpertTable) -> None:
     """Refuse what cannot be planned: unknown baselines and metrics, an objective whose baselines are not asked for."""
-    chosen_baselines(spec.baselines, one_slot=False)
-    metrics = ("normalised", *metric_names(table.experts))
+    found, metrics = list(found), ("normalised", *metric_names(table.experts))
+    for member in found:
+        baselines_of(spec, member.point.scenario, member.point.settings)  # or they are refused
     for name in (spec.objective.metric, *spec.objective.limits):
         if name not in ("auto", *metrics) or (name == "auto" and name in spec.objective.limits):
             raise InputError(f"objective: an evaluation has no metric {name!r}; choose among {', '.join(metrics)}")
@@ -139,7 +132,7 @@ def check_spec(spec: Spec, found: Iterable[Member], table: ExpertTable) -> None:
         for member in found:
             scenario, settings = member.point.scenario, member.point.settings
             asked = baselines_of(spec, scenario, settings)
-            for needed in (WORST, best_baseline(scenario, settings)):
+            for needed in levels(settings_of(scenario, settings)):
                 if needed not in asked:
                     raise InputError(
                         f"objective: 'normalised' needs the baseline {needed} in {scenario}, and baselines "
@@ -168,7 +161,7 @@ def make_round(
     for member in {each.environment: each for each, _ in wanted if each.environment not in seen}.values():
         families = baselines_of(spec, member.point.scenario, member.point.settings)
         if families:
-            signature = signature_of(member.point, settled.table)._replace(algorithm="", config={})
+            signature = signature_of(member.point, settled.table, settled.plugins)._replace(algorithm="", config={})
             jobs.append(
                 Job(
                     number=first_job + len(jobs), kind="baselines", signature=signature, rows=(member.environment,),
@@ -180,7 +173,7 @@ def make_round(
     signatures: dict[str, tuple[str, Signature]] = {}
     for position, (member, _) in enumerate(wanted):
         if member.key not in signatures:
-            signature = signature_of(member.point, settled.table)
+            signature = signature_of(member.point, settled.table, settled.plugins)
             signatures[member.key] = signature.key, signature
         key, signature = signatures[member.key]
         entry = by_signature.setdefault(key, (signature, tuple(member.point.numbers()), []))
@@ -224,7 +217,7 @@ def _table_of(wanted: list[tuple[Member, int]], first_agent: int, of_agent: Mapp
 
 def _row(member: Member) -> dict[str, Any]:
     point = member.point
-    hypers = algorithm_module(point.algorithm).Hypers()._asdict() | point.hypers
+    hypers = registered_algorithm(point.algorithm).Hypers()._asdict() | point.hypers
     row: dict[str, Any] = {"configuration": member.configuration, "environment": member.environment}
     row |= {"algorithm": point.algorithm, "scenario": point.scenario}
     row |= {name: float(value) for name, value in hypers.items()}

@@ -26,6 +26,7 @@ class Settled(NamedTuple):
     machine: Machine
     keep_states: bool
     start: str = ""  # a file of the experiment with the policy that agents go on from
+    plugins: tuple[str, ...] = ()  # names and digests
 
 
 class Round(NamedTuple):

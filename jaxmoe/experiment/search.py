@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxmoe.algorithms.registry import registered_algorithm, registered_algorithms
 from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, make, with_numbers
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.table import ExpertTable
-from jaxmoe.training.inputs import ALGORITHMS, algorithm_module, checked_config, checked_hypers
+from jaxmoe.training.inputs import checked_config, checked_hypers
 
 STATIC_NUMBERS = frozenset(name for name, default in NUMBERS.items() if isinstance(default, int))
 _RANGES = ("uniform", "log_uniform")
@@ -81,9 +82,9 @@ def points(spec: Spec, table: ExpertTable) -> list[Point]:
     """
     found: list[Point] = []
     for name in spec.algorithm:
-        algorithm_module(name)
+        registered_algorithm(name)
     for section in ("hypers", "config"):
-        _require_used(section, getattr(spec, section), ALGORITHMS, spec.algorithm)
+        _require_used(section, getattr(spec, section), registered_algorithms(), spec.algorithm)
     for section in ("params", "settings"):
         _require_used(section, getattr(spec, section), SCENARIOS, spec.scenario)
     for algorithm, scenario in itertools.product(spec.algorithm, spec.scenario):
@@ -103,7 +104,7 @@ def points(spec: Spec, table: ExpertTable) -> list[Point]:
 
 
 def _axes(spec: Spec, algorithm: str, scenario: str) -> list[Axis]:
-    defaults = vars(algorithm_module(algorithm).Config())
+    defaults = vars(registered_algorithm(algorithm).Config())
     axes = []
     for section, owner in (("hypers", algorithm), ("config", algorithm), ("params", scenario), ("settings", scenario)):
         entries = getattr(spec, section)
@@ -204,7 +205,7 @@ def _of(point: Mapping[Axis, Any], section: str) -> dict[str, Any]:
 
 def _check(points: list[Point], table: ExpertTable) -> None:
     """Check every value; what many points share is checked once."""
-    module = algorithm_module(points[0].algorithm)
+    module = registered_algorithm(points[0].algorithm)
     seen: set[str] = set()
     for point in points:
         if repr(point.config) not in seen:

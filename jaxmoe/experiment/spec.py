@@ -24,6 +24,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -98,6 +99,7 @@ class Spec(_Section):
     evaluations: Count = 10  # at equal distances on the way; at the start more often
     requests: Count = 8192  # that each trained agent, and each baseline, serves in the end
     baselines: Literal["all", "none"] | Annotated[list[str], AfterValidator(_all_different)] = "all"
+    plugins: Annotated[list[str], AfterValidator(_all_different)] = []  # files or modules that register what is used
     keep_states: Literal["auto"] | bool = "auto"  # final states, to go on from; auto: where all are under 2 GiB
     search: Search = Search()
     objective: Objective = Objective()
@@ -140,9 +142,7 @@ def load_spec(
     else:
         path = with_home(source)
         name, content = str(source), read_toml(path)
-        for key in ("table", "init_from"):
-            if isinstance(content.get(key), str):
-                content[key] = str((path.parent / with_home(content[key])).absolute())
+        _seen_from(path.parent, content)
     pairs = overrides.items() if isinstance(overrides, Mapping) else map(_assignment, overrides)
     for key, value in pairs:
         _put(content, key, value)
@@ -150,6 +150,18 @@ def load_spec(
         return Spec.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{name}: {_sentence(error)}") from None
+
+
+def _seen_from(folder: Path, content: dict[str, Any]) -> None:
+    """Paths of a spec are seen from its folder."""
+    for key in ("table", "init_from"):
+        if isinstance(content.get(key), str):
+            content[key] = str((folder / with_home(content[key])).absolute())
+    if isinstance(content.get("plugins"), list):
+        content["plugins"] = [
+            str((folder / with_home(each)).absolute()) if isinstance(each, str) and each.endswith(".py") else each
+            for each in content["plugins"]
+        ]
 
 
 def first_difference(old: Spec, new: Spec) -> str | None:

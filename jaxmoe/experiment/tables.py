@@ -1,6 +1,5 @@
 """The tidy tables of an experiment, put together from its jobs; the same whatever the order in which they were done."""
 
-import hashlib
 import io
 import json
 import time
@@ -14,16 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jaxmoe.analysis.comparison import WORST, best_baseline, comparison, normalised_score
+from jaxmoe.analysis.comparison import comparison, family, normalised_score
 from jaxmoe.analysis.ranking import rankings
-from jaxmoe.analysis.tables import SPLITS, JobFacts, Objective, Tables, with_ends
+from jaxmoe.analysis.tables import SPLITS, BaselineFacts, JobFacts, Objective, Tables, with_ends
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.folder import EXPERIMENT, read_about, read_round, round_numbers, spec_of
+from jaxmoe.experiment.made import Made
 from jaxmoe.experiment.rounds import Round, current_spec
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Folder, Storage
-from jaxmoe.training.stored import checksum, finished, parquet
+from jaxmoe.training.stored import finished, parquet
 
 BEHAVIOUR = "behaviour.parquet"
 MADE = "made.json"
@@ -100,60 +100,6 @@ def comparison_table(tables: Tables) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-class Made:
-    """Files that can be made again, with a list of what is ours: what is somebody else's is not replaced."""
-
-    def __init__(self, storage: Storage, name: str) -> None:
-        self.storage, self.name = storage, name
-        self.folder = name.rpartition("/")[0]
-        try:
-            found = json.loads(storage.read(name))
-        except (FileNotFoundError, ValueError):
-            found = {}
-        entries = found.items() if isinstance(found, dict) else ()
-        self.before: dict[str, list[str]] = {file: [*map(str, of)] for file, of in entries if isinstance(of, list)}
-        self.now: dict[str, list[str]] = {}
-
-    def write(self, file: str, content: bytes) -> None:
-        """Make or replace a file. Raises `InputError` where a file of the name is not ours."""
-        name, digest = self._name(file), hashlib.sha256(content).hexdigest()
-        present = self._digest(name)
-        if present is not None:
-            if present not in (digest, *self.before.get(file, [])):
-                raise InputError(
-                    f"{self.storage.where}/{name} is not as jaxmoe made it; it is left alone: give it another name, "
-                    "and the same command again"
-                )
-            if present == digest:
-                self.now[file] = [digest]
-                return
-        self.now[file] = [digest]
-        self.before[file] = [*self.before.get(file, []), digest]
-        self._note(self.before)  # or a crash would make it a stranger
-        self.storage.write(name, content)
-
-    def close(self, remove_others: bool = False) -> None:
-        """Write the list; if wanted, remove what was made before and is not any more."""
-        others = {file: digests for file, digests in self.before.items() if file not in self.now}
-        if not remove_others:
-            self.now |= others
-        else:
-            for file, digests in others.items():
-                if self._digest(name := self._name(file)) in digests:
-                    self.storage.delete(name)
-        self._note(self.now)
-
-    def _name(self, file: str) -> str:
-        return f"{self.folder}/{file}" if self.folder else file
-
-    def _digest(self, name: str) -> str | None:
-        """Of what is there; nothing where there is no such file."""
-        return None if self.storage.size(name) is None else checksum(self.storage, name)
-
-    def _note(self, files: Mapping[str, list[str]]) -> None:
-        self.storage.write(self.name, json.dumps(files, indent=1, sort_keys=True).encode())
-
-
 def _ranked_by(spec: Spec) -> set[str]:
     """Columns of results that a ranking reads."""
     objective = spec.objective
@@ -176,7 +122,8 @@ def _tables(
     done = {number: about for number, about in contents.done.items() if number in jobs}
     of_agent = _latest_done(jobs, done)
     results = _results(storage, jobs, done, of_agent, columns)
-    levels = _levels(baselines)
+    families = _families(contents)
+    levels = _levels(baselines, families)
     if len(results):
         results = with_ends(planned, results)
         results = with_normalised(results, levels)
@@ -217,6 +164,7 @@ def _tables(
         agents=planned,
         results=results,
         baselines=baselines,
+        families=families,
         jobs=[_facts(jobs[number], about) for number, about in sorted(done.items())],
         unfinished=_unfinished(storage, jobs, done),
         load_curves=load_curves,
@@ -239,7 +187,20 @@ def with_normalised(rows: pd.DataFrame, levels: Mapping[tuple[int, str], tuple[f
     return rows
 
 
-def _levels(baselines: pd.DataFrame) -> dict[tuple[int, str], tuple[float, float]]:
+def _families(contents: Contents) -> dict[str, BaselineFacts]:
+    """What jobs say of the baselines that they evaluated."""
+    found: dict[str, BaselineFacts] = {}
+    for job in contents.jobs:
+        for name, said in contents.done.get(job.number, {}).get("baselines", {}).items():
+            own = {} if said["level"] is None else dict.fromkeys(job.rows, float(said["level"]))
+            before = found[name].levels if name in found else {}
+            found[name] = BaselineFacts(str(said["knows"]), bool(said["deployable"]), {**before, **own})
+    return found
+
+
+def _levels(
+    baselines: pd.DataFrame, families: Mapping[str, BaselineFacts]
+) -> dict[tuple[int, str], tuple[float, float]]:
     """Mean QoS of the policies whose normalised score is 0 and 1: of each environment and split."""
     if not len(baselines):
         return {}
@@ -249,10 +210,15 @@ def _levels(baselines: pd.DataFrame) -> dict[tuple[int, str], tuple[float, float
     levels = {}
     keys: list[Any] = list(means)
     for environment, split in dict.fromkeys((environment, split) for environment, split, _ in keys):
-        policies = [policy for where, of, policy in keys if (where, of) == (environment, split)]
-        best = best_baseline(policies)
-        if WORST in policies and best in policies:
-            levels[environment, split] = means[environment, split, WORST], means[environment, split, best]
+        own = {
+            family(policy): means[key]
+            for key in keys
+            for where, of, policy in [key]
+            if (where, of) == (environment, split)
+        }
+        at = {families[name].levels.get(environment): mean for name, mean in own.items() if name in families}
+        if 0.0 in at and 1.0 in at:
+            levels[environment, split] = at[0.0], at[1.0]
     return levels
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 from jaxmoe.algorithms.networks import parameters_of
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.tables import Contents
+from jaxmoe.policy.contract import Network, network_from
 from jaxmoe.training.arrays import read_arrays
-from jaxmoe.training.inputs import algorithm_module
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import checksum
@@ -25,6 +25,8 @@ class TrainedAgent(NamedTuple):
     env_steps: int
     params: Mapping[str, float]  # numbers of the scenario that differ
     hypers: Mapping[str, float]
+    network: Network
+    preferences: str  # what the network puts out
     tensors: Mapping[str, np.ndarray]  # of the acting network: `layer0/kernel` and so on
     scores: Mapping[str, Any]  # of the trained agent: QoS and normalised score on each split, and whether it diverged
     versions: Mapping[str, str]
@@ -88,7 +90,9 @@ def _agent(
         seed=int(row["seed"]),
         env_steps=int(row["env_steps"]),
         params={**signature.static_numbers, **{name: float(row[name]) for name in job.numbers}},
-        hypers={name: float(row[name]) for name in algorithm_module(signature.algorithm).Hypers._fields},
+        hypers={name: float(row[name]) for name in about["hypers"]},
+        network=network_from(about["network"]),
+        preferences=about["preferences"],
         tensors=tensors,
         scores=_scores(row),
         versions=about.get("versions", {}),

@@ -14,11 +14,7 @@ from jaxmoe.policy.plain_json import LARGEST, Entry, Reader
 
 FORMAT = 1  # of the contract; a policy of a higher one is refused
 ACTIVATIONS = ("tanh", "relu", "gelu", "swish")
-PREFERENCES = {
-    "ppo": "logits",
-    "dqn": "action_values",
-    "sac": "logits",
-}  # what the last layer of an algorithm's policy says
+PREFERENCES = ("logits", "action_values")  # what the last layer says
 FILE_FORMATS = ("safetensors", "stablehlo", "onnx")
 
 
@@ -92,8 +88,8 @@ def parse_contract(tree: Any, source: str) -> Contract:
     require_format(read, "policy")
     network = read.member("network", _network)
     contract = Contract(
-        algorithm=read.choice("algorithm", tuple(PREFERENCES)),
-        preferences=read.choice("preferences", tuple(dict.fromkeys(PREFERENCES.values()))),
+        algorithm=read.get("algorithm").text(),
+        preferences=read.choice("preferences", PREFERENCES),
         network=network,
         observation=read.each("observation", lambda entry: _field(Reader(entry.value, source, entry.path))),
         experts=read.each("experts", lambda entry: entry.text()),
@@ -122,6 +118,11 @@ def require_format(read: Reader, kind: str) -> None:
             "so update jaxmoe"
         )
     read.choice("kind", (kind,))
+
+
+def network_from(tree: Any, source: str = "network") -> Network:
+    """A network from its JSON. Raises `InputError` for anything that none can be."""
+    return _network(Reader(tree, source))
 
 
 def _network(read: Reader) -> Network:

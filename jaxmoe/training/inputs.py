@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from jaxmoe.algorithms import dqn, ppo, sac
 from jaxmoe.algorithms.algorithm import About, about
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.scenarios import make, with_numbers
@@ -15,15 +14,7 @@ from jaxmoe.table import ExpertTable
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
 
-ALGORITHMS: dict[str, Any] = {"ppo": ppo, "dqn": dqn, "sac": sac}
 SPLITS = ("train", "test")
-
-
-def algorithm_module(algorithm: str) -> Any:
-    """The module of an algorithm: its `Hypers`, `Config` and `make`."""
-    if algorithm not in ALGORITHMS:
-        raise InputError(f"unknown algorithm {algorithm!r}; choose one of {', '.join(ALGORITHMS)}")
-    return ALGORITHMS[algorithm]
 
 
 def checked_hypers(make_hypers: Any, values: Mapping[str, Any]) -> Any:

@@ -8,9 +8,10 @@ import jax
 import numpy as np
 
 from jaxmoe.algorithms.algorithm import Algorithm
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.evaluation import AgentEvaluation
-from jaxmoe.training.inputs import algorithm_module, checked_config, environments
+from jaxmoe.training.inputs import checked_config, environments
 from jaxmoe.training.job import Signature
 from jaxmoe.training.program import Program, make_program
 from jaxmoe.training.starting import started_from
@@ -49,7 +50,7 @@ def prepare(signature: Signature, table: ExpertTable, requests: int) -> Prepared
 
     def make() -> Prepared:
         env, splits = environments(signature.scenario, table, signature.settings, signature.static_numbers)
-        module = algorithm_module(signature.algorithm)
+        module = registered_algorithm(signature.algorithm)
         algorithm = module.make(env, checked_config(module.Config, signature.config), splits["train"])
         program = make_program(algorithm, splits["train"])
         evaluate = AgentEvaluation(algorithm, env, splits, requests)

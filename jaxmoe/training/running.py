@@ -19,10 +19,11 @@ import pandas as pd
 
 from jaxmoe.algorithms.networks import tensors_of
 from jaxmoe.devices import start_jax
+from jaxmoe.env.scenarios import settings_of
 from jaxmoe.errors import InputError
 from jaxmoe.training import baseline_cache, checkpoints
 from jaxmoe.training.arrays import pieces, read_arrays
-from jaxmoe.training.baselines import BaselineEvaluation
+from jaxmoe.training.baselines import BaselineEvaluation, facts
 from jaxmoe.training.evaluation import Brought, evaluation_rows, results_of
 from jaxmoe.training.events import (
     SILENT,
@@ -42,7 +43,7 @@ from jaxmoe.training.prepared import experiment_table, kept, prepare, started
 from jaxmoe.training.program import Agents, agent_key, bind
 from jaxmoe.training.provenance import device, versions
 from jaxmoe.training.storage import Content, Storage
-from jaxmoe.training.stored import finite, is_done, network_of, parquet, plan_rows, state_rows, write_noted
+from jaxmoe.training.stored import finite, is_done, parquet, plan_rows, state_rows, write_noted
 from jaxmoe.training.trainer import Leg, Trainer
 
 CHECKPOINT_S = 300.0  # s, between two checkpoints of a job
@@ -288,7 +289,9 @@ class _TrainingRun(_Attempt):
     def _finish(self, trainer: Trainer, curves: list[pd.DataFrame], found: dict[str, Brought]) -> None:
         job, engine = self.job, trainer.engine
         tensors = tensors_of(engine.policies(trainer.batches))
-        about = {"network": json.dumps(network_of(tensors, job.signature.config))}
+        network = self.prepared.algorithm.network._asdict()
+        about: dict[str, Any] = {"network": network, "preferences": self.prepared.module.preferences}
+        about["hypers"] = self.prepared.module.Hypers._fields
         diverged = int(engine.diverged(trainer.batches).sum())
         speed = round(trainer.pace.median())
         rows = pd.concat(curves, ignore_index=True)
@@ -300,10 +303,17 @@ class _TrainingRun(_Attempt):
                 "curves.parquet": parquet(rows),
                 "evaluation.parquet": parquet(evaluation_rows({"agent": job.rows}, found, self.table.experts)),
                 "policies.safetensors": pieces(
-                    {name: np.asarray(leaf, np.float32) for name, leaf in tensors.items()}, about
+                    {name: np.asarray(leaf, np.float32) for name, leaf in tensors.items()},
+                    {"network": json.dumps(network)},
                 ),
             },
-            {"agents": len(job.rows), "env_steps": trainer.env_steps, "diverged": diverged, "env_steps_per_s": speed},
+            {
+                "agents": len(job.rows),
+                "env_steps": trainer.env_steps,
+                "diverged": diverged,
+                "env_steps_per_s": speed,
+                **about,
+            },
             pieces(checkpoints.state_arrays(trainer.batches, engine.agents)) if job.keep_states else None,
         )
         self.saver.drop()
@@ -327,7 +337,8 @@ class _BaselineRun(_Attempt):
             frames.append(found.assign(environment=environment))
             self.advanced(Advanced(job.number, 0, row + 1, len(job.rows), 0.0, float("nan"), 0))
         table = pd.concat(frames, ignore_index=True)
-        self.store({"evaluation.parquet": parquet(table)}, {"environments": len(job.rows)})
+        about = facts(settings_of(signature.scenario, signature.settings), job.families)
+        self.store({"evaluation.parquet": parquet(table)}, {"environments": len(job.rows), "baselines": about})
         self.tell(JobFinished(job.number, 0, 0, time.monotonic() - self.began, 0.0))
 
     def _say(self, family: str) -> None:

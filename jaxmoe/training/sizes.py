@@ -1,7 +1,7 @@
 """How large agents are and how fast they train, as far as a plan needs it: nothing is compiled or measured for it.
 
-Speeds are those of `experiments/benchmarks/train_speed.py` (two CPU cores; one H200): million env steps per second on
-one device. The memory of training is that of the agents' state times a factor, the largest peak of
+Algorithms say their own speeds; ours are those of `experiments/benchmarks/train_speed.py` (two CPU cores; one H200).
+The memory of training is that of the agents' state times a factor, the largest peak of
 `experiments/benchmarks/agents_scaling.py` over it.
 """
 
@@ -11,13 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxmoe.algorithms.registry import speed
 from jaxmoe.training.program import Agents, Program
 
-SPEEDS: dict[str, dict[str, float]] = {  # env steps per second of one device, many agents at once
-    "cpu": {"ppo": 270e3, "dqn": 55e3, "sac": 20e3},
-    "gpu": {"ppo": 9.5e6, "dqn": 3.5e6, "sac": 1.7e6},
-    "tpu": {"ppo": 9.5e6, "dqn": 3.5e6, "sac": 1.7e6},
-}
 MEMORY_FACTOR = 1.5  # of training over the agents' state
 MEMORY_SHARE = 0.5  # of a device, that a job may take
 JOB_S = 120.0  # s, about as long a job trains
@@ -45,15 +41,14 @@ def agents_per_job(algorithm: str, platform: str, devices: int, memory_gib: floa
     """As many agents as train about `JOB_S`, fit the memory, and are at most `MOST_AGENTS`.
 
     Args:
-        algorithm: which; one that is not known counts as the slowest.
+        algorithm: which.
         platform: of the devices.
         devices: how many.
         memory_gib: of one device; of a CPU, of all together.
         env_steps: of each agent.
         agent: bytes of one.
     """
-    speeds = SPEEDS[platform]
-    by_time = JOB_S * devices * speeds.get(algorithm, min(speeds.values())) / env_steps
+    by_time = JOB_S * devices * speed(algorithm, platform) / env_steps
     memory = memory_gib * 2**30 * (1 if platform == "cpu" else devices)
     by_memory = MEMORY_SHARE * memory / (MEMORY_FACTOR * agent)
     return max(1, int(min(by_time, by_memory, MOST_AGENTS)))

@@ -103,17 +103,6 @@ def state_rows(storage: Storage, number: int) -> ReadRows:
     return rows_of(storage, name)
 
 
-def network_of(tensors: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """The acting network as data: sizes of its layers, and the activation between them."""
-    kernels = [np.shape(tensors[f"layer{number}/kernel"]) for number in range(len(tensors) // 2)]
-    return {
-        "inputs": kernels[0][-2],
-        "hidden": [shape[-1] for shape in kernels[:-1]],
-        "outputs": kernels[-1][-1],
-        "activation": config["activation"],
-    }
-
-
 def parquet(rows: pd.DataFrame) -> bytes:
     """A table as the content of a file."""
     content = io.BytesIO()

@@ -10,12 +10,13 @@ import pandas as pd
 from jaxtyping import Array
 
 from jaxmoe.algorithms.algorithm import Algorithm
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env import rules
 from jaxmoe.env.params import EnvParams
 from jaxmoe.table import ExpertTable
 from jaxmoe.table.records import subset_name
 from jaxmoe.training.evaluation import EVALUATION_SEED, Schedule
-from jaxmoe.training.inputs import algorithm_module, checked_config, environments
+from jaxmoe.training.inputs import checked_config, environments
 from jaxmoe.training.job import Signature
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def watch(
         observed `snr_db_` (of its best replica) and whether it is `asked_`.
     """
     env, splits = environments(signature.scenario, table, signature.settings, numbers)
-    module = algorithm_module(signature.algorithm)
+    module = registered_algorithm(signature.algorithm)
     algorithm = module.make(env, checked_config(module.Config, signature.config), splits["train"])
     schedule = Schedule.of(env, splits["train"], REQUESTS)
     run = jax.jit(jax.vmap(_watcher(algorithm, env, schedule), in_axes=(0, None)))

@@ -1,10 +1,14 @@
 """`python -m jaxmoe.training.worker DIR JOB`: runs one job of an experiment in a process of its own."""
 
+import argparse
+import json
 import sys
 from pathlib import Path
 
 from jaxmoe.devices import use_caches
+from jaxmoe.env.scenarios import adopt_scenarios
 from jaxmoe.errors import InputError
+from jaxmoe.plugins import load_plugins, require_plugins
 from jaxmoe.training.job import find_job
 from jaxmoe.training.running import run_job
 from jaxmoe.training.storage import Folder
@@ -12,13 +16,21 @@ from jaxmoe.training.storage import Folder
 
 def main(arguments: list[str]) -> int:
     """Run the job; the exit code."""
-    if len(arguments) != 2 or not arguments[1].isdecimal():
-        print("usage: python -m jaxmoe.training.worker DIR JOB", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m jaxmoe.training.worker", description="Run one job.")
+    parser.add_argument("folder", metavar="DIR", type=Path, help="of the experiment")
+    parser.add_argument("job", metavar="JOB", type=int, help="its number")
+    parser.add_argument("--plugin", action="append", default=[], help="file or module to import before")
+    parser.add_argument("--trust-plugins", action="store_true", help="import those that the experiment names")
+    said = parser.parse_args(arguments)
     try:
         use_caches()
-        storage = Folder(Path(arguments[0]).expanduser().absolute())
-        run_job(find_job(storage, int(arguments[1])), storage)
+        load_plugins(said.plugin)
+        storage = Folder(said.folder.expanduser().absolute())
+        job = find_job(storage, said.job)
+        about = json.loads(storage.read("experiment.json"))
+        require_plugins(about["plugins"], storage.where, said.trust_plugins)
+        adopt_scenarios(about["scenarios"], storage.where)
+        run_job(job, storage)
     except (InputError, OSError) as error:
         print(f"jaxmoe: {error}", file=sys.stderr)
         return 2

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from jaxmoe.analysis.comparison import family
 from jaxmoe.analysis.ranking import rankings
-from jaxmoe.analysis.tables import IDENTITY, JobFacts, Objective, Tables
+from jaxmoe.analysis.tables import IDENTITY, BaselineFacts, JobFacts, Objective, Tables
 
 EXPERTS = ("setting", "character", "action", "science")
 COSTS = ("computing_cost", "transmission_cost", "latency_s", "energy_j")
@@ -149,6 +150,19 @@ def baseline_sums(environments):
     return pd.concat(frames, ignore_index=True)
 
 
+def families(environments):
+    """What is known of each baseline."""
+    ends = {"random": 0.0, "one_slot_optimum": 1.0}
+    return {
+        name: BaselineFacts(
+            f"what {name} knows",
+            name != "one_slot_optimum",
+            dict.fromkeys(environments, ends[name]) if name in ends else {},
+        )
+        for name in map(family, LEVELS)
+    }
+
+
 def make(
     *,
     name="made",
@@ -222,6 +236,7 @@ def tables_of(agents, name, baselines=True, diverged=0.0, trained=None, objectiv
         agents=agents,
         results=results,
         baselines=baseline_sums(environments) if baselines else pd.DataFrame(),
+        families=families(environments),
         jobs=[JobFacts(algorithm, 24, STEPS[-1], 250_000.0, "2 x cpu", "jaxmoe 1") for algorithm in algorithms],
         unfinished=[],
         load_curves=load_curves,

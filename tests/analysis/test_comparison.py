@@ -12,7 +12,6 @@ from rich.console import Console
 from jaxmoe.analysis.comparison import (
     agents_name,
     behaviour_table,
-    best_baseline,
     compared,
     comparison,
     family,
@@ -22,11 +21,13 @@ from jaxmoe.analysis.comparison import (
 )
 from jaxmoe.analysis.intervals import Tally
 from jaxmoe.analysis.ranking import rankings
+from jaxmoe.analysis.tables import BaselineFacts
 
 METRICS = (
     "qos", "score", "computing_cost", "transmission_cost", "latency_s", "energy_j",
     "arrived_share", "share_a", "share_b",
 )  # fmt: skip
+ENDS = {"random": 0.0, "one_slot_optimum": 1.0}
 COLUMNS = ["split", "policy", "metric", "mean", "low", "high", "requests"]
 
 
@@ -38,7 +39,7 @@ def tally(qos):
 def rows_of(levels):
     tallies = {name: [tally(level)] for name, level in levels.items()}
     own = tallies.get("agent")
-    rows = [row for split in ("train", "test") for row in compared(split, tallies, own, METRICS)]
+    rows = [row for split in ("train", "test") for row in compared(split, tallies, own, METRICS, ENDS)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -55,9 +56,16 @@ def test_the_normalised_score_runs_from_the_worst_to_the_best():
     assert normalised_score(best, worst, best) == pytest.approx(1.0)
 
 
-def test_the_best_baseline_plans_where_there_is_anything_to_plan():
-    assert best_baseline(["random", "one_slot_optimum"]) == "one_slot_optimum"
-    assert best_baseline(["random", "one_slot_optimum", "lookahead"]) == "lookahead"
+def test_a_baseline_stands_for_a_normalised_score_where_it_does_so_in_all_environments(finished):
+    families = {
+        "nothing": BaselineFacts("nothing", True, {0: 0.0, 1: 0.0}),
+        "slot": BaselineFacts("all of a slot", False, {0: 1.0}),
+        "planner": BaselineFacts("all of a slot; plans", False, {1: 1.0}),
+    }
+    tables = replace(finished, families=families)
+    assert tables.levels([0]) == {"nothing": 0.0, "slot": 1.0}
+    assert tables.levels([1]) == {"nothing": 0.0, "planner": 1.0}
+    assert tables.levels([0, 1]) == {"nothing": 0.0}
 
 
 def test_every_split_policy_and_metric_has_a_row(side_by_side):

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env.scenarios import make
 from jaxmoe.errors import StorageError
 from jaxmoe.training import checkpoints
 from jaxmoe.training.checkpoints import Saver
-from jaxmoe.training.inputs import algorithm_module
 from jaxmoe.training.job import Job, Phase, Signature, Start
 from jaxmoe.training.program import Agents, agent_key, bind, make_program
 from jaxmoe.training.storage import Folder, Memory
@@ -39,7 +39,7 @@ MINE = "0123abcd"  # an attempt
 
 def engine_of(name, agents_per_device=1):
     """Three agents: two batches on two devices, the second one padded."""
-    module = algorithm_module(name)
+    module = registered_algorithm(name)
     env, params = make("queueing")
     hypers = jax.tree.map(lambda value: jnp.full(3, value, jnp.float32), module.Hypers())
     program = make_program(module.make(env, module.Config(**CONFIGS[name]), params), params)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -12,8 +13,10 @@ from scipy import integrate
 
 import jaxmoe
 from jaxmoe.env import baselines
+from jaxmoe.env.baselines import suited_baselines
+from jaxmoe.env.params import Settings
 from jaxmoe.training import evaluation
-from jaxmoe.training.baselines import BaselineEvaluation, baseline_names
+from jaxmoe.training.baselines import BaselineEvaluation
 from jaxmoe.training.evaluation import Schedule, evaluate_policy, evaluation_rows, metric_names
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -178,7 +181,7 @@ def test_the_empty_subset_is_never_to_ask_anyone(table):
 def found(table):
     env, train = jaxmoe.make("oneshot", table)
     _, test = jaxmoe.make("oneshot", table, "test")
-    names = baseline_names(one_slot=True)
+    names = suited_baselines(env.settings)
     return BaselineEvaluation(env, train, 1600, names)({"train": train, "test": test})
 
 
@@ -206,7 +209,8 @@ def test_no_baseline_beats_the_optimum_where_it_is_exact(found):
 
 
 def test_planners_are_for_scenarios_of_more_than_one_slot():
-    assert set(baseline_names(one_slot=False)) - set(baseline_names(one_slot=True)) == {
+    several, one = (set(suited_baselines(replace(Settings(), one_slot=one))) for one in (False, True))
+    assert several - one == {
         "drift_plus_penalty",
         "lookahead",
     }

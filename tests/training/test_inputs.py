@@ -3,9 +3,10 @@
 import pytest
 
 from jaxmoe.algorithms import ppo
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.errors import InputError
 from jaxmoe.table import load_table
-from jaxmoe.training.inputs import algorithm_module, checked_config, checked_hypers, environments, seed_list
+from jaxmoe.training.inputs import checked_config, checked_hypers, environments, seed_list
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_seeds(seeds):
 
 def test_algorithms():
     with pytest.raises(InputError, match="'a3c'; choose one of ppo"):
-        algorithm_module("a3c")
+        registered_algorithm("a3c")
 
 
 def test_a_table_without_train_prompts_cannot_be_trained_on(tmp_path):

@@ -6,8 +6,9 @@ import pytest
 
 import jaxmoe
 from jaxmoe.algorithms.algorithm import AgentState
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.errors import InputError
-from jaxmoe.training.inputs import algorithm_module, checked_config
+from jaxmoe.training.inputs import checked_config
 
 pytestmark = pytest.mark.slow  # each compiles programs of its own
 
@@ -38,7 +39,7 @@ def test_training_goes_on_from_the_policy(path):
 
 def test_dqn_bootstraps_from_the_policy_too():
     env, params = jaxmoe.make("oneshot")
-    module = algorithm_module("dqn")
+    module = registered_algorithm("dqn")
     bound = module.make(env, checked_config(module.Config, SIZES["dqn"]), params)
     one, other = (bound.init(jax.random.key(number), module.Hypers(), params) for number in (0, 1))
     adopted = bound.adopt(one, other.policy)

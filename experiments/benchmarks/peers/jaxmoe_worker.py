@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmoe.algorithms import dqn, ppo, sac
 from jaxmoe.algorithms.algorithm import Clock
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env.scenarios import make
 from jaxmoe.training.program import Agents, bind, make_program
 from jaxmoe.training.sizes import agents_per_device
@@ -15,7 +15,6 @@ from peers.flops import ppo_flops_per_env_step
 from peers.gemm import gemm_peak_gflops
 from peers.stepping import step_command
 
-ALGORITHMS = {"ppo": ppo, "dqn": dqn, "sac": sac}
 ITERATIONS = 1_000_000  # of the whole run, as schedules see it: rates and epsilon hardly fall
 
 
@@ -24,7 +23,7 @@ def main() -> None:
     env, params = make("oneshot")
     config, hypers = settings(task)
     each = jax.tree.map(lambda value: jnp.full(task.agents, value, jnp.float32), hypers)
-    program = make_program(ALGORITHMS[task.algorithm].make(env, config, params), params)
+    program = make_program(registered_algorithm(task.algorithm).make(env, config, params), params)
     agents_of_task = Agents(jnp.arange(task.agents), each, {})
     engine = bind(program, agents_of_task, agents_per_device(jax.default_backend()), jax.random.key(0))
     warmup = -(-task.replay_capacity // task.env_steps)  # iterations until the replay is full
@@ -81,7 +80,7 @@ def settings(task: tasks.Task) -> tuple[Any, Any]:
             hypers |= {"double_q": 1.0, "epsilon_end": tasks.EPSILON}
         else:
             hypers |= {"temperature": 1.0, "learn_temperature": 1.0, "target_entropy_ratio": tasks.TARGET_ENTROPY_RATIO}
-    algorithm = ALGORITHMS[task.algorithm]
+    algorithm = registered_algorithm(task.algorithm)
     return algorithm.Config(**shape), algorithm.Hypers(**hypers)
 
 
