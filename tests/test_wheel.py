@@ -49,3 +49,21 @@ def test_installed_wheel_loads_its_table_in_an_empty_folder(python: Path, tmp_pa
     assert report["heavy"] == []
     assert (report["prompts"], len(report["experts"])) == (32, 4)
     assert not report["jax"]
+
+
+@pytest.mark.slow
+def test_an_algorithm_from_outside_needs_only_the_wheel_and_its_policies_not_even_the_algorithm(python, tmp_path):
+    for name in ("pqn.py", "pqn.toml"):
+        (tmp_path / name).write_bytes((ROOT / "examples" / name).read_bytes())
+    small = ("env_steps=512", "seeds=2", "requests=128", "evaluations=1", 'baselines="none"', "algorithm=pqn")
+    sets = [text for each in small for text in ("--set", each)]
+    run = [python, "-I", "-m", "jaxmoe"]
+    _run(*run, "sweep", "pqn.toml", "--out", "out", *sets, cwd=tmp_path)
+    _run(*run, "report", "out", cwd=tmp_path)
+    assert (tmp_path / "out" / "report" / "report.html").is_file()
+    (tmp_path / "pqn.py").unlink()
+    _run(*run, "export", "out", "--out", "policy.safetensors", cwd=tmp_path)
+    use = "import jaxmoe, sys; print(jaxmoe.load_policy('policy.safetensors'), 'jax' in sys.modules)"
+    said = _run(python, "-I", "-c", use, cwd=tmp_path)
+    assert "Policy(pqn in oneshot" in said
+    assert said.split()[-1] == "False"
