@@ -148,7 +148,18 @@ def estimate_collection(
     *,
     spending: Spending | None = None,
 ) -> tuple[list[Estimate], list[str]]:
-    """What `collect_table` would still send, by stage and model, and the same in words. Nothing is sent or written."""
+    """What `collect_table` would still send, by stage and model, and the same in words. Nothing is sent or written.
+
+    Args:
+        prompts: CSV file of the requests.
+        experts: JSON file that says who the experts are.
+        out: folder of the collection, with what is collected already, if anything.
+        settings: models, servers and sizes.
+        spending: prices, if any are known.
+
+    Raises:
+        InputError: a file or a value in it is not what it must be.
+    """
     plan = _plan(prompts, experts, settings)
     prices = load_prices((spending or Spending()).prices)
     path = with_home(out) / FILE

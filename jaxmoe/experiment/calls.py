@@ -186,7 +186,14 @@ def compare(experiments: Iterable[Experiment | str | os.PathLike[str]]) -> Compa
 
 
 def report(source: str | os.PathLike[str] | Experiment) -> Report:
-    """Write the report of an experiment into its folder; see `Experiment.report`."""
+    """Write the report of an experiment into its folder; see `Experiment.report`.
+
+    Args:
+        source: the experiment or its folder.
+
+    Raises:
+        InputError: it is in memory, or a file of the report is not as jaxmoe made it.
+    """
     return _opened(source).report()
 
 

@@ -42,7 +42,12 @@ class Experiment:
     """What one spec asks for, with its folder and results. Tables are read when they are asked for."""
 
     def __init__(self, storage: Storage, trust_plugins: bool = False) -> None:
-        """An experiment that is there; see `train`, `sweep` and `load`."""
+        """An experiment that is there; see `train`, `sweep` and `load`.
+
+        Args:
+            storage: what it is kept in.
+            trust_plugins: whether plugins that it names may be imported.
+        """
         self.storage, self.trust_plugins = storage, trust_plugins
         self.unfinished = ""  # why the last call ended early: "interrupted" or "time budget"
         self.failed: list[int] = []  # jobs that failed in the last call
@@ -96,7 +101,14 @@ class Experiment:
         return comparison_table(self.tables)
 
     def best(self, scenario: str | None = None) -> pd.Series:
-        """The winner: the first row of the ranking of a scenario, which need not be said where there is but one."""
+        """The winner: the first row of the ranking of a scenario.
+
+        Args:
+            scenario: whose; it need not be said where there is but one.
+
+        Raises:
+            InputError: there are several scenarios, nothing is trained yet, or all agents of the winner diverged.
+        """
         ranking = ranking_of(self.tables, scenario)
         best_position(ranking)
         return ranking.table().iloc[0]
@@ -117,16 +129,41 @@ class Experiment:
         return found
 
     def save(self, out: str | os.PathLike[str]) -> "Experiment":
-        """Keep all files of the experiment in a new or empty folder."""
+        """Keep all files of the experiment in a folder.
+
+        Args:
+            out: a new or an empty one.
+
+        Returns:
+            The experiment there.
+
+        Raises:
+            InputError: the folder holds something, or cannot be written.
+        """
         return Experiment(folder.copied(self.storage, out))
 
     def policy(self, agent: int | Literal["best"] = "best", scenario: str | None = None) -> Policy:
-        """A trained policy: that of the best agent of the best configuration, or of the agent of a number."""
+        """A trained policy, with its contract.
+
+        Args:
+            agent: "best", the best one of the best configuration, or a number, as in `results`.
+            scenario: whose best agent; needed where there are several.
+
+        Raises:
+            InputError: there is no such agent or scenario, or it is not trained yet.
+        """
         number = best_agent(ranking_of(self.tables, scenario)) if agent == "best" else agent
         return policy_of(self.agents([number])[0], self.table)
 
     def agents(self, numbers: Iterable[int] | None = None) -> list[TrainedAgent]:
-        """Trained agents by their numbers, all if absent."""
+        """Trained agents with their tensors, hyperparameters and scores.
+
+        Args:
+            numbers: which, as in `results`; all if absent.
+
+        Raises:
+            InputError: there is no such agent, it is not trained yet, or its file is damaged.
+        """
         adopt_scenarios(self.contents.about["scenarios"], self.storage.where)
         results = pd.concat([self.results, *(each.results for each in self.tables.confirmations)], ignore_index=True)
         wanted = self.results["agent"].tolist() if numbers is None else list(numbers)
@@ -273,7 +310,22 @@ class Experiment:
         compilation_cache: bool = True,
         callback: Callback = SILENT,
     ) -> "Experiment":
-        """Do what is planned and not done yet, and write the tables of what is complete."""
+        """Do what is planned and not done yet, and write the tables of what is complete.
+
+        Args:
+            engine: who runs the jobs: `engines.local`, or `engines.shard(part)` for a part of them.
+            lock: keep other drivers out of the folder; shards share it.
+            time_budget_s: end early after so many seconds, with everything saved.
+            checkpoint_every_s: seconds between two checkpoints of a job.
+            compilation_cache: keep compiled programs in the user's cache folder.
+            callback: told how it goes.
+
+        Returns:
+            The experiment itself, whose `complete`, `unfinished` and `failed` say how it ended.
+
+        Raises:
+            InputError: the folder is in use or cannot be written, or a plugin is missing.
+        """
         start_jax()
         self._have_plugins()
         if compilation_cache:

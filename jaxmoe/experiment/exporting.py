@@ -35,7 +35,17 @@ class Policy(NamedTuple):
     tensors: Tensors
 
     def save(self, out: str | os.PathLike[str]) -> Path:
-        """Write it, and its contract beside it, in the format of the suffix: .safetensors, .stablehlo or .onnx."""
+        """Write it, and its contract beside it.
+
+        Args:
+            out: file, whose suffix says the format: `.safetensors`, `.stablehlo` or `.onnx`.
+
+        Returns:
+            The path that was written.
+
+        Raises:
+            InputError: it exists already, or has another suffix.
+        """
         path = with_home(out)
         write_bundle(path, WRITERS[file_format(path)](self.contract, self.tensors), self.contract)
         return path

@@ -65,7 +65,13 @@ class Policy:
         return f"Policy({of.algorithm} in {of.scenario['name']}, {len(of.actions)} actions of {experts})"
 
     def act(self, observations: ArrayLike) -> Any:
-        """The action of an observation, or of each row of several.
+        """The action of an observation, or of each row of several: the index of the largest preference.
+
+        Args:
+            observations: [..., O], as trained agents see them: each field divided by its scale.
+
+        Returns:
+            A whole number, or an array of them, [...].
 
         Raises:
             InputError: the last axis has not the length of an observation, or a number is not finite.
@@ -74,7 +80,17 @@ class Policy:
         return int(actions) if actions.ndim == 0 else actions
 
     def preferences(self, observations: ArrayLike) -> NDArray[np.float32]:
-        """What the policy says of each action, logits or action values: the largest is chosen."""
+        """What the policy says of each action, logits or action values: the largest is chosen.
+
+        Args:
+            observations: [..., O], as trained agents see them.
+
+        Returns:
+            [..., A], one for each action of `contract.actions`.
+
+        Raises:
+            InputError: the last axis has not the length of an observation, or a number is not finite.
+        """
         given = self._checked(observations)
         with np.errstate(over="ignore", invalid="ignore"):
             if given.size <= PART * given.shape[-1]:
@@ -88,7 +104,14 @@ class Policy:
         return found
 
     def probabilities(self, observations: ArrayLike) -> NDArray[np.float64]:
-        """With which the agent chose each action in training; `InputError` if it learned values instead."""
+        """With which the agent chose each action in training, [..., A].
+
+        Args:
+            observations: [..., O], as trained agents see them.
+
+        Raises:
+            InputError: the agent learned values instead, or the observations do not fit.
+        """
         if self.contract.preferences != "logits":
             raise InputError(f"a policy of {self.contract.algorithm} has action values and no probabilities")
         return _softmax(self.preferences(observations))
@@ -96,7 +119,12 @@ class Policy:
     def observation(self, **quantities: ArrayLike) -> NDArray[np.float32]:
         """The observation of a situation in physical units: one argument per field of the contract.
 
-        Numbers per device may also be given as an array of experts by replicas.
+        Args:
+            **quantities: by field, in the units of the contract. Numbers per device may also be given as an array of
+                experts by replicas; fields with a default may be left out.
+
+        Returns:
+            The observation, [O] in float32.
 
         Raises:
             InputError: a field is unknown, missing, of the wrong length, not finite or outside its limits.
@@ -112,6 +140,12 @@ class Policy:
         """Choose experts in a situation in physical units: one argument per field of the contract.
 
         A device that is not available is not asked, whichever action is chosen.
+
+        Args:
+            **quantities: by field, as `observation` takes them.
+
+        Returns:
+            The action, the experts that it asks with their replicas, and what else could have been chosen.
 
         Raises:
             InputError: a field is unknown, missing, of the wrong length, not finite or outside its limits.

@@ -72,9 +72,13 @@ class ExpertTable:
         return self.meta.experts
 
     def prompt_indices(self, split: str) -> Int32[np.ndarray, " N"]:
-        """Positions of the prompts of ``"train"``, ``"test"`` or ``"all"``.
+        """Positions of the prompts of a split, in the table's order.
 
-        Raises `InputError` for another split and for one without prompts.
+        Args:
+            split: ``"train"``, ``"test"`` or ``"all"``.
+
+        Raises:
+            InputError: it is another one, or has no prompts.
 
         >>> load_table().prompt_indices("test")
         array([24, 25, 26, 27, 28, 29, 30, 31], dtype=int32)
@@ -117,7 +121,11 @@ class ExpertTable:
     def select_experts(self, names: Iterable[str]) -> ExpertTable:
         """The table of these experts alone, in this order.
 
-        Raises `InputError` for an unknown or repeated name and for none.
+        Args:
+            names: of the experts.
+
+        Raises:
+            InputError: a name is unknown or repeated, or there is none.
 
         >>> load_table().select_experts(["action", "setting"]).score_mean.shape
         (32, 4)
@@ -146,7 +154,11 @@ class ExpertTable:
     def folds(self, count: int) -> list[ExpertTable]:
         """The table with other splits, for cross-validation: in fold k every `count`-th prompt from k on is for test.
 
-        Raises `InputError` for fewer than two folds and for more than there are prompts.
+        Args:
+            count: of folds.
+
+        Raises:
+            InputError: there are fewer than two folds, or more than prompts.
 
         >>> [fold.prompt_indices("test").tolist() for fold in load_table().folds(16)[:2]]
         [[0, 16], [1, 17]]
@@ -226,24 +238,29 @@ def load_table(
     relevance: Literal["required", "none"] = "required",
     missing: Literal["error", "keep"] = "error",
 ) -> ExpertTable:
-    """The shipped table (32 prompts, 4 experts), or the one at `path`.
+    """The shipped table (32 prompts, 4 experts), or the one at a path.
+
+    Args:
+        path: of a folder or a file, as described below.
+        relevance: "none" needs no relevance, reads none, and has zeros in its place.
+        missing: "keep" allows gaps, as while a table is being collected: they are NaN, `ExpertTable.gaps` names them,
+            and `jaxmoe.make` refuses the table.
+
+    Raises:
+        InputError: something is missing, doubled, unknown or out of range, with file and row; or a Parquet file was
+            changed after `ExpertTable.save` wrote it.
 
     A path is a folder of raw records (see `build_table`) or a ``.csv``, ``.xlsx`` or ``.parquet`` file with one row
     per prompt and subset. Its columns are ``prompt_id, experts, score, words`` and, if wanted, ``judge`` (several rows
     per subset), ``score_std`` (instead of judges), ``prompt``, ``split`` (without it all are train prompts), and
     ``relevance`` on the rows of single experts. A cell of ``experts`` is ``local`` or names joined by ``+``. Experts
-    and prompts come in the order in which they first appear. With ``relevance="none"`` the table needs no relevance,
-    what it has is not read, and the array holds zeros. With ``missing="keep"`` a table may have gaps, as while it is
-    being collected: they are NaN, `ExpertTable.gaps` names them, and `jaxmoe.make` refuses the table.
+    and prompts come in the order in which they first appear.
 
     A file without a column ``experts`` may be wide: one row per prompt (or per prompt and ``judge``) and one column per
     combination. A column named ``local``, an expert, or experts joined by ``+`` holds the scores of that combination,
     ``words:COMBINATION`` the words of its text, ``relevance:EXPERT`` the relevance and, if wanted,
     ``score_std:COMBINATION`` the spread of its scores over judges. Experts come in the order of their columns. The
     provenance says that a table was read this way.
-
-    Raises `InputError`, naming file and row, for anything missing, doubled, unknown or out of range, and for a
-    Parquet file that was changed after `ExpertTable.save` wrote it.
 
     >>> load_table().experts
     ('setting', 'character', 'action', 'science')
