@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 
+from jaxmoe.env.observation import observation_limits, observation_names
 from jaxmoe.env.rules import EnvParams, EnvState
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ _LARGEST = np.finfo(np.float32).max
 class EdgeExpertsGymnasium(gymnasium.Env):
     """One environment of `jaxmoe.make`, one slot per call.
 
-    The observation has the layout of `rules.observe`. `info["action_mask"]` says which actions ask available devices
-    only, in the form that `action_space.sample(mask)` takes; after a step `info` also holds every term of the reward,
-    as `EdgeExperts.step` gives them.
+    `observation_names` says what each number of the observation is. `info["action_mask"]` says which actions ask
+    available devices only, in the form that `action_space.sample(mask)` takes; after a step `info` also holds every
+    term of the reward, as `EdgeExperts.step` gives them.
 
     >>> import jaxmoe
     >>> env = EdgeExpertsGymnasium(*jaxmoe.make("oneshot"), seed=0)
@@ -42,6 +43,7 @@ class EdgeExpertsGymnasium(gymnasium.Env):
         self.env, self.params = env, params
         self.action_space = gymnasium.spaces.Discrete(env.num_actions)
         self.observation_space = _observation_space(env)
+        self.observation_names = observation_names(env.settings)
         self._state: EnvState | None = None
         super().reset(seed=seed)
 
@@ -71,11 +73,9 @@ class EdgeExpertsGymnasium(gymnasium.Env):
 
 
 def _observation_space(env: "EdgeExperts") -> gymnasium.spaces.Box:
-    """Shares and flags lie in [0, 1], words and backlogs are not negative; nothing bounds the rest."""
-    experts, devices = env.settings.num_experts, env.settings.num_devices
-    low = np.repeat([0.0, 0.0, -_LARGEST, 0.0, 0.0, 0.0], [experts, experts, devices, devices, 1, devices])
-    high = np.repeat([1.0, _LARGEST, _LARGEST, _LARGEST, 1.0, 1.0], [experts, experts, devices, devices, 1, devices])
-    return gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+    """The limits of the observation's fields, finite as some agents want them."""
+    low, high = (np.clip(limits, -_LARGEST, _LARGEST) for limits in observation_limits(env.settings))
+    return gymnasium.spaces.Box(low, high, dtype=np.float32)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -10,8 +10,9 @@ import numpy as np
 from safetensors.numpy import save
 
 import jaxmoe
-from jaxmoe.env.layout import action_choices, observation_fields
+from jaxmoe.env.observation import observation_fields
 from jaxmoe.env.params import EnvParams
+from jaxmoe.env.rules import action_choices
 from jaxmoe.env.scenarios import NUMBERS
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.trained import TrainedAgent
@@ -47,7 +48,7 @@ def policy_of(agent: TrainedAgent, table: ExpertTable) -> Policy:
     env, splits = environments(signature.scenario, table, signature.settings, agent.params)
     params = splits["train"]
     network = Network(
-        inputs=env.settings.observation_size,
+        inputs=env.observation_size,
         hidden=tuple(signature.config["hidden"]),
         outputs=env.num_actions,
         activation=signature.config["activation"],
