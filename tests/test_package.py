@@ -15,7 +15,7 @@ PACKAGE = Path(jaxmoe.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (  # an arrow may only point down; parts of one layer do not know each other
     {"__main__"},
-    {"cli"},
+    {"cli", "gymnasium"},
     {"experiment"},
     {"training"},
     {"analysis"},

@@ -14,6 +14,7 @@ from jaxmoe.algorithms.networks import tensors_of
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env import rules
 from jaxmoe.env.edge_experts import EdgeExperts
+from jaxmoe.env.observation import observe
 from jaxmoe.env.params import EnvParams
 from jaxmoe.experiment.exporting import policy_of
 from jaxmoe.experiment.trained import TrainedAgent
@@ -113,11 +114,11 @@ def _walk(env, params, key, walks):
         def slot(state, key):
             key_action, key_draws = jax.random.split(key)
             action = jax.random.randint(key_action, (), 0, env.num_actions)
-            observation = rules.observe(state, params, env.settings)
+            observation = observe(state, params, env.settings)
             state, _ = rules.transition(state, action, rules.draw(key_draws, env.settings), params, env.settings)
             return state, observation
 
         first = rules.begin(rules.draw(key, env.settings), params, env.settings)
         return jax.lax.scan(slot, first, jax.random.split(jax.random.fold_in(key, 1), 25))[1]
 
-    return jax.vmap(walk)(jax.random.split(key, walks)).reshape(-1, env.settings.observation_size)
+    return jax.vmap(walk)(jax.random.split(key, walks)).reshape(-1, env.observation_size)

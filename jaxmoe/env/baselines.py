@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.env import rules
+from jaxmoe.env.observation import quantities
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.env.rules import EnvState, Slot, encode_action
 from jaxmoe.errors import InputError
@@ -141,7 +142,7 @@ def top_k_relevance(env: "EdgeExperts", k: int | Array) -> Baseline:
 
     def act(key: Array, observation: Array, state: EnvState, params: EnvParams) -> Array:
         del key, observation
-        return _on_best_replicas(_top(params.table.relevance[state.prompt], k), state, settings)
+        return _on_best_replicas(_top(quantities(state, params, settings)["relevance"], k), state, settings)
 
     return Baseline(f"top_k_relevance(k={k})", act)
 
@@ -223,7 +224,7 @@ def predicted_values(env: "EdgeExperts", train: EnvParams) -> Callable[[EnvState
     local_words = jnp.mean(table.fused_words[prompts, 0])
 
     def values(state: EnvState, params: EnvParams) -> Float[Array, " A"]:
-        features = jnp.append(params.table.relevance[state.prompt], 1.0)
+        features = jnp.append(quantities(state, params, env.settings)["relevance"], 1.0)
         believed = rules.true_slot(state, params)._replace(
             words=params.words_hat,
             local_words=local_words,

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxmoe.devices import start_jax
 from jaxmoe.env import rules
+from jaxmoe.env.observation import observation_limits, observation_size, observe
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.env.rules import EnvState
 
@@ -19,8 +20,9 @@ from gymnax.environments import environment, spaces  # noqa: E402
 class EdgeExperts(environment.Environment[EnvState, EnvParams]):
     """Choose the experts of each request so that text, airtime, computing, delay and energy balance.
 
-    Observation (`rules.observe`): `relevance[E]`, `words_hat[E]/100`, `snr_db[D]/20`, `backlog_s[D]/slot_s`, battery
-    fraction, `available[D]`. Action (`rules.device_choices`): one of (R + 1)^E assignments. Reward: QoS of the slot.
+    Observation (`observation.FIELDS`): `relevance[E]`, `words_hat[E]/100`, `snr_db[D]/20`, `backlog_s[D]/slot_s`,
+    battery fraction, `available[D]`. Action (`rules.device_choices`): one of (R + 1)^E assignments. Reward: QoS of the
+    slot.
 
     Parameters come from `jaxmoe.make`, because they hold the expert table. Two environments with the same settings are
     equal, so that they share compiled programs.
@@ -52,19 +54,19 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
         next_state, outcome = rules.transition(state, jnp.asarray(action, jnp.int32), draws, params, self.settings)
         info = {**outcome._asdict(), "prompt": state.prompt, "discount": self.discount(next_state, params)}
         terminated = self.is_terminated(next_state, params)
-        return rules.observe(next_state, params, self.settings), next_state, outcome.qos, terminated, info
+        return observe(next_state, params, self.settings), next_state, outcome.qos, terminated, info
 
     def reset_env(self, key: Array, params: EnvParams) -> tuple[Float[Array, " O"], EnvState]:
         """Begin an episode."""
         state = rules.begin(rules.draw(key, self.settings), params, self.settings)
-        return rules.observe(state, params, self.settings), state
+        return observe(state, params, self.settings), state
 
     def observe(
         self, key: Array, state: EnvState, action: int | float | Array | None, params: EnvParams
     ) -> Float[Array, " O"]:
         """What the user knows before choosing; neither `key` nor `action` matters."""
         del key, action
-        return rules.observe(state, params, self.settings)
+        return observe(state, params, self.settings)
 
     def action_mask(self, state: EnvState, params: EnvParams) -> Bool[Array, " A"]:
         """Actions that ask available devices only."""
@@ -85,15 +87,21 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
         """Assignments, (R + 1)^E."""
         return self.settings.num_actions
 
+    @property
+    def observation_size(self) -> int:
+        """Length of the observation."""
+        return observation_size(self.settings)
+
     def action_space(self, params: EnvParams | None = None) -> spaces.Discrete:
         """One of the assignments."""
         del params
         return spaces.Discrete(self.num_actions)
 
     def observation_space(self, params: EnvParams | None = None) -> spaces.Box:
-        """Real vectors; only the SNR can be negative, and nothing bounds it."""
+        """Real vectors with the limits of the observation's fields; nothing bounds the SNR."""
         del params
-        return spaces.Box(-jnp.inf, jnp.inf, (self.settings.observation_size,), jnp.float32)
+        low, high = observation_limits(self.settings)
+        return spaces.Box(low, high, (self.observation_size,), jnp.float32)
 
     def state_space(self, params: EnvParams) -> Any:
         """Shapes and types of the state, from tracing a reset."""

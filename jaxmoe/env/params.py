@@ -38,11 +38,6 @@ class Settings:
         """Assignments, (R + 1)^E: each expert is not used, or runs on one of its replicas."""
         return (self.num_replicas + 1) ** self.num_experts
 
-    @property
-    def observation_size(self) -> int:
-        """Length of the observation, 2 E + 3 D + 1."""
-        return 2 * self.num_experts + 3 * self.num_devices + 1
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)

@@ -21,9 +21,6 @@ from jaxtyping import Array, Bool, Complex, Float, Int
 from jaxmoe import wireless
 from jaxmoe.env.params import EnvParams, Settings
 
-WORDS_SCALE = 100.0  # words, divides `words_hat` in the observation
-SNR_SCALE_DB = 20.0  # dB, divides the signal-to-noise ratio in the observation
-
 
 class Link(NamedTuple):
     """What lies behind the SNR of a `link_budget` channel."""
@@ -99,6 +96,13 @@ def device_choices(settings: Settings) -> Bool[np.ndarray, "A D"]:
     replicas = digits[:, None] == 1 + np.arange(settings.num_replicas)
     rows = itertools.product(replicas, repeat=settings.num_experts)
     return np.array([np.concatenate(row[::-1]) for row in rows])
+
+
+def action_choices(settings: Settings) -> tuple[tuple[int, ...], ...]:
+    """The same by experts: per action and expert 0, it is not asked, or 1 + the replica that is."""
+    chosen = device_choices(settings).reshape(-1, settings.num_experts, settings.num_replicas)
+    digits: list[list[int]] = (chosen @ (1 + np.arange(settings.num_replicas))).tolist()
+    return tuple(map(tuple, digits))
 
 
 def draw(key: Array, settings: Settings) -> Draws:
@@ -226,25 +230,6 @@ def serve(
         arrived=subset,
         used=_by_expert(used, settings),
         compute_s=jnp.where(used, compute_s, 0.0),
-    )
-
-
-def observe(state: EnvState, params: EnvParams, settings: Settings) -> Float[Array, " O"]:
-    """What the user knows before choosing.
-
-    In this order: `relevance[E]`, `words_hat[E]/100`, `snr_db[D]/20`, `backlog_s[D]/slot_s`, battery fraction,
-    `available[D]`.
-    """
-    words = params.words_hat if settings.observe_words == "mean" else params.table.words[state.prompt]
-    return jnp.concatenate(
-        [
-            params.table.relevance[state.prompt],
-            words / WORDS_SCALE,
-            state.observed_snr_db / SNR_SCALE_DB,
-            state.backlog_s / params.slot_s,
-            (state.battery_j / params.battery_capacity_j)[None],
-            state.available.astype(jnp.float32),
-        ]
     )
 
 

@@ -114,10 +114,10 @@ def evaluate_agents(
     for agent in agents:
         signature = agent.job.signature
         inputs = len(agent.tensors["layer0/kernel"])
-        if inputs != place.env.settings.observation_size:
+        if inputs != place.env.observation_size:
             raise InputError(
                 f"agent {agent.number} observes {inputs} numbers, and the environment has "
-                f"{place.env.settings.observation_size}: it has other experts or replicas"
+                f"{place.env.observation_size}: it has other experts or replicas"
             )
         groups.setdefault((signature.algorithm, repr(signature.config)), []).append(agent)
     found: dict[str, dict[str, Brought]] = {}
@@ -218,7 +218,7 @@ def _of_host(name: str, policy: Callable[[np.ndarray], Any], env: "EdgeExperts")
             )
         return actions.reshape(rows.shape[:-1]).astype(np.int32)
 
-    decide(np.zeros((TRIED, env.settings.observation_size), np.float32))  # before JAX hides what goes wrong
+    decide(np.zeros((TRIED, env.observation_size), np.float32))  # before JAX hides what goes wrong
     shape = jax.ShapeDtypeStruct((), jnp.int32)
 
     def act(key: Array, observation: Array, state: Any, params: EnvParams) -> Array:

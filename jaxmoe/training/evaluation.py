@@ -22,6 +22,7 @@ from jaxmoe.algorithms.algorithm import Algorithm
 from jaxmoe.analysis.intervals import Tally
 from jaxmoe.env import rules
 from jaxmoe.env.baselines import Policy
+from jaxmoe.env.observation import observe
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState, Outcome
 from jaxmoe.training.batches import for_each_agent, joined
@@ -116,7 +117,7 @@ def sums(
 
     def serve(key: Array, state: EnvState) -> tuple[EnvState, Array]:
         key_draws, key_policy = jax.random.split(key)
-        action = policy(key_policy, rules.observe(state, expected, env.settings), state, expected)
+        action = policy(key_policy, observe(state, expected, env.settings), state, expected)
         draws = rules.draw(key_draws, env.settings)
         state, outcome = rules.transition(state, action, draws, expected, env.settings)
         return state, _metrics(outcome)

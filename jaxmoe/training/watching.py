@@ -12,6 +12,7 @@ from jaxtyping import Array
 from jaxmoe.algorithms.algorithm import Algorithm
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env import rules
+from jaxmoe.env.observation import observe, quantities
 from jaxmoe.env.params import EnvParams
 from jaxmoe.table import ExpertTable
 from jaxmoe.table.records import subset_name
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
 
 REQUESTS = 1024  # of each, on each split
+SEEN = ("relevance", "snr_db")  # fields of the observation that figures show
 
 
 def watch(
@@ -48,9 +50,10 @@ def watch(
     run = jax.jit(jax.vmap(_watcher(algorithm, env, schedule), in_axes=(0, None)))
     frames = []
     for split, params in splits.items():
-        prompts, snr_db, actions = (np.asarray(leaf) for leaf in run(policies, params))
+        prompts, seen, actions = jax.tree.map(np.asarray, run(policies, params))
         frames += [
-            _rows(agent, split, prompts[row], snr_db[row], actions[row], env, table) for row, agent in enumerate(agents)
+            _rows(agent, split, prompts[row], {name: seen[name][row] for name in SEEN}, actions[row], env, table)
+            for row, agent in enumerate(agents)
         ]
     return pd.concat(frames, ignore_index=True)
 
@@ -58,19 +61,20 @@ def watch(
 def _watcher(algorithm: Algorithm, env: "EdgeExperts", schedule: Schedule) -> Any:
     """A function of one agent's policy and the numbers of an environment.
 
-    It gives the prompt, observed SNR and action of each request.
+    It gives the prompt, the quantities `SEEN` and the action of each request.
     """
 
-    def serve_episodes(policy: Any, params: EnvParams) -> tuple[Array, Array, Array]:
+    def serve_episodes(policy: Any, params: EnvParams) -> tuple[Array, dict[str, Array], Array]:
         keys = jax.random.split(jax.random.key(EVALUATION_SEED), schedule.episodes)
 
-        def serve(state: Any, key: Array) -> tuple[Any, tuple[Array, Array, Array]]:
-            action = jnp.argmax(algorithm.preferences(policy, rules.observe(state, params, env.settings)))
-            seen = state.prompt, state.observed_snr_db, action
+        def serve(state: Any, key: Array) -> tuple[Any, tuple[Array, dict[str, Array], Array]]:
+            action = jnp.argmax(algorithm.preferences(policy, observe(state, params, env.settings)))
+            known = quantities(state, params, env.settings)
+            seen = state.prompt, {name: known[name] for name in SEEN}, action
             state, _ = rules.transition(state, action, rules.draw(key, env.settings), params, env.settings)
             return state, seen
 
-        def episode(key: Array) -> tuple[Array, Array, Array]:
+        def episode(key: Array) -> tuple[Array, dict[str, Array], Array]:
             first, *later = jax.random.split(key, schedule.length + 1)
             state = rules.begin(rules.draw(first, env.settings), params, env.settings)
             return jax.lax.scan(serve, state, jnp.stack(later))[1]
@@ -85,7 +89,7 @@ def _rows(
     agent: int,
     split: str,
     prompts: np.ndarray,
-    snr_db: np.ndarray,
+    seen: Mapping[str, np.ndarray],
     actions: np.ndarray,
     env: "EdgeExperts",
     table: ExpertTable,
@@ -93,12 +97,11 @@ def _rows(
     experts, replicas = table.experts, env.settings.num_replicas
     devices = rules.device_choices(env.settings)[actions]
     asked = devices.reshape(len(actions), len(experts), replicas).any(axis=-1)
-    best_db = snr_db.reshape(len(actions), len(experts), replicas).max(axis=-1)
+    best = {name: numbers.reshape(len(actions), len(experts), -1).max(axis=-1) for name, numbers in seen.items()}
     subsets = asked @ (1 << np.arange(len(experts)))
     columns: dict[str, Any] = {"agent": agent, "split": split, "prompt": np.array(table.meta.prompt_ids)[prompts]}
     columns["subset"] = [subset_name(int(subset), experts) for subset in subsets]
     for number, expert in enumerate(experts):
-        columns[f"relevance_{expert}"] = table.relevance[prompts, number]
-        columns[f"snr_db_{expert}"] = best_db[:, number]
+        columns |= {f"{name}_{expert}": numbers[:, number] for name, numbers in best.items()}
         columns[f"asked_{expert}"] = asked[:, number]
     return pd.DataFrame(columns)

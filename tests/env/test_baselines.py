@@ -13,6 +13,7 @@ from walks import as_numpy, random_walk, row
 
 import jaxmoe
 from jaxmoe.env import baselines
+from jaxmoe.env.observation import quantities
 from jaxmoe.training.evaluation import evaluate_policy
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -221,10 +222,14 @@ def test_a_deployable_baseline_reads_neither_the_true_channel_nor_the_scores(mak
     if make_baseline == "predict_then_optimise":
         make_baseline = partial(baselines.predict_then_optimise, train=params)
     other_table = replace(params.table, score_mean=params.table.score_mean[::-1], words=2.0 * params.table.words)
-    actions = actions_of(make_baseline(env), env, params, states)
-    others = actions_of(
-        make_baseline(env), env, params.replace(table=other_table), states._replace(snr_db=30.0 - states.snr_db)
+    other_params, other_states = params.replace(table=other_table), states._replace(snr_db=30.0 - states.snr_db)
+    known, others_known = (
+        jax.vmap(partial(quantities, params=p, settings=env.settings))(s)
+        for s, p in ((states, params), (other_states, other_params))
     )
+    jax.tree.map(np.testing.assert_array_equal, known, others_known)
+    actions = actions_of(make_baseline(env), env, params, states)
+    others = actions_of(make_baseline(env), env, other_params, other_states)
     np.testing.assert_array_equal(actions, others)
 
 

@@ -41,7 +41,7 @@ def test_a_step_returns_six_values():
     observation, state = env.reset(jax.random.key(0), params)
     step = env.step(jax.random.key(1), state, jnp.int32(3), params)
     next_observation, next_state, reward, terminated, truncated, info = step
-    assert next_observation.shape == observation.shape == (env.settings.observation_size,)
+    assert next_observation.shape == observation.shape == (env.observation_size,)
     assert next_observation.dtype == reward.dtype == jnp.float32
     assert reward.shape == terminated.shape == truncated.shape == ()
     assert terminated.dtype == truncated.dtype == jnp.bool_
@@ -125,7 +125,7 @@ def test_the_observation_has_the_documented_layout(num_replicas, observe_words):
         ]
     )
     observation = env.observe(jax.random.key(3), state, None, params)
-    assert observation.shape == (env.settings.observation_size,) == (8 + 3 * devices + 1,)
+    assert observation.shape == (env.observation_size,) == (8 + 3 * devices + 1,)
     np.testing.assert_allclose(observation, expected, rtol=1e-6)
 
 

@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 
 import jaxmoe
 from jaxmoe.env import gymnasium_wrapper
-from jaxmoe.env.gymnasium_wrapper import EdgeExpertsGymnasium
+from jaxmoe.env.gymnasium_wrapper import EdgeExpertsGymnasium, EdgeExpertsVector
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -138,3 +138,64 @@ def test_an_action_that_is_none_is_refused(action):
 def test_a_step_before_the_first_reset_is_refused():
     with pytest.raises(ValueError, match="call reset first"):
         make().step(0)
+
+
+# Many at once
+
+
+def many(scenario="queueing", num_envs=3, seed=None, **numbers):
+    env, params = jaxmoe.make(scenario)
+    return EdgeExpertsVector(env, params.replace(**numbers), num_envs, seed)
+
+
+def test_many_are_as_many_single_ones_with_keys_of_their_own():
+    vector = many(device_up_probability=0.5)
+    observations, info = vector.reset(seed=2)
+    assert observations in vector.observation_space
+    one = make(device_up_probability=0.5)
+    one.reset()
+    for number in range(3):
+        one._key, one._state = vector._keys[number], jax.tree.map(lambda leaf, at=number: leaf[at], vector._state)
+        if number == 2:
+            break
+        assert not np.array_equal(observations[number], observations[number + 1])
+    for actions in ([1, 5, 3], [0, 2, 15], [7, 7, 7]):
+        observations, rewards, terminated, truncated, info = vector.step(np.array(actions))
+        observation, reward, _, _, own = one.step(actions[2])
+        np.testing.assert_allclose(observations[2], observation, rtol=1e-5)
+        assert rewards[2] == pytest.approx(reward, abs=1e-6)
+        assert not (terminated | truncated).any()
+        np.testing.assert_array_equal(info["action_mask"][2], own["action_mask"])
+        assert info["latency_s"][2] == pytest.approx(own["latency_s"], rel=1e-5)
+        assert info["_latency_s"].all()
+
+
+def test_after_the_end_of_an_episode_the_next_step_begins_another():
+    vector = many("oneshot", seed=0)
+    vector.reset()
+    ended = vector.step(np.array([1, 2, 3]))
+    begun = vector.step(np.array([15, 15, 15]))
+    assert ended[2].all()
+    assert not (begun[2] | begun[3]).any()
+    assert not begun[1].any()
+    assert not begun[4]["_qos"].any()
+    assert begun[4]["_action_mask"].all()
+    assert not np.array_equal(ended[0], begun[0])
+    assert vector.step(np.array([1, 2, 3]))[2].all()
+
+
+def test_many_with_the_same_seed_play_the_same_episodes():
+    one, another, other = many(seed=1), many(), many(seed=2)
+    first = one.reset()[0]
+    np.testing.assert_array_equal(first, another.reset(seed=1)[0])
+    assert not np.array_equal(first, other.reset()[0])
+
+
+@pytest.mark.parametrize("actions", [[0, 1], [0, 1, 16], [0.0, 1.0, 2.0]])
+def test_actions_that_are_none_are_refused(actions):
+    vector = many()
+    with pytest.raises(ValueError, match="call reset first"):
+        vector.step(np.array(actions))
+    vector.reset(seed=0)
+    with pytest.raises(ValueError, match="are not 3 of 0 to 15"):
+        vector.step(np.array(actions))

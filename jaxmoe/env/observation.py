@@ -1,0 +1,172 @@
+"""What the user knows before choosing, said once: the fields of the observation, in its order.
+
+Each field is a physical quantity divided by a scale. The observation, its size and limits, the contract of a policy,
+what a policy is asked in physical units, the names in Gymnasium, what is recorded of agents at work, and what a
+baseline that could be deployed may read: all of it is derived from `FIELDS`. The order is that of the networks'
+inputs: whoever changes it makes trained policies useless.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxmoe.env.params import EnvParams, Settings
+from jaxmoe.env.rules import EnvState
+from jaxmoe.policy import contract
+
+WORDS_SCALE = 100.0  # words
+SNR_SCALE_DB = 20.0  # dB
+
+
+class Field(NamedTuple):
+    """Numbers of the observation that stand side by side: `value / scale`, one per expert, per device or one alone."""
+
+    name: str
+    unit: str  # of the quantity
+    per: Literal["expert", "device", "user"]  # device `e * num_replicas + r` is replica r of expert e
+    low: float | None  # limits of the observed number, allowed; no limit if absent
+    high: float | None
+    scale: Callable[[EnvParams], float | Float[Array, ""]]
+    value: Callable[[EnvState, EnvParams, Settings], Float[Array, " size"]]  # the physical quantity
+    default: Callable[[EnvParams, Settings], Any]  # the quantity where nobody says it; None if it must be said
+
+    def size(self, settings: Settings) -> int:
+        """How many numbers it has."""
+        return {"expert": settings.num_experts, "device": settings.num_devices, "user": 1}[self.per]
+
+
+def _one(params: EnvParams) -> float:
+    del params
+    return 1.0
+
+
+def _no_default(params: EnvParams, settings: Settings) -> None:
+    """It differs from request to request."""
+    del params, settings
+
+
+def _expected_words(state: EnvState, params: EnvParams, settings: Settings) -> Float[Array, " E"]:
+    return params.words_hat if settings.observe_words == "mean" else params.table.words[state.prompt]
+
+
+def _carried_words(params: EnvParams, settings: Settings) -> Any:
+    """A policy takes the expected words along, unless it was trained to see the true ones."""
+    return np.asarray(params.words_hat, np.float32) if settings.observe_words == "mean" else None
+
+
+def _idle(params: EnvParams, settings: Settings) -> float | None:
+    """No work waits where each slot is over before the next begins, and nobody else brings any."""
+    longest_s = float(np.max(np.asarray(params.table.words))) * float(params.seconds_per_word)
+    quiet = float(params.background_probability) == 0 and longest_s <= float(params.slot_s)
+    return 0.0 if quiet or settings.one_slot else None
+
+
+def _full(params: EnvParams, settings: Settings) -> float | None:
+    """The battery stays full where nothing takes from it."""
+    del settings
+    drawn = float(params.joules_per_word) + float(params.radio_power_w)
+    return float(params.battery_capacity_j) if drawn == 0 else None
+
+
+def _always_available(params: EnvParams, settings: Settings) -> float | None:
+    del settings
+    return 1.0 if float(params.device_up_probability) >= 1 else None
+
+
+FIELDS = (
+    Field(
+        name="relevance", unit="1", per="expert", low=0.0, high=1.0,
+        scale=_one,
+        value=lambda state, params, _: params.table.relevance[state.prompt],
+        default=_no_default,
+    ),
+    Field(
+        name="words_hat", unit="words", per="expert", low=0.0, high=None,
+        scale=lambda _: WORDS_SCALE,
+        value=_expected_words,
+        default=_carried_words,
+    ),
+    Field(
+        name="snr_db", unit="dB", per="device", low=None, high=None,
+        scale=lambda _: SNR_SCALE_DB,
+        value=lambda state, _, __: state.observed_snr_db,
+        default=_no_default,
+    ),
+    Field(
+        name="backlog_s", unit="s", per="device", low=0.0, high=None,
+        scale=lambda params: params.slot_s,
+        value=lambda state, _, __: state.backlog_s,
+        default=_idle,
+    ),
+    Field(
+        name="battery_j", unit="J", per="user", low=0.0, high=1.0,
+        scale=lambda params: params.battery_capacity_j,
+        value=lambda state, _, __: state.battery_j[None],
+        default=_full,
+    ),
+    Field(
+        name="available", unit="1", per="device", low=0.0, high=1.0,
+        scale=_one,
+        value=lambda state, _, __: state.available.astype(jnp.float32),
+        default=_always_available,
+    ),
+)  # fmt: skip
+
+
+def observe(state: EnvState, params: EnvParams, settings: Settings) -> Float[Array, " O"]:
+    """What the user knows before choosing: all fields, one after the other, each divided by its scale."""
+    return jnp.concatenate([field.value(state, params, settings) / field.scale(params) for field in FIELDS])
+
+
+def quantities(state: EnvState, params: EnvParams, settings: Settings) -> dict[str, Float[Array, " size"]]:
+    """The same in physical units, by the names of the fields: all that a deployable baseline may read of a state."""
+    return {field.name: field.value(state, params, settings) for field in FIELDS}
+
+
+def observation_size(settings: Settings) -> int:
+    """Length of the observation."""
+    return sum(field.size(settings) for field in FIELDS)
+
+
+def observation_names(settings: Settings) -> tuple[str, ...]:
+    """A name for each number of the observation.
+
+    >>> observation_names(Settings(num_experts=1, num_replicas=2))[:4]
+    ('relevance[0]', 'words_hat[0]', 'snr_db[0]', 'snr_db[1]')
+    """
+    return tuple(f"{field.name}[{number}]" for field in FIELDS for number in range(field.size(settings)))
+
+
+def observation_limits(settings: Settings) -> tuple[Float[np.ndarray, " O"], Float[np.ndarray, " O"]]:
+    """Least and largest value of each number of the observation, infinite where nothing bounds it."""
+
+    def repeated(limits: list[float]) -> Float[np.ndarray, " O"]:
+        return np.repeat(np.array(limits, np.float32), [field.size(settings) for field in FIELDS])
+
+    low = [-np.inf if field.low is None else field.low for field in FIELDS]
+    high = [np.inf if field.high is None else field.high for field in FIELDS]
+    return repeated(low), repeated(high)
+
+
+def observation_fields(params: EnvParams, settings: Settings) -> tuple[contract.Field, ...]:
+    """The fields as the contract of a policy says them, in physical units.
+
+    What cannot vary where the policy was trained has a default.
+    """
+    return tuple(_in_contract(field, params, settings) for field in FIELDS)
+
+
+def scales(fields: tuple[contract.Field, ...]) -> Float[np.ndarray, " O"]:
+    """By what each number of the observation has been divided."""
+    return np.concatenate([np.full(field.size, field.scale, np.float32) for field in fields])
+
+
+def _in_contract(field: Field, params: EnvParams, settings: Settings) -> contract.Field:
+    size, scale, default = field.size(settings), float(field.scale(params)), field.default(params, settings)
+    if default is not None:
+        default = tuple(np.broadcast_to(np.asarray(default, np.float64), size).tolist())
+    low, high = (None if limit is None else limit * scale for limit in (field.low, field.high))
+    return contract.Field(field.name, field.unit, field.per, size, scale, low, high, default)
