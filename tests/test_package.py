@@ -24,7 +24,7 @@ LAYERS = (  # an arrow may only point down; parts of one layer do not know each 
     {"policy"},
     {"collect"},
     {"table"},
-    {"files", "progress", "devices"},
+    {"values", "files", "progress", "devices"},
     {"errors"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -1,5 +1,6 @@
 """The three scenarios: which settings and numbers make an `EdgeExperts` environment, and `make`, which builds one."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from numbers import Real
@@ -12,7 +13,8 @@ import numpy as np
 from jaxmoe.devices import start_jax
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.errors import InputError
-from jaxmoe.table import ExpertTable, load_table
+from jaxmoe.table import ExpertTable, given_table
+from jaxmoe.values import plain
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -74,13 +76,13 @@ _LIMITS: dict[str, tuple[float, float]] = {  # of the numbers that may not be an
 
 
 def make(
-    scenario: str, table: ExpertTable | None = None, split: str = "train", **settings: Any
+    scenario: str, table: ExpertTable | str | os.PathLike[str] | None = None, split: str = "train", **settings: Any
 ) -> "tuple[EdgeExperts, EnvParams]":
     """Build the environment of a scenario and its parameters.
 
     Args:
         scenario: "oneshot", "fading" or "queueing".
-        table: what the experts write; the shipped table if absent.
+        table: what the experts write, or its path; the shipped table if absent.
         split: prompts that requests are drawn from: "train", "test" or "all".
         **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`.
 
@@ -99,9 +101,9 @@ def make(
 
     if scenario not in SCENARIOS:
         raise InputError(f"unknown scenario {scenario!r}; choose one of {', '.join(SCENARIOS)}")
-    table = load_table() if table is None else table
+    table = given_table(table)
     base, numbers = SCENARIOS[scenario]
-    chosen = replace(base, num_experts=table.num_experts, **_checked_settings(settings))
+    chosen = replace(base, num_experts=table.num_experts, **_checked_settings(plain(settings, "settings")))
     if gaps := table.gaps():
         raise InputError(
             f"the table is not complete: {len(gaps)} entries are missing, the first is {gaps[0][1]!r} of the prompt "
@@ -126,6 +128,7 @@ def with_numbers(params: EnvParams, numbers: Mapping[str, float]) -> EnvParams:
     Raises:
         InputError: an unknown name, or something that is not a number in its limits.
     """
+    numbers = plain(numbers, "params")
     for name, value in numbers.items():
         if name not in NUMBERS:
             raise InputError(f"unknown parameter {name!r}; choose among {', '.join(NUMBERS)}")
