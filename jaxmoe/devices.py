@@ -10,18 +10,50 @@ import platformdirs
 from jaxmoe.errors import InputError
 
 
-@functools.cache
 def start_jax() -> None:
-    """Give JAX one host device per core, once, unless somebody has chosen a number.
+    """Start JAX as everything here needs it: with its devices, in single precision.
+
+    Raises:
+        InputError: the platform that is asked for is not there, or JAX is set to double precision.
+    """
+    import jax
+
+    start_devices()
+    if jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise InputError(
+            "JAX is set to 64-bit numbers, and jaxmoe computes with 32-bit ones: unset JAX_ENABLE_X64, or call "
+            'jax.config.update("jax_enable_x64", False) first'
+        )
+
+
+@functools.cache
+def start_devices() -> None:
+    """Give JAX one host device per core, once, unless somebody has chosen a number, and let it find its devices.
 
     JAX fixes its devices when it first computes: where that has happened already and it has fewer, a warning says so.
     This concerns the CPU only.
+
+    Raises:
+        InputError: there is no such platform as JAX_PLATFORMS asks for.
     """
     import jax
 
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if chosen or jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
-        return
+    if not chosen and jax.config.jax_num_cpu_devices <= 0:  # type: ignore[attr-defined]
+        _use_all_cores()
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # it asserts where what is asked for is known and not installed
+        asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+        said = (str(error).strip().splitlines() or ["JAX finds no such device"])[0]
+        raise InputError(
+            f"JAX cannot start on JAX_PLATFORMS = {asked!r}: {said}; unset it, or install what it needs"
+        ) from None
+
+
+def _use_all_cores() -> None:
+    import jax
+
     cores = num_cores()
     try:
         jax.config.update("jax_num_cpu_devices", cores)
@@ -30,7 +62,7 @@ def start_jax() -> None:
             warnings.warn(
                 f"JAX was started before jaxmoe, with {jax.local_device_count()} of {cores} cores; call jaxmoe first, "
                 f'or jax.config.update("jax_num_cpu_devices", {cores}) before JAX computes anything',
-                stacklevel=3,
+                stacklevel=5,
             )
 
 

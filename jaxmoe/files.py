@@ -9,7 +9,9 @@ from jaxmoe.errors import InputError
 
 def with_home(path: str | os.PathLike[str]) -> Path:
     """A path as its user means it: `~` is the home folder. Raises `InputError` for what no path can be."""
-    text = os.fspath(path)
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{path!r} is no path: give a text or a pathlib.Path")
+    text = os.fsdecode(path)
     if "\0" in text:
         raise InputError(f"{text!r} is no path: it holds a null character")
     try:

@@ -25,7 +25,7 @@ LAYERS = (  # an arrow may only point down; parts of one layer do not know each 
     {"collect"},
     {"table"},
     {"plugins"},
-    {"files", "progress", "devices"},
+    {"values", "files", "progress", "devices"},
     {"errors"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -38,6 +38,7 @@ class About(NamedTuple):
     meaning: str
     low: float = 0.0
     high: float = float("inf")
+    boolean: bool = False  # 1 and 0 stand for true and false
 
 
 @functools.cache

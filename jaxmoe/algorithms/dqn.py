@@ -36,7 +36,7 @@ class Hypers(NamedTuple):
     epsilon_end: Annotated[Number, About("the same after the exploring part of the run", 0, 1)] = 0.05
     exploration_fraction: Annotated[Number, About("part of the run in which it falls, linearly", 0, 1)] = 0.3
     double_q: Annotated[
-        Number, About("1: the online network chooses the action to bootstrap from, 0: it does not", 0, 1)
+        Number, About("1: the online network chooses the action to bootstrap from, 0: it does not", 0, 1, boolean=True)
     ] = 1.0
     target_tau: Annotated[Number, About("how much of the online network enters the target network", 0, 1)] = 0.02
     target_period: Annotated[Number, About("updates between two such moves", 1)] = 1.0

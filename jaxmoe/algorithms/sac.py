@@ -35,7 +35,9 @@ class Hypers(NamedTuple):
     target_tau: Annotated[Number, About("how much of the critics enters their targets", 0, 1)] = 0.02
     target_period: Annotated[Number, About("updates between two such moves", 1)] = 1.0
     temperature: Annotated[Number, About("weight of the entropy, at the start if it is learned")] = 0.1
-    learn_temperature: Annotated[Number, About("1: the temperature is learned, 0: it is fixed", 0, 1)] = 0.0
+    learn_temperature: Annotated[Number, About("1: the temperature is learned, 0: it is fixed", 0, 1, boolean=True)] = (
+        0.0
+    )
     target_entropy_ratio: Annotated[Number, About("entropy aimed at, as a fraction of the largest", 0, 1)] = 0.1
     max_grad_norm: Annotated[Number, About("limit of the norm of each gradient")] = 0.5
 

@@ -1,5 +1,6 @@
 """Scenarios: which settings and numbers make an `EdgeExperts` environment, and `make`, which builds one."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, replace
 from numbers import Real
@@ -12,7 +13,8 @@ import numpy as np
 from jaxmoe.devices import start_jax
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.errors import InputError
-from jaxmoe.table import ExpertTable, load_table
+from jaxmoe.table import ExpertTable, given_table
+from jaxmoe.values import plain
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -82,8 +84,8 @@ def register_scenario(name: str, settings: Mapping[str, Any], params: Mapping[st
     """
     if not name.isidentifier() or not name.isascii():
         raise InputError(f"{name!r} cannot name a scenario: it must be a letter, then letters, digits or _")
-    numbers = {each: _checked_number(each, value) for each, value in params.items()}
-    scenario = replace(Settings(), **_checked_settings(dict(settings))), numbers
+    numbers = {each: _checked_number(each, value) for each, value in plain(params, "params").items()}
+    scenario = replace(Settings(), **_checked_settings(plain(settings, "settings"))), numbers
     if SCENARIOS.get(name, scenario) != scenario:
         raise InputError(f"another scenario named {name!r} is registered already")
     SCENARIOS[name] = scenario
@@ -126,17 +128,17 @@ def _without_defaults(settings: Settings) -> dict[str, Any]:
 
 def settings_of(scenario: str, settings: Mapping[str, Any]) -> Settings:
     """The static settings of a scenario, with some of them changed."""
-    return replace(SCENARIOS[scenario][0], **_checked_settings(dict(settings)))
+    return replace(SCENARIOS[scenario][0], **_checked_settings(plain(settings, "settings")))
 
 
 def make(
-    scenario: str, table: ExpertTable | None = None, split: str = "train", **settings: Any
+    scenario: str, table: ExpertTable | str | os.PathLike[str] | None = None, split: str = "train", **settings: Any
 ) -> "tuple[EdgeExperts, EnvParams]":
     """Build the environment of a scenario and its parameters.
 
     Args:
         scenario: its name: "oneshot", "fading", "queueing" or one that is registered.
-        table: what the experts write; the shipped table if absent.
+        table: what the experts write, or its path; the shipped table if absent.
         split: prompts that requests are drawn from: "train", "test" or "all".
         **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`.
 
@@ -155,7 +157,7 @@ def make(
 
     if scenario not in SCENARIOS:
         raise InputError(f"unknown scenario {scenario!r}; choose one of {', '.join(SCENARIOS)}")
-    table = load_table() if table is None else table
+    table = given_table(table)
     numbers = SCENARIOS[scenario][1]
     chosen = replace(settings_of(scenario, settings), num_experts=table.num_experts)
     if gaps := table.gaps():
@@ -182,6 +184,7 @@ def with_numbers(params: EnvParams, numbers: Mapping[str, float]) -> EnvParams:
     Raises:
         InputError: an unknown name, or something that is not a number in its limits.
     """
+    numbers = plain(numbers, "params")
     changed = params.replace(**{name: _checked_number(name, value) for name, value in numbers.items()})
     for low, high in (("snr_min_db", "snr_max_db"), ("distance_min_m", "distance_max_m")):
         if np.any(np.asarray(getattr(changed, low)) > np.asarray(getattr(changed, high))):

@@ -5,12 +5,11 @@ The way of a spec: `load_spec` -> `plan.first_round` (by `create`) -> `Experimen
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 import pandas as pd
 
-from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.analysis.comparing import Compared, compare_tables
 from jaxmoe.analysis.report import Report
 from jaxmoe.errors import InputError
@@ -18,19 +17,21 @@ from jaxmoe.experiment import folder
 from jaxmoe.experiment.creating import create
 from jaxmoe.experiment.engines import local, parse_shard
 from jaxmoe.experiment.engines import shard as sharded
-from jaxmoe.experiment.evaluating import evaluate_policies
-from jaxmoe.experiment.experiment import Experiment, Seeds, require_times
+from jaxmoe.experiment.evaluating import evaluate_agents, evaluate_policies
+from jaxmoe.experiment.experiment import Experiment, Seeds, named_policies
 from jaxmoe.experiment.exporting import export_again, export_stack
 from jaxmoe.experiment.spec import Spec, load_spec
+from jaxmoe.experiment.trained import TrainedAgent, agents_among
 from jaxmoe.files import with_home
 from jaxmoe.plugins import load_plugins
 from jaxmoe.policy.bundle import file_format, is_policy_file
 from jaxmoe.policy.contract import Contract
-from jaxmoe.table import ExpertTable, load_table
+from jaxmoe.table import ExpertTable, given_table, load_table
 from jaxmoe.training.evaluation import EVALUATION_SEED
 from jaxmoe.training.events import SILENT, Callback
-from jaxmoe.training.inputs import require_positive, seed_list
+from jaxmoe.training.inputs import list_keys, plain_seeds, require_positive, require_times
 from jaxmoe.training.running import CHECKPOINT_S
+from jaxmoe.values import plain
 
 REQUESTS = 8192  # of each policy and split
 
@@ -45,7 +46,7 @@ def train(
     config: Mapping[str, Any] | None = None,
     params: Mapping[str, float] | None = None,
     settings: Mapping[str, Any] | None = None,
-    table: ExpertTable | None = None,
+    table: ExpertTable | str | os.PathLike[str] | None = None,
     evaluations: int = 20,
     requests: int = REQUESTS,
     baselines: str | Iterable[str] = "all",
@@ -71,7 +72,7 @@ def train(
         config: static configuration that differs from the algorithm's `Config`.
         params: numbers of the scenario to change, such as `{"latency_weight": 0.05}`.
         settings: static settings of the scenario to change, such as `{"num_replicas": 2}`.
-        table: what the experts write; the shipped table if absent.
+        table: what the experts write, or its path; the shipped table if absent.
         evaluations: how often the greedy policies are evaluated at equal distances; at the start more often.
         requests: that each agent, and each baseline, serves in the end.
         baselines: which of them are evaluated: "all", "none", or names.
@@ -87,32 +88,27 @@ def train(
     Raises:
         InputError: an unknown name, a value that is not allowed, or a folder that holds something else.
     """
-    require_positive("env_steps", env_steps)
-    require_positive("evaluations", evaluations)
-    require_positive("requests", requests)
-    require_times(time_budget_s, checkpoint_every_s)
     source: dict[str, Any] = {
         "algorithm": algorithm,
         "scenario": scenario,
-        "seeds": seeds if isinstance(seeds, int) and not isinstance(seeds, bool) else seed_list(seeds),
-        "env_steps": env_steps,
-        "evaluations": evaluations,
-        "requests": requests,
-        "baselines": baselines if isinstance(baselines, str) else list(baselines),
+        "seeds": plain_seeds(seeds),
+        "env_steps": require_positive("env_steps", env_steps),
+        "evaluations": require_positive("evaluations", evaluations),
+        "requests": require_positive("requests", requests),
+        "baselines": plain(baselines, "baselines"),
         "root_seed": root_seed,
     }
     if source["baselines"] not in ("all", "none") and isinstance(source["baselines"], str):
         source["baselines"] = [source["baselines"]]
-    if isinstance(source["seeds"], int):
-        require_positive("seeds", source["seeds"])
     if init_from is not None:
         source["init_from"] = str(folder.expanded(init_from))
     source["plugins"] = [each.source for each in load_plugins([os.fspath(each) for each in plugins])]
-    registered_algorithm(algorithm)
+    listed = list_keys(algorithm)
     for section, given in (("hypers", hypers), ("config", config), ("params", params), ("settings", settings)):
-        source[section] = {name: _single(section, name, value) for name, value in (given or {}).items()}
+        values = _section(section, given)
+        source[section] = {name: _single(section, name, value, listed) for name, value in values.items()}
     spec = load_spec(source)
-    experiment = Experiment(create(spec, load_table() if table is None else table, out))
+    experiment = Experiment(create(spec, given_table(table), out))
     return experiment.run(
         time_budget_s=time_budget_s, checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache,
         callback=callback,
@@ -124,7 +120,7 @@ def sweep(
     out: str | os.PathLike[str] | None = None,
     *,
     overrides: Iterable[str] | Mapping[str, Any] = (),
-    table: ExpertTable | None = None,
+    table: ExpertTable | str | os.PathLike[str] | None = None,
     shard: str = "0/1",
     time_budget_s: float | None = None,
     checkpoint_every_s: float = CHECKPOINT_S,
@@ -137,7 +133,7 @@ def sweep(
         spec: path of a TOML file, or what it would hold; see `jaxmoe.experiment.spec`.
         out: folder of the experiment: new, empty, or with an unfinished experiment of the same spec.
         overrides: `key=value` texts, or a mapping of dotted keys, that change the spec.
-        table: what the experts write, in place of the spec's table.
+        table: what the experts write, or its path, in place of the spec's table.
         shard: "i/n" runs every n-th job only, from the i-th on; several processes share a folder.
         time_budget_s: end early after so many seconds, with everything saved.
         checkpoint_every_s: seconds between two checkpoints of a job.
@@ -150,7 +146,7 @@ def sweep(
     """
     checked, part = load_spec(spec, overrides), parse_shard(shard)
     require_times(time_budget_s, checkpoint_every_s)
-    own = load_table(checked.table, relevance=checked.relevance) if table is None else table
+    own = load_table(checked.table, relevance=checked.relevance) if table is None else given_table(table)
     experiment = Experiment(create(checked, own, out))
     return experiment.run(
         local if part.count == 1 else sharded(part), lock=part.count == 1, time_budget_s=time_budget_s,
@@ -203,7 +199,7 @@ def evaluate(
     *,
     params: Mapping[str, float] | None = None,
     settings: Mapping[str, Any] | None = None,
-    table: ExpertTable | None = None,
+    table: ExpertTable | str | os.PathLike[str] | None = None,
     policies: Mapping[str, Any] | None = None,
     requests: int = REQUESTS,
     seed: int = EVALUATION_SEED,
@@ -217,7 +213,9 @@ def evaluate(
     - a function `(key, observation, state, params) -> action` of one environment, that JAX can trace;
     - any function of observations alone, `[B, O]` in float32, as trained agents see them, that gives B actions: in
       NumPy, or a Stable-Baselines3 model's `predict`, of whose pair the first is taken;
-    - an exported policy's file, of any format, which is evaluated on any table that has its experts;
+    - an exported policy's file, of any format, or a policy from `load_policy` or `Experiment.policy`, which is
+      evaluated on any table that has its experts;
+    - a trained agent, or several of them (see `Experiment.agents`);
     - an experiment or its folder, whose best configuration's agents are evaluated where they were trained unless
       something else is said (see `Experiment.evaluate`).
 
@@ -227,8 +225,8 @@ def evaluate(
             functions.
         params: numbers of the scenario to change.
         settings: static settings of the scenario to change.
-        table: what the experts write; the shipped table, or the experiment's own, if absent.
-        policies: more policies by name, functions or files.
+        table: what the experts write, or its path; the shipped table, or the experiment's own, if absent.
+        policies: more policies by name, of any of these kinds.
         requests: per policy and split.
         seed: of the random numbers, which are the same for every policy.
         baselines: "all", "none", or their names.
@@ -240,11 +238,13 @@ def evaluate(
     Raises:
         InputError: an unknown name, a value that is not allowed, or a policy that does not suit the environment.
     """
-    given: dict[str, Any] = {"params": params or {}, "settings": settings or {}, "policies": policies or {}}
+    given: dict[str, Any] = {"params": params or {}, "settings": settings or {}, "policies": named_policies(policies)}
     given |= {"table": table, "requests": requests, "seed": seed, "baselines": baselines, "callback": callback}
     is_path = isinstance(policy, str | os.PathLike)
     if isinstance(policy, Experiment) or (is_path and not is_policy_file(policy)):
         return _opened(policy).evaluate(scenario, **given)
+    if agents := agents_among(policy):
+        return evaluate_agents(agents, scenario=scenario, **given | {"table": _table_of(agents, table)})
     return evaluate_policies(policy, scenario, **given)
 
 
@@ -293,8 +293,27 @@ def _opened(source: Experiment | str | os.PathLike[str]) -> Experiment:
     return source if isinstance(source, Experiment) else load(source)
 
 
-def _single(section: str, name: str, value: Any) -> Any:
-    """A value of one configuration, as a spec has it: a sequence of numbers is one value."""
-    if isinstance(value, Mapping):
-        raise InputError(f"{section}.{name} = {dict(value)!r} is an axis; train has one configuration, sweep has many")
-    return [list(value)] if isinstance(value, tuple | list) else value
+def _table_of(agents: list[TrainedAgent], table: Any) -> ExpertTable:
+    """The table that is given, or the shipped one, where agents were trained on it."""
+    own = given_table(table)
+    for agent in agents if table is None else []:
+        if agent.job.signature.table != own.meta.digest:
+            raise InputError(
+                f"agent {agent.number} was trained on another table than the shipped one; give it as table="
+            )
+    return own
+
+
+def _section(section: str, given: Any) -> dict[str, Any]:
+    """What is given of a section, as plain values."""
+    values = plain({} if given is None else given, section)
+    if not isinstance(values, dict):
+        raise InputError(f"{section} = {given!r} is not a mapping of names to values")
+    return values
+
+
+def _single(section: str, name: str, value: Any, listed: Collection[str]) -> Any:
+    """A value of one configuration, as a spec has it: a list, where a key takes one."""
+    if isinstance(value, dict) or (isinstance(value, list) and name not in listed):
+        raise InputError(f"{section}.{name} = {value!r} is an axis; train has one configuration, sweep has many")
+    return value

@@ -1,5 +1,6 @@
 """What an experiment will take, before it is begun."""
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from jaxmoe.experiment import plan
 from jaxmoe.experiment.creating import this_machine
 from jaxmoe.experiment.engines import parse_shard
 from jaxmoe.experiment.rounds import Settled
+from jaxmoe.experiment.search import open_axes
 from jaxmoe.experiment.spec import Spec, load_spec
 from jaxmoe.plugins import load_plugins
 from jaxmoe.progress import duration, size
@@ -63,12 +65,27 @@ def describe_plan(
             f"{jobs[0].signature}: {_counted(count, 'agent')} of {jobs[0].env_steps:,} env steps and {size(each)} "
             f"each, in {_counted(len(jobs), 'job')} of up to {most:,}, {jobs[0].agents_per_device} at once on a device"
         )
+    lines += axis_lines(checked)
     kept = f"their final states, {size(states)}, are kept" if keep else "their final states are not kept"
     lines.append(
         f"in all {steps:,.0f} env steps, about {duration(seconds)} of training; it takes {size(largest)} of memory, "
         f"and {kept}"
     )
     return lines
+
+
+def axis_lines(spec: Spec) -> list[str]:
+    """The axes of a spec, each with its values or its range, and the algorithm or scenario if not all have it."""
+    owners: dict[str, list[str]] = {}
+    pairs = list(itertools.product(spec.algorithm, spec.scenario))
+    for algorithm, scenario in pairs:
+        for axis in open_axes(spec, algorithm, scenario):
+            owner = algorithm if axis.section in ("hypers", "config") else scenario
+            found = owners.setdefault(f"axis {axis}", [])
+            if owner not in found:
+                found.append(owner)
+    every = (spec.algorithm, spec.scenario)
+    return [line + ("" if found in every else f" ({', '.join(found)})") for line, found in owners.items()]
 
 
 def _counted(count: int, what: str) -> str:

@@ -1,39 +1,33 @@
 """What policies bring, beside every baseline, on the same requests: agents, exported files and functions alike."""
 
-import inspect
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pandas as pd
-from jaxtyping import Array
 
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.analysis.comparison import agents_name, compared
 from jaxmoe.analysis.intervals import Estimate, Tally
 from jaxmoe.devices import start_jax
-from jaxmoe.env.baselines import Policy, levels
-from jaxmoe.env.exported import policy_function, training_place
+from jaxmoe.env.baselines import levels
+from jaxmoe.env.exported import training_place
 from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
+from jaxmoe.experiment.brought import bundle_of, evaluate_brought
 from jaxmoe.experiment.trained import TrainedAgent, policies_of
-from jaxmoe.policy.bundle import read_bundle
-from jaxmoe.table import ExpertTable, load_table
+from jaxmoe.table import ExpertTable, given_table
 from jaxmoe.training import evaluation
 from jaxmoe.training.baselines import BaselineEvaluation, chosen_baselines
 from jaxmoe.training.batches import batches
-from jaxmoe.training.evaluation import AgentEvaluation, Brought, evaluate_policy
+from jaxmoe.training.evaluation import AgentEvaluation, Brought
 from jaxmoe.training.events import Callback, Noted
 from jaxmoe.training.inputs import checked_config, environments, require_positive
 from jaxmoe.training.sizes import agents_per_device
+from jaxmoe.values import plain, whole
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
-
-TRIED = 3  # observations that a policy of the host is tried on before it is believed
 
 
 class Place(NamedTuple):
@@ -54,20 +48,20 @@ def evaluate_policies(
     *,
     params: Mapping[str, float],
     settings: Mapping[str, Any],
-    table: ExpertTable | None,
+    table: Any,
     policies: Mapping[str, Any],
     requests: int,
     seed: int,
     baselines: str | Iterable[str],
     callback: Callback,
 ) -> pd.DataFrame:
-    """Compare a function, an exported policy's file, or nothing, with other policies and the baselines."""
+    """Compare a function, a trained policy or its file, or nothing, with other policies and the baselines."""
     start_jax()
-    require_positive("requests", requests)
-    own = load_table() if table is None else table
+    params, settings = plain(params, "params"), plain(settings, "settings")
+    own = given_table(table)
     named: dict[str, Any] = dict(policies)
-    if isinstance(policy, str | os.PathLike):
-        bundle = read_bundle(policy)
+    bundle = None if policy is None else bundle_of(policy)
+    if bundle is not None:
         named = {bundle.path.name: policy, **named}
         if own.experts != bundle.contract.experts:
             own = own.select_experts(bundle.contract.experts)
@@ -98,7 +92,7 @@ def evaluate_agents(
 ) -> pd.DataFrame:
     """The same for trained agents: where nothing else is said, in the environment that they were trained in."""
     start_jax()
-    require_positive("requests", requests)
+    params, settings = plain(params, "params"), plain(settings, "settings")
     homes = {_home(agent) for agent in agents}
     if scenario is None and len(homes) > 1:
         raise InputError(
@@ -112,13 +106,8 @@ def evaluate_agents(
     place = _place(scenario, table, settings, params, requests, seed, baselines, callback)
     groups: dict[tuple[str, str], list[TrainedAgent]] = {}
     for agent in agents:
+        _require_suited(agent, place)
         signature = agent.job.signature
-        inputs = len(agent.tensors["layer0/kernel"])
-        if inputs != place.env.observation_size:
-            raise InputError(
-                f"agent {agent.number} observes {inputs} numbers, and the environment has "
-                f"{place.env.observation_size}: it has other experts or replicas"
-            )
         groups.setdefault((signature.algorithm, repr(signature.config)), []).append(agent)
     found: dict[str, dict[str, Brought]] = {}
     for (algorithm, _), members in groups.items():
@@ -138,9 +127,24 @@ def _place(
     baselines: str | Iterable[str],
     callback: Callback,
 ) -> Place:
+    if not isinstance(scenario, str):
+        raise InputError(
+            f"scenario = {scenario!r} is not the name of a scenario; policies of your own are given by name, as in "
+            "policies={'mine': policy}"
+        )
+    requests, seed = require_positive("requests", requests), whole(seed, "seed")
     env, splits = environments(scenario, table, settings, params)
-    families = chosen_baselines(baselines, env.settings)
+    families = chosen_baselines(plain(baselines, "baselines"), env.settings)
     return Place(env, splits, table, requests, seed, families, callback)
+
+
+def _require_suited(agent: TrainedAgent, place: Place) -> None:
+    inputs = len(agent.tensors["layer0/kernel"])
+    if inputs != place.env.observation_size:
+        raise InputError(
+            f"agent {agent.number} observes {inputs} numbers, and the environment has "
+            f"{place.env.observation_size}: it has other experts or replicas"
+        )
 
 
 def _rows(place: Place, agents: Mapping[str, dict[str, Brought]], policies: Mapping[str, Any]) -> pd.DataFrame:
@@ -148,7 +152,13 @@ def _rows(place: Place, agents: Mapping[str, dict[str, Brought]], policies: Mapp
     found: dict[str, dict[str, Brought]] = dict(agents)
     for name, policy in policies.items():
         place.callback(Noted(f"evaluating {name}"))
-        found[name] = _policy(name, policy, place)
+        if isinstance(policy, TrainedAgent):
+            _require_suited(policy, place)
+            found[name] = _agents([policy], place)
+        else:
+            found[name] = evaluate_brought(
+                name, policy, place.env, place.splits, place.table, place.requests, place.seed
+            )
     if place.families:
         evaluate_all = BaselineEvaluation(place.env, place.splits["train"], place.requests, place.families, place.seed)
         for split, named in evaluate_all(
@@ -171,65 +181,6 @@ def _agents(members: list[TrainedAgent], place: Place) -> dict[str, Brought]:
     run = AgentEvaluation(algorithm, place.env, place.splits, place.requests, place.seed)
     parts = batches(policies_of(members), agents_per_device(jax.default_backend()))
     return run(parts, [{}] * len(parts), len(members))
-
-
-def _policy(name: str, policy: Any, place: Place) -> dict[str, Brought]:
-    """What one policy brings: a file, a function of JAX, or one of the host."""
-    one_device = False
-    if isinstance(policy, str | os.PathLike):
-        bundle = read_bundle(policy)
-        function: Policy = policy_function(bundle, place.env, place.splits["train"])
-        one_device = bundle.format == "onnx"
-    elif not callable(policy):
-        raise InputError(
-            f"policy {name!r} is {type(policy).__name__}, neither a function nor an exported policy's file"
-        )
-    elif _takes_environment(policy):
-        function = policy
-    else:
-        function, one_device = _of_host(name, policy, place.env), True
-    return evaluate_policy(function, place.env, place.splits, place.requests, place.seed, one_device=one_device)
-
-
-def _takes_environment(policy: Callable[..., Any]) -> bool:
-    """Whether a function takes key, observation, state and params, as JAX policies do, or whatever it is given."""
-    try:
-        parameters = list(inspect.signature(policy).parameters.values())
-    except (TypeError, ValueError):
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [each for each in parameters if each.kind in positional and each.default is inspect.Parameter.empty]
-    return len(needed) == 4 or [each.kind for each in parameters] == [inspect.Parameter.VAR_POSITIONAL]
-
-
-def _of_host(name: str, policy: Callable[[np.ndarray], Any], env: "EdgeExperts") -> Policy:
-    """A function of observations on the host, as a policy that JAX calls back."""
-
-    def decide(observations: Any) -> np.ndarray:
-        rows = np.asarray(observations, np.float32)
-        flat = rows.reshape(-1, rows.shape[-1])
-        found = policy(flat)
-        actions = np.asarray(found[0] if isinstance(found, tuple) else found)
-        whole = actions.shape == (len(flat),) and actions.dtype.kind in "iuf" and np.all(np.mod(actions, 1) == 0)
-        if not whole or np.any((actions < 0) | (actions >= env.num_actions)):
-            raise InputError(
-                f"policy {name!r} must give {len(flat)} actions from 0 to {env.num_actions - 1} for {len(flat)} "
-                f"observations, and gave {_shown(actions)}"
-            )
-        return actions.reshape(rows.shape[:-1]).astype(np.int32)
-
-    decide(np.zeros((TRIED, env.observation_size), np.float32))  # before JAX hides what goes wrong
-    shape = jax.ShapeDtypeStruct((), jnp.int32)
-
-    def act(key: Array, observation: Array, state: Any, params: EnvParams) -> Array:
-        del key, state, params
-        return jax.pure_callback(decide, shape, observation, vmap_method="broadcast_all")
-
-    return act
-
-
-def _shown(actions: np.ndarray) -> str:
-    return f"{actions.dtype} of shape {actions.shape}" if actions.size > 8 else np.array2string(actions)
 
 
 def _home(agent: TrainedAgent) -> str:

@@ -25,17 +25,18 @@ from jaxmoe.experiment.extending import extensions
 from jaxmoe.experiment.made import Made
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.experiment.tables import Contents, comparison_table, finish, read_contents, tables_of
-from jaxmoe.experiment.trained import TrainedAgent, trained_agents
+from jaxmoe.experiment.trained import TrainedAgent, agents_among, trained_agents
 from jaxmoe.plugins import require_plugins
-from jaxmoe.table import ExpertTable
-from jaxmoe.training.events import SILENT, Callback, Finished, Noted, Planned, guarded
-from jaxmoe.training.inputs import require_positive
+from jaxmoe.table import ExpertTable, given_table
+from jaxmoe.training.events import SILENT, Callback, Finished, Noted, guarded
+from jaxmoe.training.inputs import plain_seeds, require_positive, require_times
 from jaxmoe.training.running import CHECKPOINT_S
 from jaxmoe.training.storage import Folder, Storage
 from jaxmoe.training.stored import read_table
+from jaxmoe.values import plain, whole
 
 REPORT_MADE = "report/made.json"
-Seeds = int | Iterable[int]
+Seeds = int | Iterable[int]  # how many, or these: NumPy's numbers and arrays too
 
 
 class Experiment:
@@ -152,7 +153,7 @@ class Experiment:
         Raises:
             InputError: there is no such agent or scenario, or it is not trained yet.
         """
-        number = best_agent(ranking_of(self.tables, scenario)) if agent == "best" else agent
+        number = best_agent(ranking_of(self.tables, scenario)) if agent == "best" else whole(agent, "agent")
         return policy_of(self.agents([number])[0], self.table)
 
     def agents(self, numbers: Iterable[int] | None = None) -> list[TrainedAgent]:
@@ -166,7 +167,7 @@ class Experiment:
         """
         adopt_scenarios(self.contents.about["scenarios"], self.storage.where)
         results = pd.concat([self.results, *(each.results for each in self.tables.confirmations)], ignore_index=True)
-        wanted = self.results["agent"].tolist() if numbers is None else list(numbers)
+        wanted = self.results["agent"].tolist() if numbers is None else [whole(each, "agent") for each in numbers]
         return trained_agents(self.storage, self.contents, results, wanted)
 
     def evaluate(
@@ -175,7 +176,7 @@ class Experiment:
         *,
         params: Mapping[str, float] | None = None,
         settings: Mapping[str, Any] | None = None,
-        table: ExpertTable | None = None,
+        table: ExpertTable | str | os.PathLike[str] | None = None,
         agents: Literal["best", "all"] | Iterable[int] = "best",
         policies: Mapping[str, Any] | None = None,
         requests: int | None = None,
@@ -189,9 +190,9 @@ class Experiment:
             scenario: another one than that of the agents.
             params: numbers of the scenario to change.
             settings: static settings to change.
-            table: another expert table, of the same experts.
+            table: another expert table, or its path, of the same experts.
             agents: those of the best configuration, all, or these.
-            policies: by name: functions or exported files, as `jaxmoe.evaluate` takes them.
+            policies: by name: what `jaxmoe.evaluate` takes.
             requests: per policy and split; those of the experiment if absent.
             seed: of the random numbers, the same for every policy.
             baselines: "all", "none", or their names.
@@ -200,8 +201,8 @@ class Experiment:
         self._have_plugins()
         return evaluate_agents(
             self.agents(self._chosen(agents)), self._of_same_experts(table), scenario=scenario, params=params or {},
-            settings=settings or {}, policies=policies or {}, requests=requests or self.spec.requests, seed=seed,
-            baselines=baselines, callback=callback,
+            settings=settings or {}, policies=named_policies(policies), seed=seed, baselines=baselines,
+            requests=self.spec.requests if requests is None else requests, callback=callback,
         )  # fmt: skip
 
     def extend(
@@ -235,12 +236,11 @@ class Experiment:
         """
         change: dict[str, Any] = {}
         if seeds is not None:
-            change["seeds"] = seeds if isinstance(seeds, int) else list(seeds)
+            change["seeds"] = plain_seeds(seeds)
         if samples is not None:
-            change["search.samples"] = samples
+            change["search.samples"] = require_positive("samples", samples)
         if env_steps is not None:
-            require_positive("env_steps", env_steps)
-            change["env_steps"] = env_steps
+            change["env_steps"] = require_positive("env_steps", env_steps)
         if not change:
             raise InputError("extend needs seeds, samples or env_steps; it was given none")
         start_jax()
@@ -279,7 +279,7 @@ class Experiment:
         Raises:
             InputError: the experiment is not finished, or has no such scenario or algorithm.
         """
-        require_positive("seeds", seeds)
+        seeds = require_positive("seeds", seeds)
         ranked = [each for each in self.contents.rounds if each.kind != "confirmation"]
         if any(job.number not in self.contents.done for each in ranked for job in each.jobs):
             raise InputError(f"{self.storage.where} is not finished, and its winner may change: {self.status()}")
@@ -338,7 +338,7 @@ class Experiment:
             for text in folder.set_aside_damaged(self.storage, jobs):
                 tell(Noted(text))
             self._forget()
-            tell(_planned(self.contents))
+            tell(self.contents.planned)
             self.failed = engine(jobs, self.storage, tell, stop, checkpoint_every_s)
             self._forget()
             self.unfinished = "" if self.complete else stop.why
@@ -357,17 +357,24 @@ class Experiment:
         adopt_scenarios(about["scenarios"], self.storage.where)
 
     def _chosen(self, agents: Literal["best", "all"] | Iterable[int]) -> list[int]:
+        agents = plain([each.number for each in among] if (among := agents_among(agents)) else agents, "agents")
         if agents == "all":
             return [int(number) for number in self.results["agent"]]
         if agents == "best":
             ranking = ranking_of(self.tables)
             return [int(number) for number in ranking.agents[best_position(ranking)].ravel()]
-        return [int(number) for number in agents]
+        if isinstance(agents, str):
+            raise InputError(f"agents = {agents!r} is neither 'best', 'all' nor numbers of agents")
+        found = [whole(number, "agents") for number in (agents if isinstance(agents, list) else [agents])]
+        if not found:
+            raise InputError("agents = [] names none; give at least one number")
+        return found
 
-    def _of_same_experts(self, table: ExpertTable | None) -> ExpertTable:
+    def _of_same_experts(self, table: Any) -> ExpertTable:
         """A table with the experts of this experiment, in their order: what agents observe has no names."""
         own = self.table
-        return own if table is None else table if table.experts == own.experts else table.select_experts(own.experts)
+        given = own if table is None else given_table(table)
+        return given if given.experts == own.experts else given.select_experts(own.experts)
 
     def _report_anew(self) -> None:
         """A report says from which state it was made: make it again where there is one."""
@@ -380,16 +387,10 @@ class Experiment:
             self.__dict__.pop(name, None)
 
 
-def _planned(contents: Contents) -> Planned:
-    train = [job for job in contents.jobs if job.kind == "train"]
-    left = [job for job in train if job.number not in contents.done]
-    agents, agents_left = (sum(len(job.rows) for job in some) for some in (train, left))
-    to_do = sum(len(job.rows) * (job.env_steps - job.begins_at) for job in left)
-    return Planned(len(contents.jobs), len(contents.done), agents, agents - agents_left, to_do)
-
-
-def require_times(time_budget_s: float | None, checkpoint_every_s: float) -> None:
-    """Refuse times that run backwards."""
-    for name, value in (("time_budget_s", time_budget_s), ("checkpoint_every_s", checkpoint_every_s)):
-        if value is not None and not value >= 0:
-            raise InputError(f"{name} = {value} must be at least 0")
+def named_policies(policies: Any) -> dict[str, Any]:
+    """Policies by name, as evaluations take them: of an experiment the best policy."""
+    if policies is not None and not isinstance(policies, Mapping):
+        raise InputError(f"policies = {policies!r} is not a mapping of names to policies")
+    return {
+        str(name): each.policy() if isinstance(each, Experiment) else each for name, each in (policies or {}).items()
+    }

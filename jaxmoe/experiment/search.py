@@ -18,7 +18,7 @@ from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, make, with_numbers
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.table import ExpertTable
-from jaxmoe.training.inputs import checked_config, checked_hypers
+from jaxmoe.training.inputs import checked_config, checked_hypers, hyper, list_keys
 
 STATIC_NUMBERS = frozenset(name for name, default in NUMBERS.items() if isinstance(default, int))
 _RANGES = ("uniform", "log_uniform")
@@ -58,6 +58,15 @@ class Axis(NamedTuple):
         """As the spec names it."""
         return f"{self.section}.{self.name}"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it varies."""
+        return self.range is not None or len(self.values) > 1
+
+    def __str__(self) -> str:
+        shown = [_shown(value) for value in self.values]
+        return f"{self.key}: " + (f"{self.range} from {' to '.join(shown)}" if self.range else ", ".join(shown))
+
     def at(self, share: float) -> Any:
         """The value at a share from 0 to 1 of the axis.
 
@@ -72,6 +81,11 @@ class Axis(NamedTuple):
         if self.range == "uniform":
             return low + share * (high - low)
         return float(f"{math.exp(math.log(low) + share * (math.log(high) - math.log(low))):.12g}")
+
+
+def open_axes(spec: Spec, algorithm: str, scenario: str) -> list[Axis]:
+    """The keys that vary in an algorithm and a scenario."""
+    return [axis for axis in _axes(spec, algorithm, scenario) if axis.is_open]
 
 
 def points(spec: Spec, table: ExpertTable) -> list[Point]:
@@ -104,23 +118,33 @@ def points(spec: Spec, table: ExpertTable) -> list[Point]:
 
 
 def _axes(spec: Spec, algorithm: str, scenario: str) -> list[Axis]:
-    defaults = vars(registered_algorithm(algorithm).Config())
+    make_hypers, listed = registered_algorithm(algorithm).Hypers, list_keys(algorithm)
     axes = []
     for section, owner in (("hypers", algorithm), ("config", algorithm), ("params", scenario), ("settings", scenario)):
         entries = getattr(spec, section)
         owners = spec.algorithm if owner == algorithm else spec.scenario
         common = {name: value for name, value in entries.items() if name not in owners}
         for name, value in (common | entries.get(owner, {})).items():
-            wide = section == "config" and isinstance(defaults.get(name), tuple)
-            axes.append(_axis(section, name, value, wide))
+            if section == "hypers":
+                value = _numbers(make_hypers, name, value)
+            axes.append(_axis(section, name, value, wide=section == "config" and name in listed))
     for axis in axes:
         if axis.range and (axis.section in ("config", "settings") or axis.name in STATIC_NUMBERS):
             raise InputError(f"{axis.key} shapes the compiled program and takes no range; give a list of values")
     return axes
 
 
+def _numbers(make_hypers: Any, name: str, value: Any) -> Any:
+    """What is said of a hyperparameter, true and false as the numbers that they stand for, where they do."""
+    if isinstance(value, Mapping):
+        return {kind: _numbers(make_hypers, name, entry) for kind, entry in value.items()}
+    if isinstance(value, list):
+        return [hyper(make_hypers, name, entry) for entry in value]
+    return hyper(make_hypers, name, value)
+
+
 def _axis(section: str, name: str, value: Any, wide: bool) -> Axis:
-    """An axis from what the spec says; where `wide`, a value is itself a list of numbers."""
+    """An axis from what the spec says; where `wide`, a value is itself a list, and a plain list is one value."""
     key = f"{section}.{name}"
     if isinstance(value, Mapping):
         kinds = ("grid", *_RANGES)
@@ -136,6 +160,10 @@ def _axis(section: str, name: str, value: Any, wide: bool) -> Axis:
             raise InputError(f"{key} = {{ grid = {value!r} }} is not a list of values")
     elif not isinstance(value, list) or (wide and not any(isinstance(entry, list) for entry in value)):
         return Axis(section, name, (tuple(value) if isinstance(value, list) else value,))
+    if wide and not all(isinstance(entry, list) for entry in value):
+        raise InputError(
+            f"{key} = {{ grid = {value!r} }}: each of its values is itself a list, as in {{ grid = [[16], [64, 64]] }}"
+        )
     values = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
     if any(
         isinstance(part, list | Mapping) for entry in values for part in (entry if type(entry) is tuple else [entry])
@@ -160,11 +188,11 @@ def _range(key: str, kind: str, ends: Any) -> tuple[float, float]:
 
 
 def _points(spec: Spec, axes: list[Axis]) -> list[dict[Axis, Any]]:
-    search, open_axes = spec.search, [axis for axis in axes if axis.range or len(axis.values) > 1]
+    search, varying = spec.search, [axis for axis in axes if axis.is_open]
     if search.method == "grid":
         if search.samples is not None:
             raise InputError("search.samples is for method = 'random' or 'sobol'; a grid has all its points")
-        for axis in open_axes:
+        for axis in varying:
             if axis.range:
                 raise InputError(
                     f"{axis.key} is a range, and search.method = 'grid' needs lists; or choose random or sobol"
@@ -172,15 +200,14 @@ def _points(spec: Spec, axes: list[Axis]) -> list[dict[Axis, Any]]:
         return [dict(zip(axes, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))]
     if search.samples is None:
         raise InputError(f"search.method = {search.method!r} needs search.samples, the number of configurations")
-    if not open_axes:
+    if not varying:
         raise InputError(f"search.method = {search.method!r} has no axis to sample; make a key a range or a list")
     shares = _random_shares if search.method == "random" else _sobol_shares
-    fixed = {axis: axis.values[0] for axis in axes if axis not in open_axes}
-    names = sorted(axis.key for axis in open_axes)
+    fixed = {axis: axis.values[0] for axis in axes if axis not in varying}
+    names = sorted(axis.key for axis in varying)
     drawn = dict(zip(names, shares(names, search.samples, search.seed).T, strict=True))
     return [
-        fixed | {axis: axis.at(float(drawn[axis.key][number])) for axis in open_axes}
-        for number in range(search.samples)
+        fixed | {axis: axis.at(float(drawn[axis.key][number])) for axis in varying} for number in range(search.samples)
     ]
 
 
@@ -197,6 +224,15 @@ def _sobol_shares(names: list[str], samples: int, seed: int) -> np.ndarray:
     from scipy.stats import qmc
 
     return qmc.Sobol(len(names), rng=seed).random_base2((samples - 1).bit_length())[:samples]
+
+
+def _shown(value: Any) -> str:
+    """A value as TOML has it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _of(point: Mapping[Axis, Any], section: str) -> dict[str, Any]:

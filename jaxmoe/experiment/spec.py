@@ -7,11 +7,12 @@
     [search]
     method  = "random"           # grid (the default), random or sobol
     samples = 256
-    [hypers]                     # a number fixes it; a list or a range makes it an axis
+    [hypers]                     # a number, or true or false, fixes it; a list or a range makes it an axis
     learning_rate = { log_uniform = [1e-4, 1e-2] }
     entropy_coef  = [0.0, 0.01, 0.03]
     [config]                     # what shapes the compiled program; lists only
     num_envs = 8
+    hidden   = [64, 64]          # one value, as the key takes a list; an axis is { grid = [[16], [64, 64]] }
     [params]                     # numbers of the scenario
     latency_weight = { uniform = [0.0, 0.05] }
     [objective]                  # what configurations are ranked by
@@ -20,14 +21,13 @@
 Where algorithms or scenarios differ, each has its own section: `[hypers.sac]`, `[config.dqn]`, `[params.queueing]`.
 """
 
-import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tomli_w
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
@@ -35,6 +35,7 @@ from pydantic_core import PydanticCustomError
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home
 from jaxmoe.table.formats import read_toml
+from jaxmoe.values import plain
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -138,14 +139,19 @@ def load_spec(
     if isinstance(source, Spec):
         content: dict[str, Any] = source.model_dump(exclude_none=True)
     elif isinstance(source, Mapping):
-        content = _plain(source)
+        content = plain(source, "the spec")
     else:
         path = with_home(source)
         name, content = str(source), read_toml(path)
         _seen_from(path.parent, content)
-    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_assignment, overrides)
+    if isinstance(overrides, Mapping):
+        pairs: Iterable[tuple[str, Any]] = plain(overrides, "overrides").items()
+    else:
+        pairs = map(_assignment, [overrides] if isinstance(overrides, str) else overrides)
     for key, value in pairs:
         _put(content, key, value)
+    if isinstance(content.get("config"), dict):
+        content["config"] = {name: _alone(value) for name, value in content["config"].items()}
     try:
         return Spec.model_validate(content)
     except ValidationError as error:
@@ -174,25 +180,17 @@ def first_difference(old: Spec, new: Spec) -> str | None:
     return None
 
 
-def _plain(source: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of plain values: tuples as lists, paths as texts."""
-
-    def other(value: Any) -> Any:
-        if isinstance(value, os.PathLike):
-            return os.fspath(value)
-        if isinstance(value, np.generic):
-            return value.item()
-        raise InputError(f"the spec holds {value!r}, which is neither a number, a text, a list nor a section")
-
-    return json.loads(json.dumps(dict(source), default=other))
-
-
 def _assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or not value.strip():
         raise InputError(f"--set {text!r} is not of the form KEY=VALUE")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        pass
+    lower = re.sub(r"\b(True|False)\b", lambda found: found.group().lower(), value)
+    try:
+        return key.strip(), tomllib.loads(f"value = {lower}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()  # a word without quotes
 
@@ -204,6 +202,15 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(content, dict):
             raise InputError(f"--set {key}: {section} is no section of the spec")
     content[last] = value
+
+
+def _alone(value: Any) -> Any:
+    """A list that holds one list is that list; earlier versions wrote one value so."""
+    if isinstance(value, dict):
+        return {name: _alone(entry) if name != "grid" else entry for name, entry in value.items()}
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        return value if any(isinstance(entry, list) for entry in value[0]) else value[0]
+    return value
 
 
 def _sentence(error: ValidationError) -> str:

@@ -21,6 +21,7 @@ from jaxmoe.experiment.folder import EXPERIMENT, read_about, read_round, round_n
 from jaxmoe.experiment.made import Made
 from jaxmoe.experiment.rounds import Round, current_spec
 from jaxmoe.experiment.spec import Spec
+from jaxmoe.training.events import Planned
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Folder, Storage
 from jaxmoe.training.stored import finished, parquet
@@ -46,6 +47,15 @@ class Contents(NamedTuple):
     def complete(self) -> bool:
         """Whether every job is done."""
         return len(self.done) == len(self.jobs)
+
+    @property
+    def planned(self) -> Planned:
+        """What is to be told of it when its jobs are run."""
+        train = [job for job in self.jobs if job.kind == "train"]
+        left = [job for job in train if job.number not in self.done]
+        agents, agents_left = (sum(len(job.rows) for job in some) for some in (train, left))
+        to_do = sum(len(job.rows) * (job.env_steps - job.begins_at) for job in left)
+        return Planned(len(self.jobs), len(self.done), agents, agents - agents_left, to_do)
 
 
 def read_contents(storage: Storage) -> Contents:

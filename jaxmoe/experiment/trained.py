@@ -108,3 +108,10 @@ def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
         if known:
             scores[split] = known
     return scores
+
+
+def agents_among(given: Any) -> list[TrainedAgent]:
+    """Trained agents, if that is what is given: one, or a list of them."""
+    listed = [given] if isinstance(given, TrainedAgent) else given
+    agents = isinstance(listed, list | tuple) and listed and all(isinstance(each, TrainedAgent) for each in listed)
+    return list(listed) if agents else []

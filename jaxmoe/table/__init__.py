@@ -5,8 +5,17 @@ from jaxmoe.table.expert_table import (
     TableMeta,
     build_table,
     describe,
+    given_table,
     load_table,
     shipped_experts_path,
 )
 
-__all__ = ["ExpertTable", "TableMeta", "build_table", "describe", "load_table", "shipped_experts_path"]
+__all__ = [
+    "ExpertTable",
+    "TableMeta",
+    "build_table",
+    "describe",
+    "given_table",
+    "load_table",
+    "shipped_experts_path",
+]

@@ -284,6 +284,15 @@ def load_table(
     return _table(records, "; ".join(filter(None, [provenance, *notes])))
 
 
+def given_table(table: ExpertTable | str | os.PathLike[str] | None) -> ExpertTable:
+    """The table that somebody gives: itself, or its path; the shipped one if absent."""
+    if isinstance(table, ExpertTable):
+        return table
+    if table is None or isinstance(table, str | os.PathLike):
+        return load_table(table)
+    raise InputError(f"table = {table!r} is neither an expert table nor the path of one")
+
+
 def build_table(folder: str | os.PathLike[str]) -> ExpertTable:
     """The table of a folder of raw records: ``prompts.csv, experts.json, gate.csv, texts.jsonl, scores.csv``.
 

@@ -90,6 +90,7 @@ def sums(
     schedule: Schedule,
     count: int,
     first: int | Int[Array, ""] = 0,
+    checked: bool = False,
 ) -> Sums:
     """Let a policy serve `count` episodes from `first` on; those that are beyond the schedule's do not count.
 
@@ -104,6 +105,7 @@ def sums(
         schedule: of all requests.
         count: how many episodes.
         first: number of the first one.
+        checked: sums are not a number where the policy gives an action below 0.
     """
     expected = params.replace(judge_noise=0.0)
     numbers = first + jnp.arange(count)
@@ -120,7 +122,8 @@ def sums(
         action = policy(key_policy, observe(state, expected, env.settings), state, expected)
         draws = rules.draw(key_draws, env.settings)
         state, outcome = rules.transition(state, action, draws, expected, env.settings)
-        return state, _metrics(outcome)
+        metrics = _metrics(outcome)
+        return state, jnp.where(action >= 0, metrics, jnp.nan) if checked else metrics
 
     def slot(carry: tuple[EnvState, Sums], time: Array) -> tuple[tuple[EnvState, Sums], None]:
         states, totals = carry
@@ -221,15 +224,16 @@ class PolicyEvaluation:
         schedule: Schedule,
         seed: int = EVALUATION_SEED,
         one_device: bool = False,
+        checked: bool = False,
     ) -> None:
-        """Prepare; policies that are functions of the host are served by one device alone."""
+        """Prepare; policies that are functions of the host are served by one device alone; `checked` as in `sums`."""
         devices = jax.local_devices()[: 1 if one_device else None]
         self._groups, self._count = schedule.groups(POLICY_GROUP)
         self._devices = len(devices)
 
         def serve(member: Array, params: EnvParams, first: Array) -> Sums:
             key = jax.random.key(seed)
-            return sums(make_member(member), env, params, key, schedule, self._count, first)
+            return sums(make_member(member), env, params, key, schedule, self._count, first, checked)
 
         def serve_all(members: Array, params: EnvParams, first: Array) -> Sums:
             found = jax.vmap(serve, in_axes=(0, None, None))(members, params, first[0])
@@ -263,10 +267,11 @@ def evaluate_policy(
     seed: int = EVALUATION_SEED,
     check: Check = lambda: None,
     one_device: bool = False,
+    checked: bool = False,
 ) -> dict[str, Brought]:
     """What one policy brings on each split."""
     evaluate = PolicyEvaluation(
-        lambda _: policy, env, Schedule.of(env, splits["train"], requests), seed, one_device=one_device
+        lambda _: policy, env, Schedule.of(env, splits["train"], requests), seed, one_device, checked
     )
     return {split: evaluate([0], params, check) for split, params in splits.items()}
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jaxmoe.algorithms.algorithm import About, about
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.scenarios import make, with_numbers
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable
+from jaxmoe.values import plain, whole
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -17,20 +19,33 @@ if TYPE_CHECKING:
 SPLITS = ("train", "test")
 
 
+def list_keys(algorithm: str) -> set[str]:
+    """Keys of an algorithm's `Config` whose value is itself a list."""
+    config = registered_algorithm(algorithm).Config()
+    return {name for name, value in vars(config).items() if isinstance(value, tuple)}
+
+
 def checked_hypers(make_hypers: Any, values: Mapping[str, Any]) -> Any:
     """The algorithm's `Hypers` with these values."""
     allowed = about(make_hypers)
-    for name, value in values.items():
+    chosen = {name: hyper(make_hypers, name, plain(value, name)) for name, value in values.items()}
+    for name, value in chosen.items():
         _require_known("hyperparameter", name, allowed)
         _require_number("hyperparameter", name, value, allowed[name])
-    return make_hypers(**values)
+    return make_hypers(**chosen)
+
+
+def hyper(make_hypers: Any, name: str, value: Any) -> Any:
+    """The value of a hyperparameter as a number, where it is one that is true or false."""
+    boolean = isinstance(value, bool) and name in about(make_hypers) and about(make_hypers)[name].boolean
+    return float(value) if boolean else value
 
 
 def checked_config(make_config: Any, values: Mapping[str, Any]) -> Any:
     """The algorithm's `Config` with these values; lists count as tuples."""
     allowed = about(make_config)
     defaults: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(make_config)}
-    chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    chosen = {name: _unlisted(plain(value, name)) for name, value in values.items()}
     for name, value in chosen.items():
         _require_known("configuration", name, allowed)
         wanted = type(defaults[name])
@@ -43,32 +58,45 @@ def checked_config(make_config: Any, values: Mapping[str, Any]) -> Any:
     return make_config(**chosen)
 
 
-def seed_list(seeds: int | Iterable[int]) -> list[int]:
-    """The agents' seeds: so many from 0 on, or these."""
-    if isinstance(seeds, int):
-        require_positive("seeds", seeds)
-        return list(range(seeds))
-    listed = list(seeds)
+def plain_seeds(seeds: Any) -> int | list[int]:
+    """How many seeds, from 0 on, or these, as a spec has them; of a number, a range, an array or an iterable."""
+    given = plain(seeds, "seeds")
+    if not isinstance(given, list):
+        return require_positive("seeds", given)
+    listed = [whole(seed, "seeds") for seed in given]
     if not listed or len(set(listed)) < len(listed) or any(not 0 <= seed < 2**31 for seed in listed):
         raise InputError(f"seeds = {listed} must be different numbers from 0 to 2^31 - 1, at least one")
     return listed
 
 
-def require_positive(name: str, value: int) -> None:
+def seed_list(seeds: Any) -> list[int]:
+    """The agents' seeds: so many from 0 on, or these."""
+    found = plain_seeds(seeds)
+    return found if isinstance(found, list) else list(range(found))
+
+
+def require_positive(name: str, value: Any) -> int:
     """A count of at least 1."""
-    if value < 1:
-        raise InputError(f"{name} = {value} must be at least 1")
+    count = whole(value, name)
+    if count < 1:
+        raise InputError(f"{name} = {count} must be at least 1")
+    return count
 
 
 def environments(
     scenario: str, table: ExpertTable, settings: Mapping[str, Any], params: Mapping[str, float]
 ) -> "tuple[EdgeExperts, dict[str, EnvParams]]":
     """The environment, and its parameters for each split that the table has."""
+    settings, params = plain(settings, "settings"), plain(params, "params")
     env, _ = make(scenario, table, **settings)
     present = [split for split in SPLITS if split in table.meta.splits]
     if "train" not in present:
         raise InputError("the table has no train prompts, and agents are trained on these; mark some as train")
     return env, {split: with_numbers(make(scenario, table, split, **settings)[1], params) for split in present}
+
+
+def _unlisted(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _require_known(kind: str, name: str, allowed: Iterable[str]) -> None:
@@ -82,3 +110,15 @@ def _require_number(kind: str, name: str, value: Any, limits: About, whole: bool
     if not limits.low <= value <= limits.high:
         allowed = f"at least {limits.low:g}" if limits.high == math.inf else f"from {limits.low:g} to {limits.high:g}"
         raise InputError(f"{kind} {name} = {value!r} must be {allowed}")
+
+
+def require_times(time_budget_s: float | None, checkpoint_every_s: float) -> None:
+    """Refuse times that run backwards, and what is no time."""
+    for name, value in (("time_budget_s", time_budget_s), ("checkpoint_every_s", checkpoint_every_s)):
+        number = plain(value, name)
+        if number is None and name == "time_budget_s":
+            continue
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise InputError(f"{name} = {value!r} is not a number of seconds")
+        if not number >= 0:
+            raise InputError(f"{name} = {value} must be at least 0")

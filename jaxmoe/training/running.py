@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmoe.algorithms.networks import tensors_of
-from jaxmoe.devices import start_jax
+from jaxmoe.devices import start_devices
 from jaxmoe.env.scenarios import settings_of
 from jaxmoe.errors import InputError
 from jaxmoe.training import baseline_cache, checkpoints
@@ -85,7 +85,7 @@ def run_job(
         InputError: the job is for another kind of device, or a file cannot be written.
         OSError: a file cannot be read now.
     """
-    start_jax()
+    start_devices()  # what else a variable could change is pinned below
     if is_done(storage, job):
         return Finished(job.number, True, 0.0)
     if job.platform != jax.default_backend():

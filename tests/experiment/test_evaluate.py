@@ -159,12 +159,100 @@ def test_actions_that_are_none_are_one_sentence(what):
 
 
 def test_what_is_no_policy_is_refused(tmp_path):
-    with pytest.raises(InputError, match="policy 'policy' is int, neither a function nor an exported policy's file"):
+    with pytest.raises(
+        InputError, match="policy 'policy' is int; a policy is an experiment, a trained agent, a policy or"
+    ):
         jaxmoe.evaluate(7, **FEW)
-    with pytest.raises(InputError, match="policy 'mine' is list, neither a function nor an exported"):
+    with pytest.raises(InputError, match="policy 'mine' is list; a policy is an experiment"):
         jaxmoe.evaluate(policies={"mine": [1]}, **FEW)
     with pytest.raises(InputError, match="nowhere: there is no such folder"):
         jaxmoe.evaluate(tmp_path / "nowhere")
+
+
+ACTIONS = {
+    "too high": (lambda *_: jnp.int32(99), "99"),
+    "negative": (lambda *_: jnp.int32(-1), "-1"),
+    "a fraction": (lambda *_: jnp.float32(1.5), "1.5"),
+    "not a number": (lambda *_: jnp.nan, "nan"),
+    "several": (lambda *_: jnp.zeros(2, jnp.int32), r"int32 of shape \(2,\)"),
+    "nothing": (lambda *_: None, "None"),
+    "seldom": (lambda *given: jnp.where(given[1][8] > 0.9, 99, 3), "99"),  # where the first device is heard best
+}
+
+
+@pytest.mark.parametrize("what", ACTIONS)
+def test_actions_of_a_function_of_jax_that_are_none_are_one_sentence(what):
+    policy, shown = ACTIONS[what]
+    message = f"policy 'policy' must give one action from 0 to 15 for an observation, and gave {shown}$"
+    with pytest.raises(InputError, match=message):
+        jaxmoe.evaluate(policy, requests=128, baselines="none")
+
+
+def test_whole_numbers_in_floating_point_are_actions():
+    rows = jaxmoe.evaluate(lambda *_: jnp.float32(6), requests=128, baselines=["fixed_subset"])
+    assert qos(rows)["policy"] == pytest.approx(qos(rows)["fixed_subset(6)"])
+
+
+def test_a_function_of_the_host_that_fails_on_the_way():
+    def seldom(observations):
+        return np.where(observations[:, 8] > 0.9, 99, 3)
+
+    with pytest.raises(InputError, match=r"policy 'policy' must give .* actions from 0 to 15 for .* and gave 99$"):
+        jaxmoe.evaluate(seldom, requests=128, baselines="none")
+
+    def failing(observations):
+        return 1 // (len(observations) <= 3) * np.zeros(len(observations), int)
+
+    with pytest.raises(ZeroDivisionError):
+        jaxmoe.evaluate(failing, requests=128, baselines="none")
+
+
+def test_agents_policies_and_experiments_are_evaluated_as_what_they_are(found, tmp_path):
+    few = {"requests": 64, "baselines": "none"}
+    own = qos(found.evaluate(agents=[3], **few))["ppo (1 agent)"]
+    [agent] = found.agents([3])
+    path = found.policy(3).save(tmp_path / "policy.safetensors")
+    served = jaxmoe.evaluate(
+        agent,
+        policies={"agent": agent, "policy": found.policy(3), "file": path, "loaded": jaxmoe.load_policy(path)},
+        **few,
+    )
+    assert list(qos(served).index) == ["ppo (1 agent)", "agent", "policy", "file", "loaded"]
+    np.testing.assert_allclose(qos(served), own, atol=1e-5)
+    for policy in (found.policy(3), jaxmoe.load_policy(path)):
+        assert qos(jaxmoe.evaluate(policy, **few))["policy"] == pytest.approx(own, abs=1e-5)
+    best = qos(jaxmoe.evaluate(found, "oneshot", policies={"best": found}, **few))
+    assert list(best.index) == ["ppo (6 agents)", "best"]
+    assert list(qos(found.evaluate(agents=agent, **few)).index) == ["ppo (1 agent)"]
+    assert list(qos(jaxmoe.evaluate([agent, agent], **few)).index) == ["ppo (2 agents)"]
+
+
+def test_what_evaluate_does_not_take_is_one_sentence(found):
+    for wrong in (42, 4.5, {"a": 1}, [], [1], object(), np.zeros(3)):
+        with pytest.raises(
+            InputError, match=r"policy 'policy' is .*; a policy is an experiment, a trained agent, a policy"
+        ):
+            jaxmoe.evaluate(wrong, **FEW)
+    with pytest.raises(
+        InputError, match=r"scenario = .* is not the name of a scenario; policies of your own are given"
+    ):
+        found.evaluate(lambda *_: 3, agents=[0])
+    with pytest.raises(InputError, match="agents = 'worst' is neither 'best', 'all' nor numbers"):
+        found.evaluate(agents="worst")
+    with pytest.raises(InputError, match="policies = 3 is not a mapping of names to policies"):
+        jaxmoe.evaluate(policies=3)
+    table = jaxmoe.load_table()
+    turned = table.select_experts(list(reversed(table.experts)))
+    with pytest.raises(
+        InputError, match=r"policy 'mine' chooses among setting, character, .* and the table has science"
+    ):
+        jaxmoe.evaluate(policies={"mine": found.policy(0)}, table=turned, **FEW)
+    [agent] = found.agents([0])
+    other = agent._replace(job=agent.job._replace(signature=agent.job.signature._replace(table="another")))
+    with pytest.raises(
+        InputError, match="agent 0 was trained on another table than the shipped one; give it as table="
+    ):
+        jaxmoe.evaluate(other, **FEW)
 
 
 def test_a_damaged_policy_is_found_before_it_is_evaluated(swept, tmp_path):
