@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, exit codes, one sentence for bad input."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -88,7 +89,15 @@ def test_a_table_is_reported(tmp_path):
 def trained(tmp_path_factory):
     """Where `train` has made the folder `run`, and what it has said."""
     where = tmp_path_factory.mktemp("trained")
-    done = command("train", "ppo", "--seeds", "3,5", "--steps", "64", *SIZES, *FEW, "--out", "run", cwd=where)
+    keys = (
+        "hypers.clip=0.1",
+        "config.epochs=2",
+        "params.latency_weight=0.01",
+        "objective.statistic=iqm",
+        "seeds=[3,5]",
+    )
+    changed = [text for key in keys for text in ("--set", key)]
+    done = command("train", "ppo", "--steps", "64", *SIZES, *FEW, *changed, "--out", "run", cwd=where)
     assert done.code == 0, done.stderr
     return where, done
 
@@ -102,6 +111,14 @@ def test_train_says_how_it_goes_and_what_it_has_found(trained):
     assert "\x1b" not in done.stderr
     assert "64 of 64 env steps each" in done.stderr
     assert pd.read_parquet(where / "run" / "results.parquet")["seed"].tolist() == [3, 5]
+
+
+def test_train_takes_keys_of_the_spec(trained):
+    where, _ = trained
+    spec = json.loads((where / "run" / "experiment.json").read_text())["spec"]
+    assert spec["hypers"] == {"clip": 0.1}
+    assert (spec["config"]["epochs"], spec["config"]["hidden"]) == (2, [[8]])
+    assert (spec["params"], spec["objective"]["statistic"]) == ({"latency_weight": 0.01}, "iqm")
 
 
 def test_what_was_trained_is_exported_and_evaluated(trained, tmp_path):
@@ -135,7 +152,25 @@ def test_train_without_a_folder_prints_and_keeps_nothing(tmp_path):
         ),
         (["train", "ppo", "--out", "run", "--seeds", "many"], "--seeds 'many' is not a whole number"),
         (["train", "ppo", "--out", "run", "--discount", "2"], "discount = 2.0 must be from 0 to 1"),
-        (["train", "ppo", "--out", "run", "--param", "latency"], "--param 'latency' is not of the form NAME=VALUE"),
+        (["train", "ppo", "--out", "run", "--set", "latency"], "--set 'latency' is not of the form KEY=VALUE"),
+        (
+            ["train", "ppo", "--set", "latency_weight=1"],
+            "unknown key 'latency_weight'; allowed are algorithm, scenario",
+        ),
+        (["train", "ppo", "--set", "params.latency=1"], "latency"),
+        (["train", "ppo", "--set", "hypers.clip=[0.1,0.2]"], "clip"),
+        (["train", "ppo", "--set", "hypers.clip={grid=[0.1,0.2]}"], "is an axis; train has one configuration"),
+        (
+            ["train", "ppo", "--set", "hypers.ppo.clip=0.1"],
+            "--set hypers.ppo.clip is not possible here; the key must be",
+        ),
+        (["train", "ppo", "--set", "config.hidden=8"], "configuration hidden = 8 is not of the kind of its default"),
+        (["train", "ppo", "--set", "search.samples=3"], "train has one configuration, sweep has many"),
+        (["train", "ppo", "--set", "scenario=fading"], "--set scenario is not possible here; write --scenario"),
+        (["train", "ppo", "--set", "objective.metric=luck"], "an evaluation has no metric 'luck'"),
+        (["evaluate", "--set", "latency_weight=1"], "the key must be params.NAME or settings.NAME"),
+        (["evaluate", "--set", "params.latency_weight=[1,2]"], "latency_weight"),
+        (["generate", "A", "--snr-db", "1", "--set", "settings.num_replicas=2"], "the key must be params.NAME"),
         (["train", "ppo", "--out", "run", "--hidden", "64,x"], "--hidden '64,x' is not a whole number"),
         (["train", "ppo", "--out", "run", "--baselines", "oracle"], "unknown baseline 'oracle'; choose among"),
         (["train", "ppo", "--out", "run", "--time-budget", "soon"], "--time-budget 'soon' is no time; write 90, 90s"),
@@ -145,7 +180,10 @@ def test_train_without_a_folder_prints_and_keeps_nothing(tmp_path):
         (["evaluate", "--policy", "policy.onnx"], "policy.onnx.json: there is no such file"),
         (["evaluate", "run", "--policy", "policy.onnx"], "say either the experiment run or --policy policy.onnx"),
         (["evaluate", "--out", "found.txt"], "found.txt ends neither in .csv nor in .parquet"),
-        (["evaluate", "--setting", "num_replicas=many"], "num_replicas = 'many' is not allowed; choose one of 1, 2"),
+        (
+            ["evaluate", "--set", "settings.num_replicas=many"],
+            "num_replicas = 'many' is not allowed; choose one of 1, 2",
+        ),
         (["evaluate", "--requests", "0"], "requests = 0 must be at least 1"),
         (["export", "nowhere", "--out", "policy.onnx"], "nowhere: there is no such folder"),
         (["export", "nowhere", "--out", "policy.pkl"], "policy.pkl ends in none of .safetensors, .stablehlo, .onnx"),
@@ -239,7 +277,13 @@ def test_sweep_then_sweep_again_then_extend(tmp_path, spec):
     [
         ("merge a b --out c", "processes with --shard i/n share one folder"),
         ("best x --fresh-seeds 3", "jaxmoe confirm x --seeds 3"),
-        ("train ppo --slots 3", "Usage: "),
+        ("train ppo --slots 3", "--slots is gone; write --requests 3"),
+        ("evaluate --slots=3", "--slots is gone; write --requests 3"),
+        ("evaluate --references none", "--references is gone; write --baselines none"),
+        ("train ppo --param latency_weight=1", "--param is gone; write --set params.latency_weight=1"),
+        ("train ppo --setting=num_replicas=2", "--setting is gone; write --set settings.num_replicas=2"),
+        ("evaluate x --param latency_weight=1", "--param is gone; write --set params.latency_weight=1"),
+        ("generate x --param", "--param is gone; write --set params.VALUE"),
         ("sweep x --chunk 3", "Usage: "),
     ],
 )

@@ -13,7 +13,7 @@ from jaxmoe.cli.evaluating import evaluate
 from jaxmoe.cli.exporting import export
 from jaxmoe.cli.generating import generate
 from jaxmoe.cli.looking import best, compare, confirm, report, status
-from jaxmoe.cli.options import OUT
+from jaxmoe.cli.options import OUT, Command
 from jaxmoe.cli.running import extend, merge, sweep
 from jaxmoe.cli.table import table_app
 from jaxmoe.cli.training import train_app
@@ -28,7 +28,7 @@ app = typer.Typer(
 app.add_typer(table_app, name="table")
 app.add_typer(train_app, name="train")
 for command in (collect, generate, sweep, extend, status, best, confirm, compare, report, evaluate, export):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(merge)
 
 

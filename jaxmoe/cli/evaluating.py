@@ -8,12 +8,11 @@ import typer
 import jaxmoe
 from jaxmoe.cli.options import (
     Baselines,
+    Changes,
     NoRelevance,
-    Parameters,
-    SettingsOption,
     TableOption,
-    assignments,
     baseline_names,
+    changes,
     print_comparison,
     read_table,
     require_table_file,
@@ -40,9 +39,8 @@ def evaluate(
     ] = None,
     table: TableOption = None,
     no_relevance: NoRelevance = False,
-    param: Parameters = None,
-    setting: SettingsOption = None,
-    requests: Annotated[int, typer.Option("--requests", "--slots", help="Per policy and split.")] = 8192,
+    changed: Changes = None,
+    requests: Annotated[int, typer.Option(help="Per policy and split.")] = 8192,
     agents: Annotated[
         str,
         typer.Option(
@@ -60,8 +58,7 @@ def evaluate(
         raise InputError(f"--policy {policy} ends in none of .safetensors, .stablehlo, .onnx and .json")
     require_table_file(out)
     common: dict[str, Any] = {
-        "params": assignments("--param", param),
-        "settings": assignments("--setting", setting),
+        **changes(changed),
         "table": None if run is not None and table is None else read_table(table, no_relevance),
         "requests": requests,
         "seed": seed,

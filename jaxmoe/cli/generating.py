@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import OUT, NoRelevance, Parameters, Scenario, TableOption, assignments, read_table
+from jaxmoe.cli.options import OUT, Changes, NoRelevance, Scenario, TableOption, changes, read_table
 from jaxmoe.errors import InputError
 from jaxmoe.progress import reporting
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jaxmoe.env.situation import Costs
     from jaxmoe.table import ExpertTable
 
-REFERENCES = ("predict_then_optimise", "all")
+UNTRAINED = ("predict_then_optimise", "all")
 
 
 def generate(
@@ -25,14 +25,14 @@ def generate(
     policy: Annotated[
         str,
         typer.Option(help="File of an exported policy, predict_then_optimise, all, or a subset as in setting+action."),
-    ] = REFERENCES[0],
+    ] = UNTRAINED[0],
     experts: Annotated[
         Path | None, typer.Option(help="JSON file that says who the experts are; those of the shipped table if absent.")
     ] = None,
     table: TableOption = None,
     no_relevance: NoRelevance = False,
     scenario: Scenario = "oneshot",
-    param: Parameters = None,
+    changed: Changes = None,
     model: Annotated[str, typer.Option(help="Gate, experts and fusion.")] = "",
     base_url: Annotated[str | None, typer.Option(help="Its server; OPENAI_BASE_URL or OpenAI if absent.")] = None,
     local_model: Annotated[str, typer.Option(help="Writes where no expert is chosen; the small model if absent.")] = "",
@@ -56,7 +56,7 @@ def generate(
         )
     if names != list(known.experts):
         known = known.select_experts(names)
-    channels, numbers = _numbers("--snr-db", snr_db), assignments("--param", param)
+    channels, numbers = _numbers("--snr-db", snr_db), changes(changed, ("params",))["params"]
     settings = Settings(
         model=model,
         base_url=base_url,

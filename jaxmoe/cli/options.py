@@ -1,11 +1,12 @@
 """What several commands share: options, how their texts become values, and how comparisons are printed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 import jaxmoe
 from jaxmoe.errors import InputError
@@ -23,14 +24,24 @@ TableOption = Annotated[
     Path | None, typer.Option("--table", help="Expert table: folder, CSV, Excel or Parquet; the shipped one if absent.")
 ]
 Scenario = Annotated[str, typer.Option(help="oneshot, fading or queueing.")]
-Parameters = Annotated[
+Changes = Annotated[
     list[str] | None,
-    typer.Option("--param", metavar="NAME=NUMBER", help="Change a number of the scenario, as in latency_weight=0.05."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change the scenario, as in params.latency_weight=0.05 or settings.num_replicas=2.",
+    ),
 ]
-SettingsOption = Annotated[
+SpecChanges = Annotated[
     list[str] | None,
-    typer.Option("--setting", metavar="NAME=VALUE", help="Change a setting of the scenario, as in num_replicas=2."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the spec, as in params.latency_weight=0.05."),
 ]
+MOVED = {  # options of older versions, and what is written now
+    "--param": "--set params.VALUE",
+    "--setting": "--set settings.VALUE",
+    "--slots": "--requests VALUE",
+    "--references": "--baselines VALUE",
+}
 TimeBudget = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Save and stop after so long, as in 30m, 2h or 90 (seconds); exit code 3."),
@@ -40,6 +51,21 @@ Baselines = Annotated[str, typer.Option(help="all, none, or names joined by comm
 CompilationCache = Annotated[
     bool, typer.Option(help="Keep compiled programs in the user's cache folder, for the next start.")
 ]
+
+
+class Command(TyperCommand):
+    """A command that says what has come in place of options that older versions had."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse them, with what to write."""
+        known = {name for parameter in self.params for name in parameter.opts}
+        for position, argument in enumerate(args):
+            option, equals, value = argument.partition("=")
+            now = MOVED.get(option, "")
+            if now and option not in known and now.split()[0] in known:
+                value = value if equals else " ".join(args[position + 1 : position + 2]) or "VALUE"
+                raise InputError(f"{option} is gone; write {now.replace('VALUE', value)}")
+        return super().parse_args(ctx, args)
 
 
 def whole_numbers(option: str, text: str) -> list[int]:
@@ -105,26 +131,18 @@ def end(experiment: "Experiment") -> None:
         raise typer.Exit(1)
 
 
-def assignments(option: str, texts: Iterable[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE` pairs; numbers and yes/no become such."""
-    pairs: dict[str, Any] = {}
-    for text in texts or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise InputError(f"{option} {text!r} is not of the form NAME=VALUE")
-        pairs[name.strip()] = _value(value.strip())
-    return pairs
+def changes(texts: Iterable[str] | None, sections: Sequence[str] = ("params", "settings")) -> dict[str, dict[str, Any]]:
+    """The values that `--set` gives to keys of these sections of a spec, by section."""
+    from jaxmoe.experiment.spec import assignment
 
-
-def _value(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    found: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for key, value in map(assignment, texts or []):
+        section, _, name = key.partition(".")
+        if section not in sections or not name or "." in name:
+            allowed = " or ".join(f"{each}.NAME" for each in sections)
+            raise InputError(f"--set {key} is not possible here; the key must be {allowed}")
+        found[section][name] = value
+    return found
 
 
 def read_table(path: Path | None, no_relevance: bool) -> Any:

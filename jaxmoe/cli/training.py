@@ -12,14 +12,13 @@ import jaxmoe
 from jaxmoe.cli.options import (
     Baselines,
     CheckpointEvery,
+    Command,
     CompilationCache,
     NoRelevance,
-    Parameters,
     Scenario,
-    SettingsOption,
+    SpecChanges,
     TableOption,
     TimeBudget,
-    assignments,
     baseline_names,
     end,
     read_table,
@@ -29,11 +28,21 @@ from jaxmoe.cli.options import (
 )
 from jaxmoe.cli.running import print_experiment
 from jaxmoe.cli.terminal import telling
+from jaxmoe.errors import InputError
 
 ALGORITHMS = {
     "ppo": "Train PPO agents: proximal policy optimisation.",
     "dqn": "Train DQN agents: deep Q-learning, double if asked for.",
     "sac": "Train SAC agents: soft actor-critic for discrete actions.",
+}
+SECTIONS = ("hypers", "config", "params", "settings")
+OF_OTHERS = {  # keys of a spec that --set does not take, and what does
+    "algorithm": "train another algorithm with jaxmoe train ALGORITHM",
+    "scenario": "write --scenario",
+    "table": "write --table",
+    "relevance": "write --no-relevance",
+    "init_from": "write --init-from",
+    "search": "train has one configuration, sweep has many",
 }
 
 
@@ -76,8 +85,7 @@ def _train_command(algorithm: str) -> Any:
         ] = 500_000,
         table: TableOption = None,
         no_relevance: NoRelevance = False,
-        param: Parameters = None,
-        setting: SettingsOption = None,
+        changed: SpecChanges = None,
         evaluations: Annotated[int, typer.Option(help="How often the agents are evaluated on the way.")] = 20,
         root_seed: Annotated[int, typer.Option(help="All agents' random numbers come from it and their seeds.")] = 0,
         init_from: Annotated[
@@ -92,20 +100,21 @@ def _train_command(algorithm: str) -> Any:
         compilation_cache: CompilationCache = True,
         **algorithm_options: Any,
     ) -> None:
+        given, others = _changes(changed)
+        given["hypers"] = {name: algorithm_options[name] for name in hypers} | given["hypers"]
+        given["config"] = {name: _parsed(name, algorithm_options[name], config[name]) for name in config} | given[
+            "config"
+        ]
+        for section, defaults in (("hypers", hypers), ("config", config)):
+            given[section] = {key: value for key, value in given[section].items() if value != defaults.get(key)}
         with telling() as callback:
             experiment = jaxmoe.train(
                 algorithm,
                 scenario,
                 seeds=seed_numbers("--seeds", seeds),
                 env_steps=env_steps,
-                hypers={name: algorithm_options[name] for name in hypers if algorithm_options[name] != hypers[name]},
-                config={
-                    name: value
-                    for name in config
-                    if (value := _parsed(name, algorithm_options[name], config[name])) != config[name]
-                },
-                params=assignments("--param", param),
-                settings=assignments("--setting", setting),
+                **given,
+                overrides=others,
                 table=read_table(table, no_relevance),
                 evaluations=evaluations,
                 requests=requests,
@@ -128,6 +137,25 @@ def _train_command(algorithm: str) -> Any:
     return _command_of(command, [*fixed, *generated], ALGORITHMS[algorithm])
 
 
+def _changes(texts: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `--set` changes: the sections that say who learns where, and other keys of the spec, dotted."""
+    from jaxmoe.experiment.spec import assignment
+
+    sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    others: dict[str, Any] = {}
+    for key, value in map(assignment, texts or []):
+        first, _, name = key.partition(".")
+        if first in OF_OTHERS:
+            raise InputError(f"--set {key} is not possible here; {OF_OTHERS[first]}")
+        if first not in SECTIONS:
+            others[key] = value
+        elif not name or "." in name:
+            raise InputError(f"--set {key} is not possible here; the key must be {first}.NAME")
+        else:
+            sections[first][name] = tuple(value) if isinstance(value, list) else value
+    return sections, others
+
+
 def _option(name: str, default: Any, meaning: str, panel: str) -> inspect.Parameter:
     kind = type(default)
     annotation = Annotated[kind, typer.Option(help=meaning, rich_help_panel=panel)]  # type: ignore[valid-type]
@@ -139,7 +167,7 @@ def _command_of(function: Callable[..., None], parameters: list[inspect.Paramete
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     single = typer.Typer(add_completion=False)
-    single.command(help=description)(function)
+    single.command(cls=Command, help=description)(function)
     return typer.main.get_command(single)
 
 

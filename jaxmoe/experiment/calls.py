@@ -49,6 +49,7 @@ def train(
     baselines: str | Iterable[str] = "all",
     root_seed: int = 0,
     init_from: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     time_budget_s: float | None = None,
     checkpoint_every_s: float = CHECKPOINT_S,
@@ -74,6 +75,7 @@ def train(
         baselines: which of them are evaluated: "all", "none", or names.
         root_seed: all agents' keys are derived from it and from their seeds.
         init_from: a policy exported as safetensors, that all agents go on from. Critics, moments and replay are fresh.
+        overrides: other keys of a spec, dotted, such as `{"objective.metric": "qos"}`.
         out: folder of the experiment; without it, it is in memory until `save`.
         time_budget_s: end early after so many seconds, with everything saved.
         checkpoint_every_s: seconds between two checkpoints of a job.
@@ -106,7 +108,7 @@ def train(
     algorithm_module(algorithm)
     for section, given in (("hypers", hypers), ("config", config), ("params", params), ("settings", settings)):
         source[section] = {name: _single(section, name, value) for name, value in (given or {}).items()}
-    spec = load_spec(source)
+    spec = load_spec(source, overrides or {})
     experiment = Experiment(create(spec, load_table() if table is None else table, out))
     return experiment.run(
         time_budget_s=time_budget_s, checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache,

@@ -143,7 +143,7 @@ def load_spec(
         for key in ("table", "init_from"):
             if isinstance(content.get(key), str):
                 content[key] = str((path.parent / with_home(content[key])).absolute())
-    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_assignment, overrides)
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(assignment, overrides)
     for key, value in pairs:
         _put(content, key, value)
     try:
@@ -175,7 +175,8 @@ def _plain(source: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(dict(source), default=other))
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
+    """Key and value of `KEY=VALUE`; the value as in TOML, or a word without quotes."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or not value.strip():
         raise InputError(f"--set {text!r} is not of the form KEY=VALUE")
