@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="Folder of an experiment; without it the baselines alone.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="The folder of an experiment; without it the baselines alone.")
+    ] = None,
     policy: Annotated[
         Path | None,
         typer.Option(help="A policy's .safetensors, .stablehlo or .onnx file; its own scenario if none is said."),
     ] = None,
     scenario: Annotated[
-        str | None, typer.Option(help="oneshot (default), fading or queueing; an experiment has its own.")
+        str | None, typer.Option(help="The scenario: oneshot, fading or queueing; that of the experiment if absent.")
     ] = None,
     table: TableOption = None,
     no_relevance: NoRelevance = False,
     changed: Changes = None,
-    requests: Annotated[int, typer.Option(help="Per policy and split.")] = 8192,
+    requests: Annotated[int, typer.Option(help="The requests that each policy serves on each split.")] = 8192,
     agents: Annotated[
         str,
-        typer.Option(
-            help="Of an experiment: best (those of its best configuration), all, or numbers joined by commas."
-        ),
+        typer.Option(help="Which agents: best (of the best configuration), all, or numbers joined by commas."),
     ] = "best",
     baselines: Baselines = "all",
-    seed: Annotated[int, typer.Option(help="Of the random numbers, the same for every policy.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of the random numbers, the same for every policy.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
 ) -> None:
-    """Compare trained agents, an exported policy, or the baselines alone, on the same requests."""
+    """Compare agents, a policy file and baselines on the same requests."""
     if run is not None and policy is not None:
         raise InputError(f"say either the experiment {run} or --policy {policy}")
     if policy is not None and not is_policy_file(policy):

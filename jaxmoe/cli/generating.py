@@ -21,26 +21,36 @@ UNTRAINED = ("predict_then_optimise", "all")
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What is to be written.")],
-    snr_db: Annotated[str, typer.Option(help="SNR of each expert's device in dB, joined by commas.")],
+    snr_db: Annotated[str, typer.Option(help="The SNR of each expert's device in dB, joined by commas.")],
     policy: Annotated[
         str,
-        typer.Option(help="File of an exported policy, predict_then_optimise, all, or a subset as in setting+action."),
+        typer.Option(help="An exported policy's file, predict_then_optimise, all, or experts as in setting+action."),
     ] = UNTRAINED[0],
     experts: Annotated[
-        Path | None, typer.Option(help="JSON file that says who the experts are; those of the shipped table if absent.")
+        Path | None,
+        typer.Option(help="A JSON file that says who the experts are; those of the shipped table if absent."),
     ] = None,
     table: TableOption = None,
     no_relevance: NoRelevance = False,
     scenario: Scenario = "oneshot",
     changed: Changes = None,
-    model: Annotated[str, typer.Option(help="Gate, experts and fusion.")] = "",
-    base_url: Annotated[str | None, typer.Option(help="Its server; OPENAI_BASE_URL or OpenAI if absent.")] = None,
-    local_model: Annotated[str, typer.Option(help="Writes where no expert is chosen; the small model if absent.")] = "",
-    local_base_url: Annotated[str | None, typer.Option(help="Its server.")] = None,
-    local: Annotated[bool, typer.Option("--local", help="The small model here does everything: no key.")] = False,
-    max_tokens: Annotated[int, typer.Option(help="Of a text.")] = 2048,
+    model: Annotated[str, typer.Option(help="The model of gate, experts and fusion.")] = "",
+    base_url: Annotated[
+        str | None, typer.Option(help="The model's server; OPENAI_BASE_URL or OpenAI if absent.")
+    ] = None,
+    local_model: Annotated[
+        str, typer.Option(help="The model that writes where no expert is chosen; the small one if absent.")
+    ] = "",
+    local_base_url: Annotated[str | None, typer.Option(help="The server of the local model.")] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Let the small model here do everything, with no key.")
+    ] = False,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens of a text.")] = 2048,
 ) -> None:
-    """Write one text: a gate splits the prompt, a policy chooses experts, they write, and their passages are fused."""
+    """Write one text, by the experts that a policy chooses.
+
+    A gate splits the prompt, the chosen experts write, and their passages are fused.
+    """
     from jaxmoe.collect.generating import generate_text
     from jaxmoe.collect.inputs import load_experts
     from jaxmoe.collect.plan import Settings

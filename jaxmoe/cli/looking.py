@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import OUT, CompilationCache, TimeBudget, end, require_table_file, running, write_table_file
+from jaxmoe.cli.options import OUT, NoCompilationCache, TimeBudget, end, require_table_file, running, write_table_file
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from jaxmoe.analysis.comparing import Compared
 
-Folder = Annotated[Path, typer.Argument(help="Folder of an experiment.")]
+Folder = Annotated[Path, typer.Argument(help="The folder of an experiment.")]
 
 
 def report(folder: Folder) -> None:
-    """Write what an experiment found, so far, as one web page, and its figures for a paper."""
+    """Write what an experiment found as a web page, and its figures."""
     found = jaxmoe.report(folder)
     for sentence in found.sentences:
         OUT.print(sentence, soft_wrap=True)
@@ -29,7 +29,7 @@ def report(folder: Folder) -> None:
 
 
 def status(folder: Folder) -> None:
-    """Say how far an experiment is and what is best so far; also while it runs."""
+    """Say how far an experiment is, also while it runs, and what is best."""
     from jaxmoe.analysis.status import status_lines
     from jaxmoe.experiment.folder import storage_of
     from jaxmoe.experiment.tables import tables_of
@@ -38,10 +38,10 @@ def status(folder: Folder) -> None:
 
 
 def compare(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of experiments.")],
+    folders: Annotated[list[Path], typer.Argument(help="The folders of experiments.")],
     out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
 ) -> None:
-    """Set the best configurations of algorithms, scenarios or experiments against each other."""
+    """Compare the best of algorithms, scenarios or experiments."""
     require_table_file(out)
     found = jaxmoe.compare(folders)
     rows = found.table()
@@ -51,10 +51,12 @@ def compare(
 
 def best(
     folder: Folder,
-    scenario: Annotated[str | None, typer.Option(help="Whose winner, where there are several scenarios.")] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="The scenario whose winner is meant, where there are several.")
+    ] = None,
     fresh_seeds: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Say which configuration wins, and which of its agents is the best."""
+    """Say which configuration wins, and which agent is the best."""
     if fresh_seeds is not None:
         raise InputError(
             f"best prints the winner; jaxmoe confirm {folder} --seeds {fresh_seeds} trains it on fresh seeds"
@@ -88,14 +90,16 @@ def best(
 def confirm(
     folder: Folder,
     seeds: Annotated[int, typer.Option(help="How many seeds, none of which has chosen anything.")] = 32,
-    scenario: Annotated[str | None, typer.Option(help="Whose winner, where there are several scenarios.")] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="The scenario whose winner is meant, where there are several.")
+    ] = None,
     algorithm: Annotated[
-        str | None, typer.Option(help="Whose best configuration, where there are several algorithms.")
+        str | None, typer.Option(help="The algorithm whose best configuration is meant, where there are several.")
     ] = None,
     time_budget: TimeBudget = None,
-    compilation_cache: CompilationCache = True,
+    no_compilation_cache: NoCompilationCache = False,
 ) -> None:
-    """Train the winner again on fresh seeds: how much of its score was luck?"""
+    """Train the winner again on fresh seeds, to see how much was luck."""
     from jaxmoe.analysis.tables import measure_words
 
     experiment = jaxmoe.load(folder)
@@ -105,7 +109,7 @@ def confirm(
             scenario=scenario,
             algorithm=algorithm,
             callback=callback,
-            **running(time_budget, None, compilation_cache),
+            **running(time_budget, None, no_compilation_cache),
         )
     OUT.print(found.winner, soft_wrap=True)
     end(experiment)

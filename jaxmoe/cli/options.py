@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 OUT = Console(highlight=False, markup=False, emoji=False)  # names and texts come from data: no signs of markup in them
 
-NoRelevance = Annotated[bool, typer.Option("--no-relevance", help="The table needs no relevance; observe zeros.")]
-TableOption = Annotated[
-    Path | None, typer.Option("--table", help="Expert table: folder, CSV, Excel or Parquet; the shipped one if absent.")
+NoRelevance = Annotated[
+    bool, typer.Option("--no-relevance", help="The table needs no relevance, and agents observe zeros.")
 ]
-Scenario = Annotated[str, typer.Option(help="oneshot, fading or queueing.")]
+TableOption = Annotated[
+    Path | None,
+    typer.Option("--table", help="The expert table: a folder, CSV, Excel or Parquet; the shipped one if absent."),
+]
+Scenario = Annotated[str, typer.Option(help="The scenario: oneshot, fading or queueing.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option(
@@ -44,12 +47,12 @@ MOVED = {  # options of older versions, and what is written now
 }
 TimeBudget = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Save and stop after so long, as in 30m, 2h or 90 (seconds); exit code 3."),
+    typer.Option(metavar="TIME", help="Save and stop after this time, as in 30m, 2h or 90 (seconds)."),
 ]
-CheckpointEvery = Annotated[str, typer.Option(help="Time between two checkpoints of a job.")]
-Baselines = Annotated[str, typer.Option(help="all, none, or names joined by commas.")]
-CompilationCache = Annotated[
-    bool, typer.Option(help="Keep compiled programs in the user's cache folder, for the next start.")
+CheckpointEvery = Annotated[str, typer.Option(metavar="TIME", help="The time between two checkpoints of a job.")]
+Baselines = Annotated[str, typer.Option(help="The baselines to evaluate: all, none, or names joined by commas.")]
+NoCompilationCache = Annotated[
+    bool, typer.Option("--no-compilation-cache", help="Keep no compiled programs for the next start.")
 ]
 
 
@@ -95,12 +98,12 @@ def seconds(option: str, text: str | None) -> float | None:
     return found
 
 
-def running(time_budget: str | None, checkpoint_every: str | None, compilation_cache: bool) -> dict[str, Any]:
+def running(time_budget: str | None, checkpoint_every: str | None, no_compilation_cache: bool) -> dict[str, Any]:
     """How long a command trains, how often it saves, and whether it keeps programs, as the Python API takes them."""
     times: dict[str, Any] = {"time_budget_s": seconds("--time-budget", time_budget)}
     if checkpoint_every is not None:
         times["checkpoint_every_s"] = seconds("--checkpoint-every", checkpoint_every)
-    return times | {"compilation_cache": compilation_cache}
+    return times | {"compilation_cache": not no_compilation_cache}
 
 
 def baseline_names(text: str) -> str | list[str]:

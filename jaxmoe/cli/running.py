@@ -9,7 +9,7 @@ import jaxmoe
 from jaxmoe.cli.options import (
     OUT,
     CheckpointEvery,
-    CompilationCache,
+    NoCompilationCache,
     TimeBudget,
     end,
     print_comparison,
@@ -24,23 +24,27 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    spec: Annotated[Path, typer.Argument(help="TOML file that says what is searched; see experiments/.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the experiment: a new one, or one to go on with.")] = None,
+    spec: Annotated[Path, typer.Argument(help="A TOML file that says what is searched, as in experiments/.")],
+    out: Annotated[Path | None, typer.Option(help="The folder of the experiment, new or to go on with.")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the spec, as in seeds=4 or hypers.clip=[0.1,0.2]."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option(help="Say how many agents, jobs, compilations and bytes; train none.")
+        bool, typer.Option(help="Say how many agents, jobs, compilations and bytes, and train none.")
     ] = False,
     shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Run every n-th job only, from the i-th on; shards share the folder.")
+        str,
+        typer.Option(metavar="I/N", help="Run every n-th job only, from the i-th on, in a folder that shards share."),
     ] = "0/1",
     time_budget: TimeBudget = None,
     checkpoint_every: CheckpointEvery = "5m",
-    compilation_cache: CompilationCache = True,
+    no_compilation_cache: NoCompilationCache = False,
 ) -> None:
-    """Train all agents of a spec; the same command again goes on where it ended, whatever ended it."""
+    """Train all agents of a spec.
+
+    The same command again goes on where it ended, whatever ended it.
+    """
     if dry_run:
         from jaxmoe.experiment.dry_run import describe_plan
 
@@ -55,17 +59,15 @@ def sweep(
             overrides=overrides or [],
             shard=shard,
             callback=callback,
-            **running(time_budget, checkpoint_every, compilation_cache),
+            **running(time_budget, checkpoint_every, no_compilation_cache),
         )
     print_experiment(experiment)
     end(experiment)
 
 
 def extend(
-    folder: Annotated[Path, typer.Argument(help="Folder of an experiment.")],
-    seeds: Annotated[
-        str | None, typer.Option(help="So many seeds in all, or these, joined by commas; those that are there stay.")
-    ] = None,
+    folder: Annotated[Path, typer.Argument(help="The folder of an experiment.")],
+    seeds: Annotated[str | None, typer.Option(help="So many seeds in all, or these, joined by commas.")] = None,
     samples: Annotated[int | None, typer.Option(help="So many samples in all, of a random or Sobol search.")] = None,
     env_steps: Annotated[int | None, typer.Option(help="So many environment steps of each agent in all.")] = None,
     new_schedule: Annotated[
@@ -73,9 +75,12 @@ def extend(
     ] = False,
     time_budget: TimeBudget = None,
     checkpoint_every: CheckpointEvery = "5m",
-    compilation_cache: CompilationCache = True,
+    no_compilation_cache: NoCompilationCache = False,
 ) -> None:
-    """Add seeds, samples or env steps to an experiment; nothing that is there changes."""
+    """Add seeds, samples or env steps to an experiment.
+
+    Nothing that is there changes.
+    """
     with telling() as callback:
         experiment = jaxmoe.load(folder).extend(
             seeds=None if seeds is None else seed_numbers("--seeds", seeds),
@@ -83,7 +88,7 @@ def extend(
             env_steps=env_steps,
             new_schedule=new_schedule,
             callback=callback,
-            **running(time_budget, checkpoint_every, compilation_cache),
+            **running(time_budget, checkpoint_every, no_compilation_cache),
         )
     print_experiment(experiment)
     end(experiment)

@@ -13,7 +13,7 @@ table_app = typer.Typer(no_args_is_help=True, help="Check, show, build and repor
 
 TablePath = Annotated[
     Path | None,
-    typer.Argument(help="Folder of raw records, CSV, Excel or Parquet file; the shipped table if absent."),
+    typer.Argument(help="A folder of raw records, or a CSV, Excel or Parquet file; the shipped table if absent."),
 ]
 
 
@@ -40,7 +40,7 @@ def table_check(path: TablePath = None, no_relevance: NoRelevance = False) -> No
 @table_app.command("show")
 def table_show(
     path: TablePath = None,
-    experts: Annotated[str | None, typer.Option(help="Only these experts, joined by commas.")] = None,
+    experts: Annotated[str | None, typer.Option(help="Show only these experts, joined by commas.")] = None,
     no_relevance: NoRelevance = False,
 ) -> None:
     """Show mean score and words of every subset of experts."""
@@ -54,8 +54,8 @@ def table_show(
 
 @table_app.command("build")
 def table_build(
-    folder: Annotated[Path, typer.Argument(help="Folder of raw records.")],
-    out: Annotated[Path, typer.Option(help="File to write, .parquet or .csv.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of raw records.")],
+    out: Annotated[Path, typer.Option(help="The file to write, .parquet or .csv.")],
     overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
 ) -> None:
     """Build a table from raw records."""
@@ -70,11 +70,11 @@ def table_build(
 
 @table_app.command("report")
 def table_report(
-    out: Annotated[Path, typer.Option(help="New or empty folder for the page and its figures.")],
+    out: Annotated[Path, typer.Option(help="A new or empty folder for the page and its figures.")],
     path: TablePath = None,
     no_relevance: NoRelevance = False,
 ) -> None:
-    """Write what the experts are worth as one web page: subsets, Shapley values, judges, texts."""
+    """Write what the experts are worth as a web page."""
     from jaxmoe.analysis.table_report import has_raw_records
     from jaxmoe.analysis.table_report import table_report as write_report
 

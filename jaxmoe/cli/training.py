@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import jaxmoe
 from jaxmoe.cli.options import (
     Baselines,
     CheckpointEvery,
     Command,
-    CompilationCache,
+    NoCompilationCache,
     NoRelevance,
     Scenario,
     SpecChanges,
@@ -53,12 +53,19 @@ class _AlgorithmCommands(TyperGroup):
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """The algorithms."""
         del ctx
         return list(ALGORITHMS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """What an algorithm's command is called and does, for lists of commands."""
         del ctx
-        return _train_command(cmd_name) if cmd_name in ALGORITHMS else None
+        return TyperCommand(cmd_name, help=ALGORITHMS[cmd_name]) if cmd_name in ALGORITHMS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command itself."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and _train_command(str(name)), rest
 
 
 train_app = typer.Typer(no_args_is_help=True, cls=_AlgorithmCommands, help="Train agents, many at once.")
@@ -76,18 +83,18 @@ def _train_command(algorithm: str) -> Any:
     def command(
         out: Annotated[
             Path | None,
-            typer.Option(help="Folder of the experiment: a new one, or one to go on with; none keeps nothing."),
+            typer.Option(help="The folder of the experiment, new or to go on with; without it nothing is kept."),
         ] = None,
         scenario: Scenario = "oneshot",
         seeds: Annotated[str, typer.Option(help="How many agents, or their seeds joined by commas.")] = "16",
         env_steps: Annotated[
-            int, typer.Option("--env-steps", "--steps", help="Environment steps of each agent.")
+            int, typer.Option("--env-steps", "--steps", help="The environment steps of each agent.")
         ] = 500_000,
         table: TableOption = None,
         no_relevance: NoRelevance = False,
         changed: SpecChanges = None,
         evaluations: Annotated[int, typer.Option(help="How often the agents are evaluated on the way.")] = 20,
-        root_seed: Annotated[int, typer.Option(help="All agents' random numbers come from it and their seeds.")] = 0,
+        root_seed: Annotated[int, typer.Option(help="All random numbers come from it and the agents' seeds.")] = 0,
         init_from: Annotated[
             Path | None, typer.Option(help="Go on from a policy that was exported as .safetensors.")
         ] = None,
@@ -97,7 +104,7 @@ def _train_command(algorithm: str) -> Any:
         baselines: Baselines = "all",
         time_budget: TimeBudget = None,
         checkpoint_every: CheckpointEvery = "5m",
-        compilation_cache: CompilationCache = True,
+        no_compilation_cache: NoCompilationCache = False,
         **algorithm_options: Any,
     ) -> None:
         given, others = _changes(changed)
@@ -123,7 +130,7 @@ def _train_command(algorithm: str) -> Any:
                 init_from=init_from,
                 out=out,
                 callback=callback,
-                **running(time_budget, checkpoint_every, compilation_cache),
+                **running(time_budget, checkpoint_every, no_compilation_cache),
             )
         print_experiment(experiment)
         end(experiment)
@@ -158,7 +165,7 @@ def _changes(texts: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _option(name: str, default: Any, meaning: str, panel: str) -> inspect.Parameter:
     kind = type(default)
-    annotation = Annotated[kind, typer.Option(help=meaning, rich_help_panel=panel)]  # type: ignore[valid-type]
+    annotation = Annotated[kind, typer.Option(help=f"{meaning[0].upper()}{meaning[1:]}.", rich_help_panel=panel)]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
