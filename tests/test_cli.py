@@ -3,17 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from command_line import run as command
 
 import jaxmoe
-from jaxmoe.analysis.comparing import compare_tables
-from jaxmoe.cli import looking
 
-ANALYSIS = Path(__file__).parent / "analysis"
 SIZES = ["--num-envs", "4", "--rollout-length", "8", "--epochs", "1", "--minibatches", "1", "--hidden", "8"]
 FEW = ["--evaluations", "1", "--requests", "64", "--baselines", "random,one_slot_optimum"]
 
@@ -291,15 +287,3 @@ def test_what_older_versions_had_is_refused_with_a_word_of_help(words, said):
     done = command(*words.split())
     assert done.code == 2
     assert said in done.stderr
-
-
-def test_eighty_columns_cut_no_number_of_a_comparison(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(ANALYSIS)
-    monkeypatch.setenv("COLUMNS", "80")
-    import synthetic
-
-    names = ["one-long-name-of-a-folder", "other-long-name-of-a-folder"]
-    found = compare_tables([synthetic.make(name=name) for name in names])
-    looking._print_compared(found, found.table())
-    compared = capsys.readouterr().out
-    assert "\N{HORIZONTAL ELLIPSIS}" not in compared.split("On the same environments")[1]

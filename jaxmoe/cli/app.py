@@ -14,7 +14,8 @@ from jaxmoe.cli.evaluating import evaluate
 from jaxmoe.cli.exporting import export
 from jaxmoe.cli.generating import generate
 from jaxmoe.cli.looking import best, compare, confirm, report, status
-from jaxmoe.cli.options import OUT, Command
+from jaxmoe.cli.options import Command
+from jaxmoe.cli.output import OUT
 from jaxmoe.cli.running import extend, merge, sweep
 from jaxmoe.cli.table import table_app
 from jaxmoe.cli.training import train_app

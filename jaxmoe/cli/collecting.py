@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jaxmoe.cli.job import take_job
-from jaxmoe.cli.options import OUT
+from jaxmoe.cli.output import OUT
 from jaxmoe.progress import reporting
 
 if TYPE_CHECKING:
@@ -187,6 +187,6 @@ def _print_collection(found: "Collection") -> None:
     for line in [] if found.complete or found.interrupted or found.stopped else found.advice:
         OUT.print(line, soft_wrap=True)
     if found.interrupted:
-        OUT.print("Stopped: what was answered is kept, and the same command goes on from there.")
+        OUT.print("Stopped: what was answered is kept, and the same command goes on from there.", soft_wrap=True)
     elif found.stopped:
         OUT.print(f"Stopped: {found.stopped}; the same command with a higher limit goes on.", soft_wrap=True)

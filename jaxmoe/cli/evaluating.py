@@ -13,12 +13,12 @@ from jaxmoe.cli.options import (
     TableOption,
     baseline_names,
     changes,
-    print_comparison,
     read_table,
     require_table_file,
     whole_numbers,
     write_table_file,
 )
+from jaxmoe.cli.output import print_comparison
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import is_policy_file

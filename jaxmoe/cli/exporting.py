@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import OUT
+from jaxmoe.cli.output import OUT
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import contract_path
 

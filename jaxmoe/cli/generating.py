@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import OUT, Changes, NoRelevance, Scenario, TableOption, changes, read_table
+from jaxmoe.cli.options import Changes, NoRelevance, Scenario, TableOption, changes, read_table
+from jaxmoe.cli.output import OUT, print_table
 from jaxmoe.errors import InputError
 from jaxmoe.progress import reporting
 
@@ -135,12 +136,12 @@ def _print_generated(found: "Generated", names: list[str], snr_db: list[float], 
     from jaxmoe.collect.budget import in_dollars
     from jaxmoe.table.records import subset_name
 
-    experts = Table("expert", "relevance", "SNR dB", "words", "subtask", box=None)
+    experts = Table("expert", "relevance", "SNR dB", "words", "subtask")
     for name, channel in zip(names, snr_db, strict=True):
         task, written = found.tasks[name], found.words.get(name)
         experts.add_row(name, f"{task.relevance:.1f}", f"{channel:g}", str(written or "-"), _visible(task.subtask))
-    OUT.print(experts)
-    OUT.print(f"\nchosen: {subset_name(found.decision.subset, names)}")
+    print_table(experts)
+    OUT.print(f"\nchosen: {subset_name(found.decision.subset, names)}", soft_wrap=True)
     if found.decision.values:
         best = sorted(found.decision.values, key=lambda subset: -found.decision.values[subset])
         listed = ", ".join(f"{subset_name(subset, names)} {found.decision.values[subset]:.3f}" for subset in best)

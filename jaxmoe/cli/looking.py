@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import OUT, NoCompilationCache, TimeBudget, end, require_table_file, running, write_table_file
+from jaxmoe.cli.options import NoCompilationCache, TimeBudget, end, require_table_file, running, write_table_file
+from jaxmoe.cli.output import OUT, print_table
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 
@@ -113,7 +114,7 @@ def confirm(
         )
     OUT.print(found.winner, soft_wrap=True)
     end(experiment)
-    OUT.print(f"interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds]")
+    OUT.print(f"interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds]", soft_wrap=True)
     OUT.print(f"train prompts, seeds that chose it  {found.chosen:.3f}")
     for split, of in found.fresh.items():
         OUT.print(f"{split} prompts, {seeds} fresh seeds".ljust(36) + f"{of:.3f}")
@@ -126,28 +127,30 @@ def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:
     from jaxmoe.analysis.intervals import Estimate
     from jaxmoe.analysis.tables import measure_words
 
-    OUT.print(
-        f"Interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds], "
+    table = Table(
+        title=f"Interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds], "
         "on seeds that chose nothing"
     )
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     splits = [split for split in ("train", "test") if split in rows]
     for name in ("", "best configuration", *(f"{split} prompts" for split in splits)):
         table.add_column(name, no_wrap=name != "best configuration")
     for row in rows.to_dict("records"):
         cells = [f"{Estimate(row[split], row[f'{split}_low'], row[f'{split}_high']):.3f}" for split in splits]
         table.add_row(str(row["name"]), str(row["configuration"]), *cells)
-    OUT.print(table)
+    print_table(table)
     if not found.pairs:
-        OUT.print("\nNo two of them share their environments and expert table, so that none is said to be better.")
+        OUT.print(
+            "\nNo two of them share their environments and expert table, so that none is said to be better.",
+            soft_wrap=True,
+        )
         return
-    OUT.print(
-        "\nOn the same environments: difference, and probability that an agent of the first beats one of the second"
+    OUT.print()
+    pairs = Table(
+        title="On the same environments: difference, and probability that an agent of the first beats one of the second"
     )
-    pairs = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("first", "second", "prompts", "difference", "probability"):
-        pairs.add_column(name, no_wrap=name not in ("first", "second"), overflow="fold")  # nothing is cut
+        pairs.add_column(name, no_wrap=name not in ("first", "second"))
     for pair in found.pairs:
         cells = [pair.split, f"{pair.difference:.3f}", f"{pair.improvement:.2f}"]
         pairs.add_row(pair.first, pair.second, *cells)
-    OUT.print(pairs)
+    print_table(pairs, keys=2)

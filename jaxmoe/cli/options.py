@@ -1,14 +1,14 @@
-"""What several commands share: options, how their texts become values, and how comparisons are printed."""
+"""What several commands share: options, and how their texts become values."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperCommand
 
 import jaxmoe
+from jaxmoe.cli.output import OUT
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from jaxmoe.experiment.experiment import Experiment
-
-OUT = Console(highlight=False, markup=False, emoji=False)  # names and texts come from data: no signs of markup in them
 
 NoRelevance = Annotated[
     bool, typer.Option("--no-relevance", help="The table needs no relevance, and agents observe zeros.")
@@ -130,7 +128,7 @@ def end(experiment: "Experiment") -> None:
         raise typer.Exit(3)
     if experiment.failed:
         numbers = ", ".join(map(str, experiment.failed))
-        OUT.print(f"Failed: job {numbers}; all others are done, and the same command tries again.")
+        OUT.print(f"Failed: job {numbers}; all others are done, and the same command tries again.", soft_wrap=True)
         raise typer.Exit(1)
 
 
@@ -174,20 +172,3 @@ def require_table_file(out: Path | None) -> None:
         raise InputError(f"{out} exists already; choose another file")
     if not out.parent.is_dir():
         raise InputError(f"{out}: the folder {out.parent} does not exist; create it first")
-
-
-def print_comparison(comparison: "pd.DataFrame", highlight: str | None) -> None:
-    """Two tables: how good each policy is, and what it does."""
-    from jaxmoe.analysis.comparison import behaviour_table, quality_table
-
-    OUT.print()
-    title = "Mean QoS, and normalised score [95 % interval over prompts and seeds]"
-    OUT.print(quality_table(comparison, title, highlight))
-    OUT.print()
-    OUT.print(
-        behaviour_table(
-            comparison,
-            "What each policy does per request, on train prompts: means, and how often it asks each expert",
-            highlight,
-        )
-    )

@@ -6,16 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import (
-    OUT,
-    CheckpointEvery,
-    NoCompilationCache,
-    TimeBudget,
-    end,
-    print_comparison,
-    running,
-    seed_numbers,
-)
+from jaxmoe.cli.options import CheckpointEvery, NoCompilationCache, TimeBudget, end, running, seed_numbers
+from jaxmoe.cli.output import OUT, print_comparison, print_table
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 
@@ -113,13 +105,14 @@ def print_experiment(experiment: "Experiment") -> None:
             own = [name for name in comparison["policy"].unique() if str(name).endswith(("agent)", "agents)"))]
             print_comparison(comparison, highlight=own[0] if own else None)
         for title, table in printed(tables) if ranked and len(ranked[0].settings) > 1 else []:
-            OUT.print(f"\n{title}", soft_wrap=True)
-            OUT.print(table)
+            OUT.print()
+            table.title = title
+            print_table(table, keys=2 if table.columns[1].header == "algorithm" else 1)
         OUT.print()
     diverged = int(tables.results["diverged"].sum()) if len(tables.results) else 0
     speeds = [job.env_steps_per_s for job in tables.jobs if job.env_steps_per_s]
     speed = f", {max(speeds):,.0f} env steps/s of all agents" if speeds else ""
     steps = int(tables.results["env_steps"].max()) if len(tables.results) else tables.spec["env_steps"]
-    OUT.print(f"{len(tables.results):,} agents, {steps:,} env steps each{speed}, {diverged} diverged")
+    OUT.print(f"{len(tables.results):,} agents, {steps:,} env steps each{speed}, {diverged} diverged", soft_wrap=True)
     if experiment.folder is not None:
         OUT.print(f"tables and policies: {experiment.folder}", soft_wrap=True)

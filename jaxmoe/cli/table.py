@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jaxmoe.cli.options import OUT, NoRelevance, read_table
+from jaxmoe.cli.options import NoRelevance, read_table
+from jaxmoe.cli.output import OUT, print_table
 from jaxmoe.errors import InputError
 
 table_app = typer.Typer(no_args_is_help=True, help="Check, show, build and report on expert tables.")
@@ -25,7 +26,10 @@ def table_check(path: TablePath = None, no_relevance: NoRelevance = False) -> No
 
     table = read_table(path, no_relevance)
     splits = ", ".join(f"{count} {split}" for split, count in Counter(table.meta.splits).items())
-    OUT.print(f"The table is complete: {table.num_prompts} prompts ({splits}), {2**table.num_experts} subsets each.")
+    OUT.print(
+        f"The table is complete: {table.num_prompts} prompts ({splits}), {2**table.num_experts} subsets each.",
+        soft_wrap=True,
+    )
     OUT.print(f"experts  {', '.join(table.experts)}", soft_wrap=True)
     if WIDE in table.meta.provenance:
         OUT.print(f"columns  the source has {WIDE_RULE}", soft_wrap=True)
@@ -44,12 +48,20 @@ def table_show(
     no_relevance: NoRelevance = False,
 ) -> None:
     """Show mean score and words of every subset of experts."""
+    from rich.table import Table
+
     from jaxmoe.table import describe
 
     table = read_table(path, no_relevance)
     if experts is not None:
         table = table.select_experts(name.strip() for name in experts.split(","))
-    OUT.print(describe(table).to_string(index=False, float_format="{:.2f}".format), soft_wrap=True)
+    rows = describe(table)
+    shown = Table()
+    for name in rows:
+        shown.add_column(str(name), justify="right", no_wrap=True)
+    for row in rows.itertuples(index=False):
+        shown.add_row(str(row[0]), *(f"{number:.2f}" for number in row[1:]))
+    print_table(shown)
 
 
 @table_app.command("build")
@@ -65,7 +77,7 @@ def table_build(
         raise InputError(f"{out} exists already; choose another file or say --overwrite")
     table = build_table(folder)
     table.save(out, overwrite=overwrite)
-    OUT.print(f"{out}: {table.num_prompts} prompts, experts {', '.join(table.experts)}")
+    OUT.print(f"{out}: {table.num_prompts} prompts, experts {', '.join(table.experts)}", soft_wrap=True)
 
 
 @table_app.command("report")
