@@ -81,19 +81,16 @@ def test_a_table_is_reported(tmp_path):
     assert (tmp_path / "report" / "report.html").is_file()
 
 
+KEYS = ("hypers.clip=0.1", "config.epochs=2", "params.latency_weight=0.01", "objective.statistic=iqm", "seeds=[3,5]")
+CHANGED = [text for key in KEYS for text in ("--set", key)]
+TRAIN = ["train", "ppo", "--steps", "64", *SIZES, *FEW, *CHANGED, "--out", "run"]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Where `train` has made the folder `run`, and what it has said."""
     where = tmp_path_factory.mktemp("trained")
-    keys = (
-        "hypers.clip=0.1",
-        "config.epochs=2",
-        "params.latency_weight=0.01",
-        "objective.statistic=iqm",
-        "seeds=[3,5]",
-    )
-    changed = [text for key in keys for text in ("--set", key)]
-    done = command("train", "ppo", "--steps", "64", *SIZES, *FEW, *changed, "--out", "run", cwd=where)
+    done = command(*TRAIN, cwd=where)
     assert done.code == 0, done.stderr
     return where, done
 
@@ -128,6 +125,47 @@ def test_what_was_trained_is_exported_and_evaluated(trained, tmp_path):
     evaluated = succeeds("evaluate", run, *FEW[2:], "--out", "found.csv", cwd=tmp_path)
     assert "ppo (2 agents)" in evaluated
     assert set(pd.read_csv(tmp_path / "found.csv")["split"]) == {"train", "test"}
+
+
+def as_json(*arguments, cwd=None):
+    """What a command prints as JSON, and nothing else."""
+    done = command(*arguments, "--json", cwd=cwd)
+    assert done.code == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    return json.loads(done.stdout, parse_constant=pytest.fail)
+
+
+def test_what_is_printed_is_there_as_json(trained, tmp_path):
+    where, _ = trained
+    results = pd.read_parquet(where / "run" / "results.parquet")
+    found = as_json(*TRAIN, cwd=where)
+    assert (found["folder"], found["complete"], found["agents"]) == (str(where / "run"), True, 2)
+    assert found["ranking"][0]["seeds"] == 2
+    rows = [row for row in found["comparison"] if (row["split"], row["metric"]) == ("train", "qos")]
+    own = next(row for row in rows if row["policy"] == "ppo (2 agents)")
+    assert own["mean"] == pytest.approx(results["train_qos"].mean(), abs=1e-6)
+    assert len(repr(own["mean"])) > 10
+    assert {row["configuration"] for row in rows} == {0, None}
+    told = as_json("status", "run", cwd=where)
+    assert (told["trained"], told["best"][0]["scenario"]) == (2, "oneshot")
+    best = as_json("best", "run", cwd=where)
+    assert (best["algorithm"], best["best_agent"] in (0, 1)) == ("ppo", True)
+    exported = as_json("export", "run", "--out", tmp_path / "policy.safetensors", cwd=where)
+    assert exported["agents"][0]["agent"]["number"] == best["best_agent"]
+    assert "qos" in exported["agents"][0]["evaluation"]["train"]
+
+
+def test_tables_and_evaluations_are_there_as_json():
+    checked = as_json("table", "check")
+    assert (checked["prompts"], checked["splits"], checked["subsets"]) == (32, {"train": 24, "test": 8}, 16)
+    assert len(as_json("table", "show")["subsets"]) == 16
+    rows = as_json("evaluate", *FEW[2:], "--quiet")["comparison"]
+    assert {row["policy"] for row in rows} == {"random", "one_slot_optimum"}
+
+
+def test_quiet_says_nothing_on_standard_error(trained):
+    where, _ = trained
+    assert command(*TRAIN, "--quiet", cwd=where).stderr == ""
 
 
 def test_train_without_a_folder_prints_and_keeps_nothing(tmp_path):
@@ -241,12 +279,15 @@ def test_a_sweep_is_judged_reported_compared_and_its_winner_trained_again(tmp_pa
     best = succeeds("best", "one", cwd=tmp_path)
     assert best.startswith("oneshot: PPO with learning rate 0.")
     assert "jaxmoe export one --agent best --out policy.safetensors" in best
+    again = as_json("confirm", "one", "--seeds", "2", "--quiet", cwd=tmp_path)
+    assert again["fresh"]["test"]["low"] <= again["fresh"]["test"]["mean"]
     confirmed = succeeds("confirm", "one", "--seeds", "2", cwd=tmp_path)
     assert "train prompts, 2 fresh seeds" in confirmed
     assert "drop on train prompts" in confirmed
     assert "report: one/report/report.html" in succeeds("report", "one", cwd=tmp_path)
     compared = succeeds("compare", "one", "other", "--out", "found.csv", cwd=tmp_path)
     assert "probability that an agent of the first beats one of the second" in " ".join(compared.split())
+    assert len(as_json("compare", "one", "other", cwd=tmp_path)["pairs"]) == 2
     assert sorted(pd.read_csv(tmp_path / "found.csv")["name"]) == ["one ppo oneshot", "other ppo oneshot"]
 
 
@@ -254,6 +295,7 @@ def test_sweep_then_sweep_again_then_extend(tmp_path, spec):
     planned = succeeds("sweep", spec, "--dry-run", cwd=tmp_path)
     assert planned.startswith("4 agents, from 2 configurations and 2 seeds\n1 compilation of a training program")
     assert "4 agents of 64 env steps and " in planned
+    assert as_json("sweep", spec, "--dry-run", cwd=tmp_path)["plan"][0] == planned.splitlines()[0]
     assert "their final states, " in planned
     assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
     for index in "01":

@@ -1,14 +1,18 @@
 """Tables are read whole: in a file as wide as they are, on a terminal in as many tables as it takes."""
 
 import io
+import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 from rich.table import Table
 
 from jaxmoe.analysis.comparing import compare_tables
 from jaxmoe.analysis.comparison import behaviour_table, comparison, quality_table
+from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import printed, rankings
 from jaxmoe.cli import looking, output
 
@@ -100,3 +104,14 @@ def test_what_experiments_print_is_whole(synthetic, terminal, monkeypatch):
     assert "\N{HORIZONTAL ELLIPSIS}" not in compared
     for name in names:
         assert " ".join(compared.split()).count(f"{name} ppo oneshot") >= 2 or not terminal
+
+
+def test_json_has_all_digits_and_null_for_what_is_missing(capsys):
+    rows = pd.DataFrame({"x": [1 / 3, np.nan], "n": pd.array([1, None], "Int64"), "name": ["a", None]})
+    output.emit({"rows": rows, "path": Path("a/b"), "of": Estimate(np.float32(0.5), -np.inf, 1), "n": np.int32(3)})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "rows": [{"x": 1 / 3, "n": 1, "name": "a"}, {"x": None, "n": None, "name": None}],
+        "path": "a/b",
+        "of": {"mean": 0.5, "low": None, "high": 1},
+        "n": 3,
+    }

@@ -5,7 +5,6 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 import jaxmoe
@@ -15,7 +14,7 @@ from jaxmoe.cli.exporting import export
 from jaxmoe.cli.generating import generate
 from jaxmoe.cli.looking import best, compare, confirm, report, status
 from jaxmoe.cli.options import Command
-from jaxmoe.cli.output import OUT
+from jaxmoe.cli.output import ERR, OUT
 from jaxmoe.cli.running import extend, merge, sweep
 from jaxmoe.cli.table import table_app
 from jaxmoe.cli.training import train_app
@@ -76,9 +75,7 @@ def main() -> None:
     try:
         app(prog_name="jaxmoe")
     except (InputError, OSError) as error:
-        Console(stderr=True, highlight=False, emoji=False).print(
-            f"jaxmoe: {_sentence(error)}", soft_wrap=True, markup=False
-        )
+        ERR.print(f"jaxmoe: {_sentence(error)}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

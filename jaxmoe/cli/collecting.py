@@ -2,12 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from jaxmoe.cli.job import take_job
-from jaxmoe.cli.output import OUT
+from jaxmoe.cli.options import AsJson, Quiet
+from jaxmoe.cli.output import OUT, emit
 from jaxmoe.progress import reporting
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def collect(
     patience: Annotated[
         float, typer.Option(help="The seconds that a busy server is waited for.", min=0, rich_help_panel=LIMITS)
     ] = 600.0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let models write and judge texts, and build an expert table.
 
@@ -149,9 +152,13 @@ def collect(
     )
     spending = Spending(max_cost, max_requests, prices)
     if dry_run:
-        OUT.print("\n".join(estimate_collection(prompts, experts, out, settings, spending=spending)[1]), soft_wrap=True)
+        lines = estimate_collection(prompts, experts, out, settings, spending=spending)[1]
+        if as_json:
+            emit({"plan": lines})
+        else:
+            OUT.print("\n".join(lines), soft_wrap=True)
         return
-    with reporting() as report:
+    with reporting(quiet=quiet) as report:
         found = collect_table(
             prompts,
             experts,
@@ -162,11 +169,21 @@ def collect(
             retry_failed=retry_failed,
             report=report,
         )
-    _print_collection(found)
+    if as_json:
+        emit(_facts(found))
+    else:
+        _print_collection(found)
     if found.interrupted:
         raise typer.Exit(130)
     if not found.complete:
         raise typer.Exit(1)
+
+
+def _facts(found: "Collection") -> dict[str, Any]:
+    requests = [{"stage": stage, "status": status, "count": count} for (stage, status), count in found.statuses.items()]
+    gaps = None if found.table is None else len(found.table.gaps())
+    facts = {name: getattr(found, name) for name in ("folder", "complete", "interrupted", "stopped", "notes", "spent")}
+    return {**facts, "missing_entries": gaps, "advice": found.advice, "requests": requests}
 
 
 def _print_collection(found: "Collection") -> None:

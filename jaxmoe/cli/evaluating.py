@@ -7,9 +7,11 @@ import typer
 
 import jaxmoe
 from jaxmoe.cli.options import (
+    AsJson,
     Baselines,
     Changes,
     NoRelevance,
+    Quiet,
     TableOption,
     baseline_names,
     changes,
@@ -18,7 +20,7 @@ from jaxmoe.cli.options import (
     whole_numbers,
     write_table_file,
 )
-from jaxmoe.cli.output import print_comparison
+from jaxmoe.cli.output import emit, print_comparison
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import is_policy_file
@@ -50,6 +52,8 @@ def evaluate(
     baselines: Baselines = "all",
     seed: Annotated[int, typer.Option(help="The seed of the random numbers, the same for every policy.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare agents, a policy file and baselines on the same requests."""
     if run is not None and policy is not None:
@@ -64,13 +68,16 @@ def evaluate(
         "seed": seed,
         "baselines": baseline_names(baselines),
     }
-    with telling() as callback:
+    with telling(quiet) as callback:
         if run is not None:
             chosen: Any = agents if agents in ("best", "all") else whole_numbers("--agents", agents)
             found = jaxmoe.load(run).evaluate(scenario, agents=chosen, callback=callback, **common)
         else:
             found = jaxmoe.evaluate(policy, scenario, callback=callback, **common)
     write_table_file(out, found)
+    if as_json:
+        emit({"comparison": found})
+        return
     print_comparison(found, highlight=_name_of_no_baseline(found))
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 import jaxmoe
-from jaxmoe.cli.output import OUT
+from jaxmoe.cli.options import AsJson
+from jaxmoe.cli.output import OUT, emit
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import contract_path
 
@@ -26,11 +27,17 @@ def export(
     scenario: Annotated[
         str | None, typer.Option(help="The scenario whose best agent is meant, where there are several.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a trained policy that runs anywhere: with NumPy, XLA or ONNX."""
     if file_format is not None and out.suffix != f".{file_format}":
         raise InputError(f"--out {out} does not end in .{file_format}, as --format says")
     contracts = jaxmoe.export(source, out, agent=_which(agent), scenario=scenario)
+    if as_json:
+        listed = contracts if isinstance(contracts, list) else [contracts]
+        facts = [{"algorithm": each.algorithm, "agent": each.agent, "evaluation": each.evaluation} for each in listed]
+        emit({"policy": out, "contract": contract_path(out), "agents": facts})
+        return
     if isinstance(contracts, list):
         OUT.print(f"{len(contracts)} policies of {', '.join(contracts[0].experts)}: {out}", soft_wrap=True)
         return

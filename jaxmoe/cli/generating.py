@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import Changes, NoRelevance, Scenario, TableOption, changes, read_table
-from jaxmoe.cli.output import OUT, print_table
+from jaxmoe.cli.options import AsJson, Changes, NoRelevance, Quiet, Scenario, TableOption, changes, read_table
+from jaxmoe.cli.output import OUT, emit, print_table
 from jaxmoe.errors import InputError
 from jaxmoe.progress import reporting
 
@@ -47,6 +47,8 @@ def generate(
         bool, typer.Option("--local", help="Let the small model here do everything, with no key.")
     ] = False,
     max_tokens: Annotated[int, typer.Option(help="The most tokens of a text.")] = 2048,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write one text, by the experts that a policy chooses.
 
@@ -77,13 +79,17 @@ def generate(
         max_tokens=max_tokens,
     )
     situation(known, scenario, [0.5] * len(names), channels, numbers)  # what does not fit is said before work begins
-    with reporting() as report:
+    with reporting(quiet=quiet) as report:
         decide = _decide(policy, known, scenario, channels, numbers)
         found = generate_text(prompt, writers, decide, settings, report=report)
     relevance = [found.tasks[name].relevance for name in names]
     at = situation(known, scenario, relevance, channels, numbers)
     words = [float(found.words.get(name, 0)) for name in names]
-    _print_generated(found, names, channels, costs(at, found.decision.subset, words))
+    spent = costs(at, found.decision.subset, words)
+    if as_json:
+        emit(_facts(found, names, channels, spent))
+    else:
+        _print_generated(found, names, channels, spent)
 
 
 def _exported(path: Path, names: Sequence[str], snr_db: list[float]) -> "Decide":
@@ -128,6 +134,19 @@ def _decide(
         return _exported(Path(policy), table.experts, snr_db)
     fixed = (1 << table.num_experts) - 1 if policy == "all" else subset_index(policy, table.experts)
     return lambda _: Decision(fixed, {}, "")
+
+
+def _facts(found: "Generated", names: list[str], snr_db: list[float], costs: "Costs") -> dict[str, Any]:
+    from jaxmoe.table.records import subset_name
+
+    experts = [
+        {"expert": name, "snr_db": channel, "words": found.words.get(name), **found.tasks[name]._asdict()}
+        for name, channel in zip(names, snr_db, strict=True)
+    ]
+    values = {subset_name(subset, names): value for subset, value in found.decision.values.items()}
+    chosen = {"chosen": subset_name(found.decision.subset, names), "values": values, "meaning": found.decision.meaning}
+    spent = {**costs._asdict(), "requests": found.requests, "cost_usd": found.cost_usd}
+    return {"text": found.text, "experts": experts, **chosen, **spent}
 
 
 def _print_generated(found: "Generated", names: list[str], snr_db: list[float], costs: "Costs") -> None:

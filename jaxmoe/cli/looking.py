@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import NoCompilationCache, TimeBudget, end, require_table_file, running, write_table_file
-from jaxmoe.cli.output import OUT, print_table
+from jaxmoe.cli.options import (
+    AsJson,
+    NoCompilationCache,
+    Quiet,
+    TimeBudget,
+    end,
+    require_table_file,
+    running,
+    write_table_file,
+)
+from jaxmoe.cli.output import OUT, emit, print_table
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 
@@ -19,9 +28,13 @@ if TYPE_CHECKING:
 Folder = Annotated[Path, typer.Argument(help="The folder of an experiment.")]
 
 
-def report(folder: Folder) -> None:
+def report(folder: Folder, as_json: AsJson = False) -> None:
     """Write what an experiment found as a web page, and its figures."""
     found = jaxmoe.report(folder)
+    if as_json:
+        page = folder / "report" / "report.html"
+        emit({"report": page, "figures": found.figures, "sentences": found.sentences})
+        return
     for sentence in found.sentences:
         OUT.print(sentence, soft_wrap=True)
     OUT.print(
@@ -29,25 +42,35 @@ def report(folder: Folder) -> None:
     )
 
 
-def status(folder: Folder) -> None:
+def status(folder: Folder, as_json: AsJson = False) -> None:
     """Say how far an experiment is, also while it runs, and what is best."""
-    from jaxmoe.analysis.status import status_lines
+    from jaxmoe.analysis.status import leaders, standing, status_lines
     from jaxmoe.experiment.folder import storage_of
     from jaxmoe.experiment.tables import tables_of
 
-    OUT.print("\n".join(status_lines(tables_of(storage_of(folder), lean=True))), soft_wrap=True)
+    tables = tables_of(storage_of(folder), lean=True)
+    if as_json:
+        at = standing(tables)
+        found = {"complete": at.complete, **at._asdict(), "at_work": tables.unfinished, "best": leaders(tables)}
+        emit({"name": tables.name, **found})
+    else:
+        OUT.print("\n".join(status_lines(tables)), soft_wrap=True)
 
 
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="The folders of experiments.")],
     out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the best of algorithms, scenarios or experiments."""
     require_table_file(out)
     found = jaxmoe.compare(folders)
     rows = found.table()
     write_table_file(out, rows)
-    _print_compared(found, rows)
+    if as_json:
+        emit({"measure": found.measure, "competitors": rows, "pairs": found.pairs})
+    else:
+        _print_compared(found, rows)
 
 
 def best(
@@ -55,6 +78,7 @@ def best(
     scenario: Annotated[
         str | None, typer.Option(help="The scenario whose winner is meant, where there are several.")
     ] = None,
+    as_json: AsJson = False,
     fresh_seeds: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Say which configuration wins, and which agent is the best."""
@@ -70,6 +94,11 @@ def best(
     ranking = ranking_of(experiment.tables, scenario)
     position = best_position(ranking)
     row = ranking.table().iloc[0]
+    if as_json:
+        found = {"objective": str(experiment.tables.objective), "complete": experiment.complete}
+        found |= {"configuration_in_words": ranking.describe(position), "best_agent": best_agent(ranking)}
+        emit({**{str(key): value for key, value in row.items()}, **found})
+        return
     if not experiment.complete:
         OUT.print(f"not finished: {experiment.status()}; the winner may change", soft_wrap=True)
     OUT.print(
@@ -77,10 +106,10 @@ def best(
     )
     OUT.print(f"{experiment.tables.objective}, on the seeds that chose it  {row['chosen']:.3f}", soft_wrap=True)
     for split in experiment.tables.splits:
-        found = Estimate(row[split], row[f"{split}_low"], row[f"{split}_high"])
+        judged = Estimate(row[split], row[f"{split}_low"], row[f"{split}_high"])
         kind = measure_words(experiment.tables.measure)
         OUT.print(
-            f"interquartile mean of the {kind} on {split} prompts, on the other seeds  {found:.3f}", soft_wrap=True
+            f"interquartile mean of the {kind} on {split} prompts, on the other seeds  {judged:.3f}", soft_wrap=True
         )
     OUT.print(
         f"best agent: {best_agent(ranking)}; jaxmoe export {folder} --agent best --out policy.safetensors",
@@ -99,12 +128,14 @@ def confirm(
     ] = None,
     time_budget: TimeBudget = None,
     no_compilation_cache: NoCompilationCache = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train the winner again on fresh seeds, to see how much was luck."""
     from jaxmoe.analysis.tables import measure_words
 
     experiment = jaxmoe.load(folder)
-    with telling() as callback:
+    with telling(quiet) as callback:
         found = experiment.confirm(
             seeds=seeds,
             scenario=scenario,
@@ -112,6 +143,10 @@ def confirm(
             callback=callback,
             **running(time_budget, None, no_compilation_cache),
         )
+    if as_json:
+        emit({**found._asdict(), "seeds": seeds, "complete": bool(found.fresh)})
+        end(experiment, as_json)
+        return
     OUT.print(found.winner, soft_wrap=True)
     end(experiment)
     OUT.print(f"interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds]", soft_wrap=True)

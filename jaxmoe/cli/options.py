@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 import jaxmoe
-from jaxmoe.cli.output import OUT
+from jaxmoe.cli.output import ERR, OUT
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
 
@@ -37,6 +37,10 @@ SpecChanges = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the spec, as in params.latency_weight=0.05."),
 ]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document to standard output, and nothing else there.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress to standard error.")]
 MOVED = {  # options of older versions, and what is written now
     "--param": "--set params.VALUE",
     "--setting": "--set settings.VALUE",
@@ -115,20 +119,21 @@ def seed_numbers(option: str, text: str) -> int | list[int]:
     return numbers if "," in text else numbers[0]
 
 
-def end(experiment: "Experiment") -> None:
+def end(experiment: "Experiment", as_json: bool = False) -> None:
     """Say why an experiment is not finished, if it is not, and leave with the code that says so."""
+    console = ERR if as_json else OUT
     kept = "what was done is kept, and the same command goes on from there."
     if experiment.folder is None:
         kept = "without --out DIR nothing is kept; with it, the same command would go on from here."
     if experiment.unfinished == "interrupted":
-        OUT.print(f"Stopped: {kept}", soft_wrap=True)
+        console.print(f"Stopped: {kept}", soft_wrap=True)
         raise typer.Exit(130)
     if experiment.unfinished == "time budget":
-        OUT.print(f"The time is up: {kept}", soft_wrap=True)
+        console.print(f"The time is up: {kept}", soft_wrap=True)
         raise typer.Exit(3)
     if experiment.failed:
         numbers = ", ".join(map(str, experiment.failed))
-        OUT.print(f"Failed: job {numbers}; all others are done, and the same command tries again.", soft_wrap=True)
+        console.print(f"Failed: job {numbers}; all others are done, and the same command tries again.", soft_wrap=True)
         raise typer.Exit(1)
 
 

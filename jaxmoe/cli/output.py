@@ -1,7 +1,10 @@
 """What commands print: tables that are read whole, on a terminal of any width and in a file, and JSON."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 OUT = Console(highlight=False, markup=False, emoji=False)  # names and texts come from data: no signs of markup in them
+ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
 GAP = 2  # characters between columns
 
 
@@ -83,3 +87,26 @@ def print_comparison(comparison: "pd.DataFrame", highlight: str | None) -> None:
     OUT.print()
     title = "What each policy does per request, on train prompts: means, and how often it asks each expert"
     print_table(behaviour_table(comparison, title, highlight))
+
+
+def emit(document: Mapping[str, Any]) -> None:
+    """Print a document as JSON, numbers with all their digits; what is no number, or has no limit, is null."""
+    print(json.dumps(_plain(document), allow_nan=False), file=OUT.file)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "columns"):  # a data frame
+        return _plain(value.to_dict("records"))
+    return _plain(value.tolist()) if hasattr(value, "tolist") else None  # NumPy's kinds; what is left is missing

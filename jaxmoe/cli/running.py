@@ -1,13 +1,22 @@
 """`jaxmoe sweep` and `jaxmoe extend`: train all agents of a spec, and add to them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import CheckpointEvery, NoCompilationCache, TimeBudget, end, running, seed_numbers
-from jaxmoe.cli.output import OUT, print_comparison, print_table
+from jaxmoe.cli.options import (
+    AsJson,
+    CheckpointEvery,
+    NoCompilationCache,
+    Quiet,
+    TimeBudget,
+    end,
+    running,
+    seed_numbers,
+)
+from jaxmoe.cli.output import OUT, emit, print_comparison, print_table
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 
@@ -32,6 +41,8 @@ def sweep(
     time_budget: TimeBudget = None,
     checkpoint_every: CheckpointEvery = "5m",
     no_compilation_cache: NoCompilationCache = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train all agents of a spec.
 
@@ -40,11 +51,15 @@ def sweep(
     if dry_run:
         from jaxmoe.experiment.dry_run import describe_plan
 
-        OUT.print("\n".join(describe_plan(spec, overrides or [], shard)), soft_wrap=True)
+        lines = describe_plan(spec, overrides or [], shard)
+        if as_json:
+            emit({"plan": lines})
+        else:
+            OUT.print("\n".join(lines), soft_wrap=True)
         return
     if out is None:
         raise InputError("--out DIR says where the experiment is kept; it is missing")
-    with telling() as callback:
+    with telling(quiet) as callback:
         experiment = jaxmoe.sweep(
             spec,
             out,
@@ -53,8 +68,8 @@ def sweep(
             callback=callback,
             **running(time_budget, checkpoint_every, no_compilation_cache),
         )
-    print_experiment(experiment)
-    end(experiment)
+    print_experiment(experiment, as_json)
+    end(experiment, as_json)
 
 
 def extend(
@@ -68,12 +83,14 @@ def extend(
     time_budget: TimeBudget = None,
     checkpoint_every: CheckpointEvery = "5m",
     no_compilation_cache: NoCompilationCache = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Add seeds, samples or env steps to an experiment.
 
     Nothing that is there changes.
     """
-    with telling() as callback:
+    with telling(quiet) as callback:
         experiment = jaxmoe.load(folder).extend(
             seeds=None if seeds is None else seed_numbers("--seeds", seeds),
             samples=samples,
@@ -82,8 +99,8 @@ def extend(
             callback=callback,
             **running(time_budget, checkpoint_every, no_compilation_cache),
         )
-    print_experiment(experiment)
-    end(experiment)
+    print_experiment(experiment, as_json)
+    end(experiment, as_json)
 
 
 def merge() -> None:
@@ -93,26 +110,40 @@ def merge() -> None:
     )
 
 
-def print_experiment(experiment: "Experiment") -> None:
+def print_experiment(experiment: "Experiment", as_json: bool = False) -> None:
     """What an experiment has found: the comparison of its only configuration, or the ranking of many."""
-    from jaxmoe.analysis.ranking import printed, rankings
-
     tables = experiment.tables
-    if len(tables.results):
-        ranked = rankings(tables)
-        if len(ranked) == 1 and len(ranked[0].settings) == 1:
-            comparison = experiment.comparison()
-            own = [name for name in comparison["policy"].unique() if str(name).endswith(("agent)", "agents)"))]
-            print_comparison(comparison, highlight=own[0] if own else None)
-        for title, table in printed(tables) if ranked and len(ranked[0].settings) > 1 else []:
-            OUT.print()
-            table.title = title
-            print_table(table, keys=2 if table.columns[1].header == "algorithm" else 1)
+    facts: dict[str, Any] = {
+        "folder": experiment.folder,
+        "complete": experiment.complete,
+        "agents": len(tables.results),
+        "env_steps": int(tables.results["env_steps"].max()) if len(tables.results) else tables.spec["env_steps"],
+        "env_steps_per_s": max((job.env_steps_per_s for job in tables.jobs), default=0.0) or None,
+        "diverged": int(tables.results["diverged"].sum()) if len(tables.results) else 0,
+    }
+    if as_json:
+        found = {"ranking": experiment.ranking(), "comparison": experiment.comparison()} if facts["agents"] else {}
+        emit(facts | found)
+        return
+    if facts["agents"]:
+        _print_found(experiment)
         OUT.print()
-    diverged = int(tables.results["diverged"].sum()) if len(tables.results) else 0
-    speeds = [job.env_steps_per_s for job in tables.jobs if job.env_steps_per_s]
-    speed = f", {max(speeds):,.0f} env steps/s of all agents" if speeds else ""
-    steps = int(tables.results["env_steps"].max()) if len(tables.results) else tables.spec["env_steps"]
-    OUT.print(f"{len(tables.results):,} agents, {steps:,} env steps each{speed}, {diverged} diverged", soft_wrap=True)
+    speed = f", {facts['env_steps_per_s']:,.0f} env steps/s of all agents" if facts["env_steps_per_s"] else ""
+    text = f"{facts['agents']:,} agents, {facts['env_steps']:,} env steps each{speed}, {facts['diverged']} diverged"
+    OUT.print(text, soft_wrap=True)
     if experiment.folder is not None:
         OUT.print(f"tables and policies: {experiment.folder}", soft_wrap=True)
+
+
+def _print_found(experiment: "Experiment") -> None:
+    from jaxmoe.analysis.ranking import printed, rankings
+
+    ranked = rankings(experiment.tables)
+    if len(ranked) == 1 and len(ranked[0].settings) == 1:
+        comparison = experiment.comparison()
+        own = [name for name in comparison["policy"].unique() if str(name).endswith(("agent)", "agents)"))]
+        print_comparison(comparison, highlight=own[0] if own else None)
+    for title, table in printed(experiment.tables) if ranked and len(ranked[0].settings) > 1 else []:
+        OUT.print()
+        table.title = title
+        print_table(table, keys=2 if table.columns[1].header == "algorithm" else 1)

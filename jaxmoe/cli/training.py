@@ -10,11 +10,13 @@ from typer.core import TyperCommand, TyperGroup
 
 import jaxmoe
 from jaxmoe.cli.options import (
+    AsJson,
     Baselines,
     CheckpointEvery,
     Command,
     NoCompilationCache,
     NoRelevance,
+    Quiet,
     Scenario,
     SpecChanges,
     TableOption,
@@ -105,6 +107,8 @@ def _train_command(algorithm: str) -> Any:
         time_budget: TimeBudget = None,
         checkpoint_every: CheckpointEvery = "5m",
         no_compilation_cache: NoCompilationCache = False,
+        as_json: AsJson = False,
+        quiet: Quiet = False,
         **algorithm_options: Any,
     ) -> None:
         given, others = _changes(changed)
@@ -114,7 +118,7 @@ def _train_command(algorithm: str) -> Any:
         ]
         for section, defaults in (("hypers", hypers), ("config", config)):
             given[section] = {key: value for key, value in given[section].items() if value != defaults.get(key)}
-        with telling() as callback:
+        with telling(quiet) as callback:
             experiment = jaxmoe.train(
                 algorithm,
                 scenario,
@@ -132,8 +136,8 @@ def _train_command(algorithm: str) -> Any:
                 callback=callback,
                 **running(time_budget, checkpoint_every, no_compilation_cache),
             )
-        print_experiment(experiment)
-        end(experiment)
+        print_experiment(experiment, as_json)
+        end(experiment, as_json)
 
     fixed = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
     generated = [
