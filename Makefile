@@ -13,7 +13,7 @@ WORKERS ?= -n auto --maxprocesses=4 --dist loadfile
 LONGER := algorithms collect/cases collect/test_generating.py collect/test_hostile.py env/test_baselines.py \
           env/test_exported.py experiment policy training test_cli.py test_readme.py
 
-STUDY ?= --seeds 32 --steps 500_000
+STUDY ?= --seeds 32 --env-steps 500_000
 ifndef DEMO
 DEMO := runs/collect-demo-$(shell date +%Y%m%d-%H%M%S)
 endif
@@ -56,7 +56,7 @@ format: $(VENV)/.installed ## format the code and mend what ruff can mend
 	$(PY) -m ruff check --fix-only
 	$(PY) -m ruff format
 
-study: $(VENV)/.installed ## train PPO agents: make study STUDY="--seeds 32 --steps 500_000" OUT=runs/mine
+study: $(VENV)/.installed ## train PPO agents: make study STUDY="--seeds 32 --env-steps 500_000" OUT=runs/mine
 	$(VENV)/bin/jaxmoe train ppo --scenario oneshot $(STUDY) --out $(OUT)
 
 collect-demo: $(VENV)/.installed ## collect a small table with a small real model on this machine: no key, no network

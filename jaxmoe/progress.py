@@ -62,8 +62,11 @@ SILENT = Reporter(stage=lambda _: None, progress=lambda _: None)
 
 
 @contextmanager
-def reporting(console: Console | None = None) -> Iterator[Reporter]:
-    """A reporter that writes to standard error while the block runs."""
+def reporting(console: Console | None = None, *, quiet: bool = False) -> Iterator[Reporter]:
+    """A reporter that writes to standard error while the block runs, or nothing at all."""
+    if quiet:
+        yield SILENT
+        return
     console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
     with _bar(console) if console.is_terminal else _lines(console) as report:
         yield report

@@ -1,18 +1,15 @@
 """The command line as a user meets it: what it prints, exit codes, one sentence for bad input."""
 
+import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from command_line import run as command
 
 import jaxmoe
-from jaxmoe.analysis.comparing import compare_tables
-from jaxmoe.cli import looking
 
-ANALYSIS = Path(__file__).parent / "analysis"
 SIZES = ["--num-envs", "4", "--rollout-length", "8", "--epochs", "1", "--minibatches", "1", "--hidden", "8"]
 FEW = ["--evaluations", "1", "--requests", "64", "--baselines", "random,one_slot_optimum"]
 
@@ -84,11 +81,16 @@ def test_a_table_is_reported(tmp_path):
     assert (tmp_path / "report" / "report.html").is_file()
 
 
+KEYS = ("hypers.clip=0.1", "config.epochs=2", "params.latency_weight=0.01", "objective.statistic=iqm", "seeds=[3,5]")
+CHANGED = [text for key in KEYS for text in ("--set", key)]
+TRAIN = ["train", "ppo", "--steps", "64", *SIZES, *FEW, *CHANGED, "--out", "run"]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Where `train` has made the folder `run`, and what it has said."""
     where = tmp_path_factory.mktemp("trained")
-    done = command("train", "ppo", "--seeds", "3,5", "--steps", "64", *SIZES, *FEW, "--out", "run", cwd=where)
+    done = command(*TRAIN, cwd=where)
     assert done.code == 0, done.stderr
     return where, done
 
@@ -104,6 +106,14 @@ def test_train_says_how_it_goes_and_what_it_has_found(trained):
     assert pd.read_parquet(where / "run" / "results.parquet")["seed"].tolist() == [3, 5]
 
 
+def test_train_takes_keys_of_the_spec(trained):
+    where, _ = trained
+    spec = json.loads((where / "run" / "experiment.json").read_text())["spec"]
+    assert spec["hypers"] == {"clip": 0.1}
+    assert (spec["config"]["epochs"], spec["config"]["hidden"]) == (2, [[8]])
+    assert (spec["params"], spec["objective"]["statistic"]) == ({"latency_weight": 0.01}, "iqm")
+
+
 def test_what_was_trained_is_exported_and_evaluated(trained, tmp_path):
     where, _ = trained
     run = where / "run"
@@ -115,6 +125,47 @@ def test_what_was_trained_is_exported_and_evaluated(trained, tmp_path):
     evaluated = succeeds("evaluate", run, *FEW[2:], "--out", "found.csv", cwd=tmp_path)
     assert "ppo (2 agents)" in evaluated
     assert set(pd.read_csv(tmp_path / "found.csv")["split"]) == {"train", "test"}
+
+
+def as_json(*arguments, cwd=None):
+    """What a command prints as JSON, and nothing else."""
+    done = command(*arguments, "--json", cwd=cwd)
+    assert done.code == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    return json.loads(done.stdout, parse_constant=pytest.fail)
+
+
+def test_what_is_printed_is_there_as_json(trained, tmp_path):
+    where, _ = trained
+    results = pd.read_parquet(where / "run" / "results.parquet")
+    found = as_json(*TRAIN, cwd=where)
+    assert (found["folder"], found["complete"], found["agents"]) == (str(where / "run"), True, 2)
+    assert found["ranking"][0]["seeds"] == 2
+    rows = [row for row in found["comparison"] if (row["split"], row["metric"]) == ("train", "qos")]
+    own = next(row for row in rows if row["policy"] == "ppo (2 agents)")
+    assert own["mean"] == pytest.approx(results["train_qos"].mean(), abs=1e-6)
+    assert len(repr(own["mean"])) > 10
+    assert {row["configuration"] for row in rows} == {0, None}
+    told = as_json("status", "run", cwd=where)
+    assert (told["trained"], told["best"][0]["scenario"]) == (2, "oneshot")
+    best = as_json("best", "run", cwd=where)
+    assert (best["algorithm"], best["best_agent"] in (0, 1)) == ("ppo", True)
+    exported = as_json("export", "run", "--out", tmp_path / "policy.safetensors", cwd=where)
+    assert exported["agents"][0]["agent"]["number"] == best["best_agent"]
+    assert "qos" in exported["agents"][0]["evaluation"]["train"]
+
+
+def test_tables_and_evaluations_are_there_as_json():
+    checked = as_json("table", "check")
+    assert (checked["prompts"], checked["splits"], checked["subsets"]) == (32, {"train": 24, "test": 8}, 16)
+    assert len(as_json("table", "show")["subsets"]) == 16
+    rows = as_json("evaluate", *FEW[2:], "--quiet")["comparison"]
+    assert {row["policy"] for row in rows} == {"random", "one_slot_optimum"}
+
+
+def test_quiet_says_nothing_on_standard_error(trained):
+    where, _ = trained
+    assert command(*TRAIN, "--quiet", cwd=where).stderr == ""
 
 
 def test_train_without_a_folder_prints_and_keeps_nothing(tmp_path):
@@ -135,7 +186,25 @@ def test_train_without_a_folder_prints_and_keeps_nothing(tmp_path):
         ),
         (["train", "ppo", "--out", "run", "--seeds", "many"], "--seeds 'many' is not a whole number"),
         (["train", "ppo", "--out", "run", "--discount", "2"], "discount = 2.0 must be from 0 to 1"),
-        (["train", "ppo", "--out", "run", "--param", "latency"], "--param 'latency' is not of the form NAME=VALUE"),
+        (["train", "ppo", "--out", "run", "--set", "latency"], "--set 'latency' is not of the form KEY=VALUE"),
+        (
+            ["train", "ppo", "--set", "latency_weight=1"],
+            "unknown key 'latency_weight'; allowed are algorithm, scenario",
+        ),
+        (["train", "ppo", "--set", "params.latency=1"], "latency"),
+        (["train", "ppo", "--set", "hypers.clip=[0.1,0.2]"], "clip"),
+        (["train", "ppo", "--set", "hypers.clip={grid=[0.1,0.2]}"], "is an axis; train has one configuration"),
+        (
+            ["train", "ppo", "--set", "hypers.ppo.clip=0.1"],
+            "--set hypers.ppo.clip is not possible here; the key must be",
+        ),
+        (["train", "ppo", "--set", "config.hidden=8"], "configuration hidden = 8 is not of the kind of its default"),
+        (["train", "ppo", "--set", "search.samples=3"], "train has one configuration, sweep has many"),
+        (["train", "ppo", "--set", "scenario=fading"], "--set scenario is not possible here; write --scenario"),
+        (["train", "ppo", "--set", "objective.metric=luck"], "an evaluation has no metric 'luck'"),
+        (["evaluate", "--set", "latency_weight=1"], "the key must be params.NAME or settings.NAME"),
+        (["evaluate", "--set", "params.latency_weight=[1,2]"], "latency_weight"),
+        (["generate", "A", "--snr-db", "1", "--set", "settings.num_replicas=2"], "the key must be params.NAME"),
         (["train", "ppo", "--out", "run", "--hidden", "64,x"], "--hidden '64,x' is not a whole number"),
         (["train", "ppo", "--out", "run", "--baselines", "oracle"], "unknown baseline 'oracle'; choose among"),
         (["train", "ppo", "--out", "run", "--time-budget", "soon"], "--time-budget 'soon' is no time; write 90, 90s"),
@@ -145,7 +214,10 @@ def test_train_without_a_folder_prints_and_keeps_nothing(tmp_path):
         (["evaluate", "--policy", "policy.onnx"], "policy.onnx.json: there is no such file"),
         (["evaluate", "run", "--policy", "policy.onnx"], "say either the experiment run or --policy policy.onnx"),
         (["evaluate", "--out", "found.txt"], "found.txt ends neither in .csv nor in .parquet"),
-        (["evaluate", "--setting", "num_replicas=many"], "num_replicas = 'many' is not allowed; choose one of 1, 2"),
+        (
+            ["evaluate", "--set", "settings.num_replicas=many"],
+            "num_replicas = 'many' is not allowed; choose one of 1, 2",
+        ),
         (["evaluate", "--requests", "0"], "requests = 0 must be at least 1"),
         (["export", "nowhere", "--out", "policy.onnx"], "nowhere: there is no such folder"),
         (["export", "nowhere", "--out", "policy.pkl"], "policy.pkl ends in none of .safetensors, .stablehlo, .onnx"),
@@ -207,12 +279,15 @@ def test_a_sweep_is_judged_reported_compared_and_its_winner_trained_again(tmp_pa
     best = succeeds("best", "one", cwd=tmp_path)
     assert best.startswith("oneshot: PPO with learning rate 0.")
     assert "jaxmoe export one --agent best --out policy.safetensors" in best
+    again = as_json("confirm", "one", "--seeds", "2", "--quiet", cwd=tmp_path)
+    assert again["fresh"]["test"]["low"] <= again["fresh"]["test"]["mean"]
     confirmed = succeeds("confirm", "one", "--seeds", "2", cwd=tmp_path)
     assert "train prompts, 2 fresh seeds" in confirmed
     assert "drop on train prompts" in confirmed
     assert "report: one/report/report.html" in succeeds("report", "one", cwd=tmp_path)
     compared = succeeds("compare", "one", "other", "--out", "found.csv", cwd=tmp_path)
     assert "probability that an agent of the first beats one of the second" in " ".join(compared.split())
+    assert len(as_json("compare", "one", "other", cwd=tmp_path)["pairs"]) == 2
     assert sorted(pd.read_csv(tmp_path / "found.csv")["name"]) == ["one ppo oneshot", "other ppo oneshot"]
 
 
@@ -220,6 +295,7 @@ def test_sweep_then_sweep_again_then_extend(tmp_path, spec):
     planned = succeeds("sweep", spec, "--dry-run", cwd=tmp_path)
     assert planned.startswith("4 agents, from 2 configurations and 2 seeds\n1 compilation of a training program")
     assert "4 agents of 64 env steps and " in planned
+    assert as_json("sweep", spec, "--dry-run", cwd=tmp_path)["plan"][0] == planned.splitlines()[0]
     assert "their final states, " in planned
     assert [path.name for path in tmp_path.iterdir()] == ["spec.toml"]
     for index in "01":
@@ -239,7 +315,13 @@ def test_sweep_then_sweep_again_then_extend(tmp_path, spec):
     [
         ("merge a b --out c", "processes with --shard i/n share one folder"),
         ("best x --fresh-seeds 3", "jaxmoe confirm x --seeds 3"),
-        ("train ppo --slots 3", "Usage: "),
+        ("train ppo --slots 3", "--slots is gone; write --requests 3"),
+        ("evaluate --slots=3", "--slots is gone; write --requests 3"),
+        ("evaluate --references none", "--references is gone; write --baselines none"),
+        ("train ppo --param latency_weight=1", "--param is gone; write --set params.latency_weight=1"),
+        ("train ppo --setting=num_replicas=2", "--setting is gone; write --set settings.num_replicas=2"),
+        ("evaluate x --param latency_weight=1", "--param is gone; write --set params.latency_weight=1"),
+        ("generate x --param", "--param is gone; write --set params.VALUE"),
         ("sweep x --chunk 3", "Usage: "),
     ],
 )
@@ -247,15 +329,3 @@ def test_what_older_versions_had_is_refused_with_a_word_of_help(words, said):
     done = command(*words.split())
     assert done.code == 2
     assert said in done.stderr
-
-
-def test_eighty_columns_cut_no_number_of_a_comparison(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(ANALYSIS)
-    monkeypatch.setenv("COLUMNS", "80")
-    import synthetic
-
-    names = ["one-long-name-of-a-folder", "other-long-name-of-a-folder"]
-    found = compare_tables([synthetic.make(name=name) for name in names])
-    looking._print_compared(found, found.table())
-    compared = capsys.readouterr().out
-    assert "\N{HORIZONTAL ELLIPSIS}" not in compared.split("On the same environments")[1]

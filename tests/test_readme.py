@@ -1,5 +1,6 @@
 """What the README shows works as it stands, in smaller sizes."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -49,6 +50,8 @@ def test_the_job_of_the_readme_can_be_planned(tmp_path):
     assert done.exit_code == 0, done.output
     assert "30 requests" in next(line for line in done.output.splitlines() if line.startswith("all"))
     assert "qwen3 at http://192.168.1.7:8000/v1" in done.output
+    same = CliRunner().invoke(app, ["collect", str(job), "--dry-run", "--json", "--quiet"])
+    assert json.loads(same.stdout)["plan"] == done.output.splitlines()
 
 
 @pytest.mark.slow

@@ -31,15 +31,18 @@ class Hypers(NamedTuple):
 
     learning_rate: Annotated[Number, About("rate of Adam at the start")] = 4e-3
     final_rate: Annotated[Number, About("fraction of the rate left at the end, linearly in between", 0, 1)] = 0.1
-    discount: Annotated[Number, About("of the next step's value", 0, 1)] = 0.9
+    discount: Annotated[Number, About("weight of the next step's value", 0, 1)] = 0.9
     epsilon_start: Annotated[Number, About("probability of a random action at the start", 0, 1)] = 1.0
-    epsilon_end: Annotated[Number, About("the same after the exploring part of the run", 0, 1)] = 0.05
-    exploration_fraction: Annotated[Number, About("part of the run in which it falls, linearly", 0, 1)] = 0.3
+    epsilon_end: Annotated[Number, About("probability of a random action after the exploring part", 0, 1)] = 0.05
+    exploration_fraction: Annotated[
+        Number, About("part of the run in which that probability falls, linearly", 0, 1)
+    ] = 0.3
     double_q: Annotated[
-        Number, About("1: the online network chooses the action to bootstrap from, 0: it does not", 0, 1, boolean=True)
+        Number,
+        About("whether the online network chooses the action to bootstrap from: 1 yes, 0 no", 0, 1, boolean=True),
     ] = 1.0
     target_tau: Annotated[Number, About("how much of the online network enters the target network", 0, 1)] = 0.02
-    target_period: Annotated[Number, About("updates between two such moves", 1)] = 1.0
+    target_period: Annotated[Number, About("updates between two moves of the target network", 1)] = 1.0
     huber_delta: Annotated[Number, About("error beyond which the loss is linear; large: squared loss")] = 1.0
     max_grad_norm: Annotated[Number, About("limit of the gradient's norm")] = 0.5
 

@@ -36,11 +36,11 @@ class Config:
     updates: Annotated[int, About("updates per iteration", 1)] = 16
     batch_size: Annotated[int, About("transitions per update", 1)] = 256
     replay_capacity: Annotated[int, About("transitions that are remembered", 1)] = 131_072
-    replay_dtype: Annotated[str, About(f"of remembered observations: {', '.join(replay.DTYPES)}")] = "float32"
+    replay_dtype: Annotated[str, About(f"type of remembered observations: {', '.join(replay.DTYPES)}")] = "float32"
     warmup_steps: Annotated[int, About("env steps of random actions before learning begins")] = 2_048
     n_step: Annotated[int, About("rewards of a target before it bootstraps", 1)] = 1
     hidden: Annotated[tuple[int, ...], About("widths of the networks", 1)] = (64, 64)
-    activation: Annotated[str, About(f"of the hidden layers: {', '.join(ACTIVATIONS)}")] = "relu"
+    activation: Annotated[str, About(f"function of the hidden layers: {', '.join(ACTIVATIONS)}")] = "relu"
 
     @property
     def env_steps(self) -> int:

@@ -37,9 +37,9 @@ class Hypers(NamedTuple):
 
     learning_rate: Annotated[Number, About("rate of Adam at the start")] = 5e-3
     final_rate: Annotated[Number, About("fraction of the rate left at the end, linearly in between", 0, 1)] = 0.0
-    discount: Annotated[Number, About("of the next step's value", 0, 1)] = 0.9
-    gae_lambda: Annotated[Number, About("of generalised advantage estimation", 0, 1)] = 0.5
-    clip: Annotated[Number, About("of the probability ratio, around 1")] = 0.2
+    discount: Annotated[Number, About("weight of the next step's value", 0, 1)] = 0.9
+    gae_lambda: Annotated[Number, About("lambda of generalised advantage estimation", 0, 1)] = 0.5
+    clip: Annotated[Number, About("how far the probability ratio may be from 1")] = 0.2
     entropy_coef: Annotated[Number, About("weight of the entropy bonus")] = 0.03
     value_coef: Annotated[Number, About("weight of the value loss")] = 0.5
     max_grad_norm: Annotated[Number, About("limit of the gradient's norm")] = 0.5
@@ -54,7 +54,7 @@ class Config:
     epochs: Annotated[int, About("passes over each rollout", 1)] = 4
     minibatches: Annotated[int, About("updates per pass", 1)] = 4
     hidden: Annotated[tuple[int, ...], About("widths of actor and critic", 1)] = (64, 64)
-    activation: Annotated[str, About(f"of the hidden layers: {', '.join(ACTIVATIONS)}")] = "tanh"
+    activation: Annotated[str, About(f"function of the hidden layers: {', '.join(ACTIVATIONS)}")] = "tanh"
 
     def __post_init__(self) -> None:
         require_choice("activation", self.activation, ACTIVATIONS)

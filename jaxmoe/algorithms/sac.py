@@ -31,13 +31,13 @@ class Hypers(NamedTuple):
     critic_rate: Annotated[Number, About("rate of the critics' Adam at the start")] = 1.5e-3
     temperature_rate: Annotated[Number, About("rate of the temperature's Adam at the start")] = 1e-3
     final_rate: Annotated[Number, About("fraction of the rates left at the end, linearly in between", 0, 1)] = 0.1
-    discount: Annotated[Number, About("of the next step's value", 0, 1)] = 0.9
+    discount: Annotated[Number, About("weight of the next step's value", 0, 1)] = 0.9
     target_tau: Annotated[Number, About("how much of the critics enters their targets", 0, 1)] = 0.02
-    target_period: Annotated[Number, About("updates between two such moves", 1)] = 1.0
+    target_period: Annotated[Number, About("updates between two moves of the targets", 1)] = 1.0
     temperature: Annotated[Number, About("weight of the entropy, at the start if it is learned")] = 0.1
-    learn_temperature: Annotated[Number, About("1: the temperature is learned, 0: it is fixed", 0, 1, boolean=True)] = (
-        0.0
-    )
+    learn_temperature: Annotated[
+        Number, About("whether the temperature is learned: 1 yes, 0 no", 0, 1, boolean=True)
+    ] = 0.0
     target_entropy_ratio: Annotated[Number, About("entropy aimed at, as a fraction of the largest", 0, 1)] = 0.1
     max_grad_norm: Annotated[Number, About("limit of the norm of each gradient")] = 0.5
 

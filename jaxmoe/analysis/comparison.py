@@ -182,7 +182,7 @@ def behaviour_table(comparison: pd.DataFrame, title: str, highlight: str | None 
     experts = [name for name in comparison["metric"].unique() if name.startswith("share_")]
     table = _table(title, ["score", "cost", "latency s", "energy J", "arrived"])
     for expert in experts:
-        table.add_column(expert.removeprefix("share_"), justify="right", overflow="ellipsis", no_wrap=True)
+        table.add_column(expert.removeprefix("share_"), justify="right", no_wrap=True)
     for policy in _by_quality(comparison):
         mean = {
             metric: found.mean for (split, name, metric), found in cells.items() if (split, name) == ("train", policy)

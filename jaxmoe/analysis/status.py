@@ -51,6 +51,30 @@ def standing(tables: Tables) -> Standing:
     )
 
 
+class Leader(NamedTuple):
+    """The best configuration of a scenario so far."""
+
+    scenario: str
+    configurations: int  # that it is the best of
+    configuration: str  # in words
+    measure: str  # in words
+    score: float  # on train prompts
+
+
+def leaders(tables: Tables) -> list[Leader]:
+    """The best configuration of each scenario so far."""
+    return [
+        Leader(
+            each.scenario,
+            len(each.settings),
+            each.describe(each.winner),
+            measure_words(tables.measure),
+            float(each.chosen[each.winner]),
+        )
+        for each in (rankings(tables) if len(tables.results) else [])
+    ]
+
+
 def status_lines(tables: Tables) -> list[str]:
     """Where an experiment stands and its best configurations so far, line by line."""
     at = standing(tables)
@@ -58,10 +82,9 @@ def status_lines(tables: Tables) -> list[str]:
     if tables.where != "memory":
         lines.append(f"last written to {duration(at.idle_s)} ago")
     lines += tables.unfinished
-    for ranking in rankings(tables) if len(tables.results) else []:
-        score = ranking.chosen[ranking.winner]
+    for each in leaders(tables):
         lines.append(
-            f"{ranking.scenario}: best of {len(ranking.settings)} configurations so far, "
-            f"{ranking.describe(ranking.winner)}: {measure_words(tables.measure)} {score:.3f} on train prompts"
+            f"{each.scenario}: best of {each.configurations} configurations so far, "
+            f"{each.configuration}: {each.measure} {each.score:.3f} on train prompts"
         )
     return lines

@@ -2,10 +2,10 @@
 
 import gc
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from typer.core import TyperGroup
 
 import jaxmoe
 from jaxmoe.cli.collecting import collect
@@ -13,22 +13,52 @@ from jaxmoe.cli.evaluating import evaluate
 from jaxmoe.cli.exporting import export
 from jaxmoe.cli.generating import generate
 from jaxmoe.cli.looking import best, compare, confirm, report, status
-from jaxmoe.cli.options import OUT
+from jaxmoe.cli.options import Command
+from jaxmoe.cli.output import ERR, OUT
 from jaxmoe.cli.running import extend, merge, sweep
 from jaxmoe.cli.table import table_app
 from jaxmoe.cli.training import train_app
 from jaxmoe.errors import InputError
 
+PANELS = {
+    "Data": ("collect", "table"),
+    "Train": ("train", "sweep", "extend", "confirm"),
+    "Look": ("status", "best", "compare", "report", "evaluate"),
+    "Take away": ("export", "generate"),
+}
+PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
+
+
+class _Commands(TyperGroup):
+    """All commands, by what they are for; their help fits a screen."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Those that are not hidden, in the order of the panels."""
+        del ctx
+        return list(PANEL_OF)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """One line each."""
+        self.format_usage(ctx, formatter)
+        formatter.write(f"\n{self.help}\n\n")
+        for panel, names in PANELS.items():
+            formatter.write(f"{typer.style(panel, bold=True)}\n")
+            for name in names:
+                formatter.write(f"  {name:<10}{(self.commands[name].help or '').partition(chr(10))[0]}\n")
+        options = ", ".join(parameter.opts[0] for parameter in self.get_params(ctx))
+        formatter.write(f"\nOptions: {options}\n")
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_show_locals=False,  # they may hold a key
     help="Which edge experts should write your text?",
 )
-app.add_typer(table_app, name="table")
-app.add_typer(train_app, name="train")
-for command in (collect, generate, sweep, extend, status, best, confirm, compare, report, evaluate, export):
-    app.command()(command)
+app.add_typer(table_app, name="table", rich_help_panel=PANEL_OF["table"])
+app.add_typer(train_app, name="train", rich_help_panel=PANEL_OF["train"])
+for _command in (collect, sweep, extend, confirm, status, best, compare, report, evaluate, export, generate):
+    app.command(cls=Command, rich_help_panel=PANEL_OF[_command.__name__])(_command)
 app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(merge)
 
 
@@ -43,11 +73,9 @@ def main() -> None:
     """Run the command line."""
     gc.set_threshold(100_000)  # importing makes very many objects, of which none is garbage
     try:
-        app()
+        app(prog_name="jaxmoe")
     except (InputError, OSError) as error:
-        Console(stderr=True, highlight=False, emoji=False).print(
-            f"jaxmoe: {_sentence(error)}", soft_wrap=True, markup=False
-        )
+        ERR.print(f"jaxmoe: {_sentence(error)}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

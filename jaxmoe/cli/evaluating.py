@@ -7,21 +7,25 @@ import typer
 
 import jaxmoe
 from jaxmoe.cli.options import (
+    AsJson,
     Baselines,
+    Changes,
     NoRelevance,
-    Parameters,
-    SettingsOption,
+    Plugins,
+    Quiet,
     TableOption,
-    assignments,
+    TrustPlugins,
     baseline_names,
-    print_comparison,
+    changes,
     read_table,
     require_table_file,
     whole_numbers,
     write_table_file,
 )
+from jaxmoe.cli.output import emit, print_comparison
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
+from jaxmoe.plugins import load_plugins
 from jaxmoe.policy.bundle import is_policy_file
 from jaxmoe.policy.contract import FILE_FORMATS
 
@@ -30,50 +34,57 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[Path | None, typer.Argument(help="Folder of an experiment; without it the baselines alone.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="The folder of an experiment; without it the baselines alone.")
+    ] = None,
     policy: Annotated[
         Path | None,
         typer.Option(help="A policy's .safetensors, .stablehlo or .onnx file; its own scenario if none is said."),
     ] = None,
     scenario: Annotated[
-        str | None, typer.Option(help="oneshot (default), fading or queueing; an experiment has its own.")
+        str | None, typer.Option(help="The scenario: oneshot, fading or queueing; that of the experiment if absent.")
     ] = None,
     table: TableOption = None,
     no_relevance: NoRelevance = False,
-    param: Parameters = None,
-    setting: SettingsOption = None,
-    requests: Annotated[int, typer.Option("--requests", "--slots", help="Per policy and split.")] = 8192,
+    changed: Changes = None,
+    requests: Annotated[int, typer.Option(help="The requests that each policy serves on each split.")] = 8192,
     agents: Annotated[
         str,
-        typer.Option(
-            help="Of an experiment: best (those of its best configuration), all, or numbers joined by commas."
-        ),
+        typer.Option(help="Which agents: best (of the best configuration), all, or numbers joined by commas."),
     ] = "best",
     baselines: Baselines = "all",
-    seed: Annotated[int, typer.Option(help="Of the random numbers, the same for every policy.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of the random numbers, the same for every policy.")] = 0,
+    plugin: Plugins = None,
+    trust_plugins: TrustPlugins = False,
     out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Compare trained agents, an exported policy, or the baselines alone, on the same requests."""
+    """Compare agents, a policy file and baselines on the same requests."""
     if run is not None and policy is not None:
         raise InputError(f"say either the experiment {run} or --policy {policy}")
     if policy is not None and not is_policy_file(policy):
         raise InputError(f"--policy {policy} ends in none of .safetensors, .stablehlo, .onnx and .json")
     require_table_file(out)
     common: dict[str, Any] = {
-        "params": assignments("--param", param),
-        "settings": assignments("--setting", setting),
+        **changes(changed),
         "table": None if run is not None and table is None else read_table(table, no_relevance),
         "requests": requests,
         "seed": seed,
         "baselines": baseline_names(baselines),
     }
-    with telling() as callback:
+    with telling(quiet) as callback:
         if run is not None:
             chosen: Any = agents if agents in ("best", "all") else whole_numbers("--agents", agents)
-            found = jaxmoe.load(run).evaluate(scenario, agents=chosen, callback=callback, **common)
+            experiment = jaxmoe.load(run, plugins=plugin or (), trust_plugins=trust_plugins)
+            found = experiment.evaluate(scenario, agents=chosen, callback=callback, **common)
         else:
+            load_plugins(plugin or ())
             found = jaxmoe.evaluate(policy, scenario, callback=callback, **common)
     write_table_file(out, found)
+    if as_json:
+        emit({"comparison": found})
+        return
     print_comparison(found, highlight=_name_of_no_baseline(found))
 
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import OUT, NoRelevance, Parameters, Scenario, TableOption, assignments, read_table
+from jaxmoe.cli.options import AsJson, Changes, NoRelevance, Quiet, Scenario, TableOption, changes, read_table
+from jaxmoe.cli.output import OUT, emit, print_table
 from jaxmoe.errors import InputError
 from jaxmoe.progress import reporting
 
@@ -16,31 +17,43 @@ if TYPE_CHECKING:
     from jaxmoe.env.situation import Costs
     from jaxmoe.table import ExpertTable
 
-REFERENCES = ("predict_then_optimise", "all")
+UNTRAINED = ("predict_then_optimise", "all")
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What is to be written.")],
-    snr_db: Annotated[str, typer.Option(help="SNR of each expert's device in dB, joined by commas.")],
+    snr_db: Annotated[str, typer.Option(help="The SNR of each expert's device in dB, joined by commas.")],
     policy: Annotated[
         str,
-        typer.Option(help="File of an exported policy, predict_then_optimise, all, or a subset as in setting+action."),
-    ] = REFERENCES[0],
+        typer.Option(help="An exported policy's file, predict_then_optimise, all, or experts as in setting+action."),
+    ] = UNTRAINED[0],
     experts: Annotated[
-        Path | None, typer.Option(help="JSON file that says who the experts are; those of the shipped table if absent.")
+        Path | None,
+        typer.Option(help="A JSON file that says who the experts are; those of the shipped table if absent."),
     ] = None,
     table: TableOption = None,
     no_relevance: NoRelevance = False,
     scenario: Scenario = "oneshot",
-    param: Parameters = None,
-    model: Annotated[str, typer.Option(help="Gate, experts and fusion.")] = "",
-    base_url: Annotated[str | None, typer.Option(help="Its server; OPENAI_BASE_URL or OpenAI if absent.")] = None,
-    local_model: Annotated[str, typer.Option(help="Writes where no expert is chosen; the small model if absent.")] = "",
-    local_base_url: Annotated[str | None, typer.Option(help="Its server.")] = None,
-    local: Annotated[bool, typer.Option("--local", help="The small model here does everything: no key.")] = False,
-    max_tokens: Annotated[int, typer.Option(help="Of a text.")] = 2048,
+    changed: Changes = None,
+    model: Annotated[str, typer.Option(help="The model of gate, experts and fusion.")] = "",
+    base_url: Annotated[
+        str | None, typer.Option(help="The model's server; OPENAI_BASE_URL or OpenAI if absent.")
+    ] = None,
+    local_model: Annotated[
+        str, typer.Option(help="The model that writes where no expert is chosen; the small one if absent.")
+    ] = "",
+    local_base_url: Annotated[str | None, typer.Option(help="The server of the local model.")] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Let the small model here do everything, with no key.")
+    ] = False,
+    max_tokens: Annotated[int, typer.Option(help="The most tokens of a text.")] = 2048,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Write one text: a gate splits the prompt, a policy chooses experts, they write, and their passages are fused."""
+    """Write one text, by the experts that a policy chooses.
+
+    A gate splits the prompt, the chosen experts write, and their passages are fused.
+    """
     from jaxmoe.collect.generating import generate_text
     from jaxmoe.collect.inputs import load_experts
     from jaxmoe.collect.plan import Settings
@@ -56,7 +69,7 @@ def generate(
         )
     if names != list(known.experts):
         known = known.select_experts(names)
-    channels, numbers = _numbers("--snr-db", snr_db), assignments("--param", param)
+    channels, numbers = _numbers("--snr-db", snr_db), changes(changed, ("params",))["params"]
     settings = Settings(
         model=model,
         base_url=base_url,
@@ -66,13 +79,17 @@ def generate(
         max_tokens=max_tokens,
     )
     situation(known, scenario, [0.5] * len(names), channels, numbers)  # what does not fit is said before work begins
-    with reporting() as report:
+    with reporting(quiet=quiet) as report:
         decide = _decide(policy, known, scenario, channels, numbers)
         found = generate_text(prompt, writers, decide, settings, report=report)
     relevance = [found.tasks[name].relevance for name in names]
     at = situation(known, scenario, relevance, channels, numbers)
     words = [float(found.words.get(name, 0)) for name in names]
-    _print_generated(found, names, channels, costs(at, found.decision.subset, words))
+    spent = costs(at, found.decision.subset, words)
+    if as_json:
+        emit(_facts(found, names, channels, spent))
+    else:
+        _print_generated(found, names, channels, spent)
 
 
 def _exported(path: Path, names: Sequence[str], snr_db: list[float]) -> "Decide":
@@ -119,18 +136,31 @@ def _decide(
     return lambda _: Decision(fixed, {}, "")
 
 
+def _facts(found: "Generated", names: list[str], snr_db: list[float], costs: "Costs") -> dict[str, Any]:
+    from jaxmoe.table.records import subset_name
+
+    experts = [
+        {"expert": name, "snr_db": channel, "words": found.words.get(name), **found.tasks[name]._asdict()}
+        for name, channel in zip(names, snr_db, strict=True)
+    ]
+    values = {subset_name(subset, names): value for subset, value in found.decision.values.items()}
+    chosen = {"chosen": subset_name(found.decision.subset, names), "values": values, "meaning": found.decision.meaning}
+    spent = {**costs._asdict(), "requests": found.requests, "cost_usd": found.cost_usd}
+    return {"text": found.text, "experts": experts, **chosen, **spent}
+
+
 def _print_generated(found: "Generated", names: list[str], snr_db: list[float], costs: "Costs") -> None:
     from rich.table import Table
 
     from jaxmoe.collect.budget import in_dollars
     from jaxmoe.table.records import subset_name
 
-    experts = Table("expert", "relevance", "SNR dB", "words", "subtask", box=None)
+    experts = Table("expert", "relevance", "SNR dB", "words", "subtask")
     for name, channel in zip(names, snr_db, strict=True):
         task, written = found.tasks[name], found.words.get(name)
         experts.add_row(name, f"{task.relevance:.1f}", f"{channel:g}", str(written or "-"), _visible(task.subtask))
-    OUT.print(experts)
-    OUT.print(f"\nchosen: {subset_name(found.decision.subset, names)}")
+    print_table(experts)
+    OUT.print(f"\nchosen: {subset_name(found.decision.subset, names)}", soft_wrap=True)
     if found.decision.values:
         best = sorted(found.decision.values, key=lambda subset: -found.decision.values[subset])
         listed = ", ".join(f"{subset_name(subset, names)} {found.decision.values[subset]:.3f}" for subset in best)

@@ -31,7 +31,7 @@ def take_job(context: typer.Context, path: Path | None) -> Path | None:
     if path is None or context.resilient_parsing:
         return path
     hints = get_type_hints(inspect.unwrap(context.command.callback)) if context.command.callback else {}
-    types = {name: hint for name, hint in hints.items() if name not in ("job", "return")}
+    types = {name: hint for name, hint in hints.items() if name not in ("job", "as_json", "quiet", "return")}
     given = read_toml(path)
     if unknown := [key for key in given if key not in types]:
         raise InputError(f"{path}: the key {unknown[0]!r} is unknown, allowed are {', '.join(types)}")

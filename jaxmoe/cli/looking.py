@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import jaxmoe
-from jaxmoe.cli.options import OUT, CompilationCache, TimeBudget, end, require_table_file, running, write_table_file
+from jaxmoe.cli.options import (
+    AsJson,
+    NoCompilationCache,
+    Plugins,
+    Quiet,
+    TimeBudget,
+    TrustPlugins,
+    end,
+    require_table_file,
+    running,
+    write_table_file,
+)
+from jaxmoe.cli.output import OUT, emit, print_table
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 
@@ -15,12 +27,16 @@ if TYPE_CHECKING:
 
     from jaxmoe.analysis.comparing import Compared
 
-Folder = Annotated[Path, typer.Argument(help="Folder of an experiment.")]
+Folder = Annotated[Path, typer.Argument(help="The folder of an experiment.")]
 
 
-def report(folder: Folder) -> None:
-    """Write what an experiment found, so far, as one web page, and its figures for a paper."""
+def report(folder: Folder, as_json: AsJson = False) -> None:
+    """Write what an experiment found as a web page, and its figures."""
     found = jaxmoe.report(folder)
+    if as_json:
+        page = folder / "report" / "report.html"
+        emit({"report": page, "figures": found.figures, "sentences": found.sentences})
+        return
     for sentence in found.sentences:
         OUT.print(sentence, soft_wrap=True)
     OUT.print(
@@ -28,33 +44,46 @@ def report(folder: Folder) -> None:
     )
 
 
-def status(folder: Folder) -> None:
-    """Say how far an experiment is and what is best so far; also while it runs."""
-    from jaxmoe.analysis.status import status_lines
+def status(folder: Folder, as_json: AsJson = False) -> None:
+    """Say how far an experiment is, also while it runs, and what is best."""
+    from jaxmoe.analysis.status import leaders, standing, status_lines
     from jaxmoe.experiment.folder import storage_of
     from jaxmoe.experiment.tables import tables_of
 
-    OUT.print("\n".join(status_lines(tables_of(storage_of(folder), lean=True))), soft_wrap=True)
+    tables = tables_of(storage_of(folder), lean=True)
+    if as_json:
+        at = standing(tables)
+        found = {"complete": at.complete, **at._asdict(), "at_work": tables.unfinished, "best": leaders(tables)}
+        emit({"name": tables.name, **found})
+    else:
+        OUT.print("\n".join(status_lines(tables)), soft_wrap=True)
 
 
 def compare(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of experiments.")],
+    folders: Annotated[list[Path], typer.Argument(help="The folders of experiments.")],
     out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Set the best configurations of algorithms, scenarios or experiments against each other."""
+    """Compare the best of algorithms, scenarios or experiments."""
     require_table_file(out)
     found = jaxmoe.compare(folders)
     rows = found.table()
     write_table_file(out, rows)
-    _print_compared(found, rows)
+    if as_json:
+        emit({"measure": found.measure, "competitors": rows, "pairs": found.pairs})
+    else:
+        _print_compared(found, rows)
 
 
 def best(
     folder: Folder,
-    scenario: Annotated[str | None, typer.Option(help="Whose winner, where there are several scenarios.")] = None,
+    scenario: Annotated[
+        str | None, typer.Option(help="The scenario whose winner is meant, where there are several.")
+    ] = None,
+    as_json: AsJson = False,
     fresh_seeds: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Say which configuration wins, and which of its agents is the best."""
+    """Say which configuration wins, and which agent is the best."""
     if fresh_seeds is not None:
         raise InputError(
             f"best prints the winner; jaxmoe confirm {folder} --seeds {fresh_seeds} trains it on fresh seeds"
@@ -67,6 +96,11 @@ def best(
     ranking = ranking_of(experiment.tables, scenario)
     position = best_position(ranking)
     row = ranking.table().iloc[0]
+    if as_json:
+        found = {"objective": str(experiment.tables.objective), "complete": experiment.complete}
+        found |= {"configuration_in_words": ranking.describe(position), "best_agent": best_agent(ranking)}
+        emit({**{str(key): value for key, value in row.items()}, **found})
+        return
     if not experiment.complete:
         OUT.print(f"not finished: {experiment.status()}; the winner may change", soft_wrap=True)
     OUT.print(
@@ -74,10 +108,10 @@ def best(
     )
     OUT.print(f"{experiment.tables.objective}, on the seeds that chose it  {row['chosen']:.3f}", soft_wrap=True)
     for split in experiment.tables.splits:
-        found = Estimate(row[split], row[f"{split}_low"], row[f"{split}_high"])
+        judged = Estimate(row[split], row[f"{split}_low"], row[f"{split}_high"])
         kind = measure_words(experiment.tables.measure)
         OUT.print(
-            f"interquartile mean of the {kind} on {split} prompts, on the other seeds  {found:.3f}", soft_wrap=True
+            f"interquartile mean of the {kind} on {split} prompts, on the other seeds  {judged:.3f}", soft_wrap=True
         )
     OUT.print(
         f"best agent: {best_agent(ranking)}; jaxmoe export {folder} --agent best --out policy.safetensors",
@@ -88,28 +122,38 @@ def best(
 def confirm(
     folder: Folder,
     seeds: Annotated[int, typer.Option(help="How many seeds, none of which has chosen anything.")] = 32,
-    scenario: Annotated[str | None, typer.Option(help="Whose winner, where there are several scenarios.")] = None,
-    algorithm: Annotated[
-        str | None, typer.Option(help="Whose best configuration, where there are several algorithms.")
+    scenario: Annotated[
+        str | None, typer.Option(help="The scenario whose winner is meant, where there are several.")
     ] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="The algorithm whose best configuration is meant, where there are several.")
+    ] = None,
+    plugin: Plugins = None,
+    trust_plugins: TrustPlugins = False,
     time_budget: TimeBudget = None,
-    compilation_cache: CompilationCache = True,
+    no_compilation_cache: NoCompilationCache = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Train the winner again on fresh seeds: how much of its score was luck?"""
+    """Train the winner again on fresh seeds, to see how much was luck."""
     from jaxmoe.analysis.tables import measure_words
 
-    experiment = jaxmoe.load(folder)
-    with telling() as callback:
+    experiment = jaxmoe.load(folder, plugins=plugin or (), trust_plugins=trust_plugins)
+    with telling(quiet) as callback:
         found = experiment.confirm(
             seeds=seeds,
             scenario=scenario,
             algorithm=algorithm,
             callback=callback,
-            **running(time_budget, None, compilation_cache),
+            **running(time_budget, None, no_compilation_cache),
         )
+    if as_json:
+        emit({**found._asdict(), "seeds": seeds, "complete": bool(found.fresh)})
+        end(experiment, as_json)
+        return
     OUT.print(found.winner, soft_wrap=True)
     end(experiment)
-    OUT.print(f"interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds]")
+    OUT.print(f"interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds]", soft_wrap=True)
     OUT.print(f"train prompts, seeds that chose it  {found.chosen:.3f}")
     for split, of in found.fresh.items():
         OUT.print(f"{split} prompts, {seeds} fresh seeds".ljust(36) + f"{of:.3f}")
@@ -122,28 +166,30 @@ def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:
     from jaxmoe.analysis.intervals import Estimate
     from jaxmoe.analysis.tables import measure_words
 
-    OUT.print(
-        f"Interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds], "
+    table = Table(
+        title=f"Interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds], "
         "on seeds that chose nothing"
     )
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     splits = [split for split in ("train", "test") if split in rows]
     for name in ("", "best configuration", *(f"{split} prompts" for split in splits)):
         table.add_column(name, no_wrap=name != "best configuration")
     for row in rows.to_dict("records"):
         cells = [f"{Estimate(row[split], row[f'{split}_low'], row[f'{split}_high']):.3f}" for split in splits]
         table.add_row(str(row["name"]), str(row["configuration"]), *cells)
-    OUT.print(table)
+    print_table(table)
     if not found.pairs:
-        OUT.print("\nNo two of them share their environments and expert table, so that none is said to be better.")
+        OUT.print(
+            "\nNo two of them share their environments and expert table, so that none is said to be better.",
+            soft_wrap=True,
+        )
         return
-    OUT.print(
-        "\nOn the same environments: difference, and probability that an agent of the first beats one of the second"
+    OUT.print()
+    pairs = Table(
+        title="On the same environments: difference, and probability that an agent of the first beats one of the second"
     )
-    pairs = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("first", "second", "prompts", "difference", "probability"):
-        pairs.add_column(name, no_wrap=name not in ("first", "second"), overflow="fold")  # nothing is cut
+        pairs.add_column(name, no_wrap=name not in ("first", "second"))
     for pair in found.pairs:
         cells = [pair.split, f"{pair.difference:.3f}", f"{pair.improvement:.2f}"]
         pairs.add_row(pair.first, pair.second, *cells)
-    OUT.print(pairs)
+    print_table(pairs, keys=2)

@@ -1,13 +1,14 @@
-"""What several commands share: options, how their texts become values, and how comparisons are printed."""
+"""What several commands share: options, and how their texts become values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from typer.core import TyperCommand
 
 import jaxmoe
+from jaxmoe.cli.output import ERR, OUT
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
 
@@ -16,30 +17,81 @@ if TYPE_CHECKING:
 
     from jaxmoe.experiment.experiment import Experiment
 
-OUT = Console(highlight=False, markup=False, emoji=False)  # names and texts come from data: no signs of markup in them
-
-NoRelevance = Annotated[bool, typer.Option("--no-relevance", help="The table needs no relevance; observe zeros.")]
+NoRelevance = Annotated[
+    bool, typer.Option("--no-relevance", help="The table needs no relevance, and agents observe zeros.")
+]
 TableOption = Annotated[
-    Path | None, typer.Option("--table", help="Expert table: folder, CSV, Excel or Parquet; the shipped one if absent.")
+    Path | None,
+    typer.Option("--table", help="The expert table: a folder, CSV, Excel or Parquet; the shipped one if absent."),
 ]
-Scenario = Annotated[str, typer.Option(help="oneshot, fading or queueing.")]
-Parameters = Annotated[
+Scenario = Annotated[str, typer.Option(help="The scenario: oneshot, fading or queueing.")]
+Changes = Annotated[
     list[str] | None,
-    typer.Option("--param", metavar="NAME=NUMBER", help="Change a number of the scenario, as in latency_weight=0.05."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change the scenario, as in params.latency_weight=0.05 or settings.num_replicas=2.",
+    ),
 ]
-SettingsOption = Annotated[
+SpecChanges = Annotated[
     list[str] | None,
-    typer.Option("--setting", metavar="NAME=VALUE", help="Change a setting of the scenario, as in num_replicas=2."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the spec, as in params.latency_weight=0.05."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document to standard output, and nothing else there.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress to standard error.")]
+MOVED = {  # options of older versions, and what is written now
+    "--param": "--set params.VALUE",
+    "--setting": "--set settings.VALUE",
+    "--slots": "--requests VALUE",
+    "--references": "--baselines VALUE",
+}
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="FILE", help="Import a file or module that registers what is used."),
+]
+TrustPlugins = Annotated[
+    bool, typer.Option("--trust-plugins", help="Import the plugins that the folder names, from where they were.")
 ]
 TimeBudget = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Save and stop after so long, as in 30m, 2h or 90 (seconds); exit code 3."),
+    typer.Option(metavar="TIME", help="Save and stop after this time, as in 30m, 2h or 90 (seconds)."),
 ]
-CheckpointEvery = Annotated[str, typer.Option(help="Time between two checkpoints of a job.")]
-Baselines = Annotated[str, typer.Option(help="all, none, or names joined by commas.")]
-CompilationCache = Annotated[
-    bool, typer.Option(help="Keep compiled programs in the user's cache folder, for the next start.")
+CheckpointEvery = Annotated[str, typer.Option(metavar="TIME", help="The time between two checkpoints of a job.")]
+Baselines = Annotated[str, typer.Option(help="The baselines to evaluate: all, none, or names joined by commas.")]
+NoCompilationCache = Annotated[
+    bool, typer.Option("--no-compilation-cache", help="Keep no compiled programs for the next start.")
 ]
+
+
+class Command(TyperCommand):
+    """A command that says what has come in place of options that older versions had."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse them, with what to write."""
+        known = {name for parameter in self.params for name in parameter.opts}
+        for position, argument in enumerate(args):
+            option, equals, value = argument.partition("=")
+            now = MOVED.get(option, "")
+            if now and option not in known and now.split()[0] in known:
+                value = value if equals else " ".join(args[position + 1 : position + 2]) or "VALUE"
+                raise InputError(f"{option} is gone; write {now.replace('VALUE', value)}")
+        return super().parse_args(ctx, args)
+
+
+def named_plugins(arguments: Sequence[str]) -> list[str]:
+    """What `--plugin` names among the arguments of a command that a plugin may have to register first.
+
+    >>> named_plugins(["mine", "--plugin", "a.py", "--seeds", "2", "--plugin=b.py"])
+    ['a.py', 'b.py']
+    """
+    found = []
+    for each, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, _, value = each.partition("=")
+        if option == "--plugin" and (value or after):
+            found.append(value or after)
+    return found
 
 
 def whole_numbers(option: str, text: str) -> list[int]:
@@ -69,12 +121,12 @@ def seconds(option: str, text: str | None) -> float | None:
     return found
 
 
-def running(time_budget: str | None, checkpoint_every: str | None, compilation_cache: bool) -> dict[str, Any]:
+def running(time_budget: str | None, checkpoint_every: str | None, no_compilation_cache: bool) -> dict[str, Any]:
     """How long a command trains, how often it saves, and whether it keeps programs, as the Python API takes them."""
     times: dict[str, Any] = {"time_budget_s": seconds("--time-budget", time_budget)}
     if checkpoint_every is not None:
         times["checkpoint_every_s"] = seconds("--checkpoint-every", checkpoint_every)
-    return times | {"compilation_cache": compilation_cache}
+    return times | {"compilation_cache": not no_compilation_cache}
 
 
 def baseline_names(text: str) -> str | list[str]:
@@ -88,43 +140,36 @@ def seed_numbers(option: str, text: str) -> int | list[int]:
     return numbers if "," in text else numbers[0]
 
 
-def end(experiment: "Experiment") -> None:
+def end(experiment: "Experiment", as_json: bool = False) -> None:
     """Say why an experiment is not finished, if it is not, and leave with the code that says so."""
+    console = ERR if as_json else OUT
     kept = "what was done is kept, and the same command goes on from there."
     if experiment.folder is None:
         kept = "without --out DIR nothing is kept; with it, the same command would go on from here."
     if experiment.unfinished == "interrupted":
-        OUT.print(f"Stopped: {kept}", soft_wrap=True)
+        console.print(f"Stopped: {kept}", soft_wrap=True)
         raise typer.Exit(130)
     if experiment.unfinished == "time budget":
-        OUT.print(f"The time is up: {kept}", soft_wrap=True)
+        console.print(f"The time is up: {kept}", soft_wrap=True)
         raise typer.Exit(3)
     if experiment.failed:
         numbers = ", ".join(map(str, experiment.failed))
-        OUT.print(f"Failed: job {numbers}; all others are done, and the same command tries again.")
+        console.print(f"Failed: job {numbers}; all others are done, and the same command tries again.", soft_wrap=True)
         raise typer.Exit(1)
 
 
-def assignments(option: str, texts: Iterable[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE` pairs; numbers and yes/no become such."""
-    pairs: dict[str, Any] = {}
-    for text in texts or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise InputError(f"{option} {text!r} is not of the form NAME=VALUE")
-        pairs[name.strip()] = _value(value.strip())
-    return pairs
+def changes(texts: Iterable[str] | None, sections: Sequence[str] = ("params", "settings")) -> dict[str, dict[str, Any]]:
+    """The values that `--set` gives to keys of these sections of a spec, by section."""
+    from jaxmoe.experiment.spec import assignment
 
-
-def _value(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    found: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for key, value in map(assignment, texts or []):
+        section, _, name = key.partition(".")
+        if section not in sections or not name or "." in name:
+            allowed = " or ".join(f"{each}.NAME" for each in sections)
+            raise InputError(f"--set {key} is not possible here; the key must be {allowed}")
+        found[section][name] = value
+    return found
 
 
 def read_table(path: Path | None, no_relevance: bool) -> Any:
@@ -153,20 +198,3 @@ def require_table_file(out: Path | None) -> None:
         raise InputError(f"{out} exists already; choose another file")
     if not out.parent.is_dir():
         raise InputError(f"{out}: the folder {out.parent} does not exist; create it first")
-
-
-def print_comparison(comparison: "pd.DataFrame", highlight: str | None) -> None:
-    """Two tables: how good each policy is, and what it does."""
-    from jaxmoe.analysis.comparison import behaviour_table, quality_table
-
-    OUT.print()
-    title = "Mean QoS, and normalised score [95 % interval over prompts and seeds]"
-    OUT.print(quality_table(comparison, title, highlight))
-    OUT.print()
-    OUT.print(
-        behaviour_table(
-            comparison,
-            "What each policy does per request, on train prompts: means, and how often it asks each expert",
-            highlight,
-        )
-    )

@@ -1,21 +1,24 @@
 """`jaxmoe sweep` and `jaxmoe extend`: train all agents of a spec, and add to them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import jaxmoe
 from jaxmoe.cli.options import (
-    OUT,
+    AsJson,
     CheckpointEvery,
-    CompilationCache,
+    NoCompilationCache,
+    Plugins,
+    Quiet,
     TimeBudget,
+    TrustPlugins,
     end,
-    print_comparison,
     running,
     seed_numbers,
 )
+from jaxmoe.cli.output import OUT, emit, print_comparison, print_table
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 
@@ -24,69 +27,86 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    spec: Annotated[Path, typer.Argument(help="TOML file that says what is searched; see experiments/.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the experiment: a new one, or one to go on with.")] = None,
+    spec: Annotated[Path, typer.Argument(help="A TOML file that says what is searched, as in experiments/.")],
+    out: Annotated[Path | None, typer.Option(help="The folder of the experiment, new or to go on with.")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the spec, as in seeds=4 or hypers.clip=[0.1,0.2]."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option(help="Say how many agents, jobs, compilations and bytes; train none.")
+        bool, typer.Option(help="Say how many agents, jobs, compilations and bytes, and train none.")
     ] = False,
     shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Run every n-th job only, from the i-th on; shards share the folder.")
+        str,
+        typer.Option(metavar="I/N", help="Run every n-th job only, from the i-th on, in a folder that shards share."),
     ] = "0/1",
+    plugin: Plugins = None,
     time_budget: TimeBudget = None,
     checkpoint_every: CheckpointEvery = "5m",
-    compilation_cache: CompilationCache = True,
+    no_compilation_cache: NoCompilationCache = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Train all agents of a spec; the same command again goes on where it ended, whatever ended it."""
+    """Train all agents of a spec.
+
+    The same command again goes on where it ended, whatever ended it.
+    """
     if dry_run:
         from jaxmoe.experiment.dry_run import describe_plan
 
-        OUT.print("\n".join(describe_plan(spec, overrides or [], shard)), soft_wrap=True)
+        lines = describe_plan(spec, overrides or [], shard, plugin or ())
+        if as_json:
+            emit({"plan": lines})
+        else:
+            OUT.print("\n".join(lines), soft_wrap=True)
         return
     if out is None:
         raise InputError("--out DIR says where the experiment is kept; it is missing")
-    with telling() as callback:
+    with telling(quiet) as callback:
         experiment = jaxmoe.sweep(
             spec,
             out,
             overrides=overrides or [],
             shard=shard,
+            plugins=plugin or (),
             callback=callback,
-            **running(time_budget, checkpoint_every, compilation_cache),
+            **running(time_budget, checkpoint_every, no_compilation_cache),
         )
-    print_experiment(experiment)
-    end(experiment)
+    print_experiment(experiment, as_json)
+    end(experiment, as_json)
 
 
 def extend(
-    folder: Annotated[Path, typer.Argument(help="Folder of an experiment.")],
-    seeds: Annotated[
-        str | None, typer.Option(help="So many seeds in all, or these, joined by commas; those that are there stay.")
-    ] = None,
+    folder: Annotated[Path, typer.Argument(help="The folder of an experiment.")],
+    seeds: Annotated[str | None, typer.Option(help="So many seeds in all, or these, joined by commas.")] = None,
     samples: Annotated[int | None, typer.Option(help="So many samples in all, of a random or Sobol search.")] = None,
     env_steps: Annotated[int | None, typer.Option(help="So many environment steps of each agent in all.")] = None,
     new_schedule: Annotated[
         bool, typer.Option(help="Begin schedules, such as the learning rate's, anew over the added steps.")
     ] = False,
+    plugin: Plugins = None,
+    trust_plugins: TrustPlugins = False,
     time_budget: TimeBudget = None,
     checkpoint_every: CheckpointEvery = "5m",
-    compilation_cache: CompilationCache = True,
+    no_compilation_cache: NoCompilationCache = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Add seeds, samples or env steps to an experiment; nothing that is there changes."""
-    with telling() as callback:
-        experiment = jaxmoe.load(folder).extend(
+    """Add seeds, samples or env steps to an experiment.
+
+    Nothing that is there changes.
+    """
+    with telling(quiet) as callback:
+        experiment = jaxmoe.load(folder, plugins=plugin or (), trust_plugins=trust_plugins).extend(
             seeds=None if seeds is None else seed_numbers("--seeds", seeds),
             samples=samples,
             env_steps=env_steps,
             new_schedule=new_schedule,
             callback=callback,
-            **running(time_budget, checkpoint_every, compilation_cache),
+            **running(time_budget, checkpoint_every, no_compilation_cache),
         )
-    print_experiment(experiment)
-    end(experiment)
+    print_experiment(experiment, as_json)
+    end(experiment, as_json)
 
 
 def merge() -> None:
@@ -96,25 +116,40 @@ def merge() -> None:
     )
 
 
-def print_experiment(experiment: "Experiment") -> None:
+def print_experiment(experiment: "Experiment", as_json: bool = False) -> None:
     """What an experiment has found: the comparison of its only configuration, or the ranking of many."""
-    from jaxmoe.analysis.ranking import printed, rankings
-
     tables = experiment.tables
-    if len(tables.results):
-        ranked = rankings(tables)
-        if len(ranked) == 1 and len(ranked[0].settings) == 1:
-            comparison = experiment.comparison()
-            own = [name for name in comparison["policy"].unique() if str(name).endswith(("agent)", "agents)"))]
-            print_comparison(comparison, highlight=own[0] if own else None)
-        for title, table in printed(tables) if ranked and len(ranked[0].settings) > 1 else []:
-            OUT.print(f"\n{title}", soft_wrap=True)
-            OUT.print(table)
+    facts: dict[str, Any] = {
+        "folder": experiment.folder,
+        "complete": experiment.complete,
+        "agents": len(tables.results),
+        "env_steps": int(tables.results["env_steps"].max()) if len(tables.results) else tables.spec["env_steps"],
+        "env_steps_per_s": max((job.env_steps_per_s for job in tables.jobs), default=0.0) or None,
+        "diverged": int(tables.results["diverged"].sum()) if len(tables.results) else 0,
+    }
+    if as_json:
+        found = {"ranking": experiment.ranking(), "comparison": experiment.comparison()} if facts["agents"] else {}
+        emit(facts | found)
+        return
+    if facts["agents"]:
+        _print_found(experiment)
         OUT.print()
-    diverged = int(tables.results["diverged"].sum()) if len(tables.results) else 0
-    speeds = [job.env_steps_per_s for job in tables.jobs if job.env_steps_per_s]
-    speed = f", {max(speeds):,.0f} env steps/s of all agents" if speeds else ""
-    steps = int(tables.results["env_steps"].max()) if len(tables.results) else tables.spec["env_steps"]
-    OUT.print(f"{len(tables.results):,} agents, {steps:,} env steps each{speed}, {diverged} diverged")
+    speed = f", {facts['env_steps_per_s']:,.0f} env steps/s of all agents" if facts["env_steps_per_s"] else ""
+    text = f"{facts['agents']:,} agents, {facts['env_steps']:,} env steps each{speed}, {facts['diverged']} diverged"
+    OUT.print(text, soft_wrap=True)
     if experiment.folder is not None:
         OUT.print(f"tables and policies: {experiment.folder}", soft_wrap=True)
+
+
+def _print_found(experiment: "Experiment") -> None:
+    from jaxmoe.analysis.ranking import printed, rankings
+
+    ranked = rankings(experiment.tables)
+    if len(ranked) == 1 and len(ranked[0].settings) == 1:
+        comparison = experiment.comparison()
+        own = [name for name in comparison["policy"].unique() if str(name).endswith(("agent)", "agents)"))]
+        print_comparison(comparison, highlight=own[0] if own else None)
+    for title, table in printed(experiment.tables) if ranked and len(ranked[0].settings) > 1 else []:
+        OUT.print()
+        table.title = title
+        print_table(table, keys=2 if table.columns[1].header == "algorithm" else 1)

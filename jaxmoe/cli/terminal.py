@@ -5,10 +5,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from jaxmoe.cli.output import ERR
 from jaxmoe.progress import Reporter, diverged, duration, reporting
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class Progress(NamedTuple):
 class Teller:
     """Keeps count of events, and tells a reporter."""
 
-    def __init__(self, report: Reporter) -> None:
-        self.report = report
+    def __init__(self, report: Reporter, warn: Callable[[str], None] | None = None) -> None:
+        self.report, self.warn = report, warn or report.stage
         self.agents, self.done, self.to_do, self.did = 0, 0, 0.0, 0.0
         self.diverged, self.training_s = 0, 0.0
         self._job_steps, self._at = 0.0, time.monotonic()
@@ -100,17 +101,21 @@ class Teller:
         self.report.stage(f"job {event.job}: saved at {event.env_steps:,} env steps of each agent")  # type: ignore[union-attr]
 
     def _on_jobfailed(self, event: "Event") -> None:
-        self.report.stage(f"job {event.job}, {event.what}, failed: {event.error}")  # type: ignore[union-attr]
+        self.warn(f"job {event.job}, {event.what}, failed: {event.error}")  # type: ignore[union-attr]
 
     def _on_noted(self, event: "Event") -> None:
-        self.report.stage(event.text)  # type: ignore[union-attr]
+        self.warn(event.text)  # type: ignore[union-attr]
 
 
 @contextmanager
-def telling() -> "Iterator[Callback]":
-    """A callback that tells standard error how it goes, while the block runs."""
-    with reporting() as report, _answering(report):
-        yield Teller(report)
+def telling(quiet: bool = False) -> "Iterator[Callback]":
+    """A callback that tells standard error how it goes, while the block runs; if quiet, only what goes wrong."""
+    with reporting(quiet=quiet) as report, _answering(report):
+        yield Teller(report, warn=_warn if quiet else report.stage)
+
+
+def _warn(text: str) -> None:
+    ERR.print(text, soft_wrap=True)
 
 
 @contextmanager

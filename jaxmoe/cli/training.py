@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import jaxmoe
 from jaxmoe.cli.options import (
+    AsJson,
     Baselines,
     CheckpointEvery,
-    CompilationCache,
+    Command,
+    NoCompilationCache,
     NoRelevance,
-    Parameters,
+    Plugins,
+    Quiet,
     Scenario,
-    SettingsOption,
+    SpecChanges,
     TableOption,
     TimeBudget,
-    assignments,
     baseline_names,
     end,
+    named_plugins,
     read_table,
     running,
     seed_numbers,
@@ -29,6 +32,19 @@ from jaxmoe.cli.options import (
 )
 from jaxmoe.cli.running import print_experiment
 from jaxmoe.cli.terminal import telling
+from jaxmoe.errors import InputError
+from jaxmoe.plugins import load_plugins
+
+SECTIONS = ("hypers", "config", "params", "settings")
+OF_OTHERS = {  # keys of a spec that --set does not take, and what does
+    "algorithm": "train another algorithm with jaxmoe train ALGORITHM",
+    "scenario": "write --scenario",
+    "table": "write --table",
+    "relevance": "write --no-relevance",
+    "init_from": "write --init-from",
+    "plugins": "write --plugin",
+    "search": "train has one configuration, sweep has many",
+}
 
 
 class _AlgorithmCommands(TyperGroup):
@@ -38,13 +54,25 @@ class _AlgorithmCommands(TyperGroup):
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """The algorithms that are registered."""
         from jaxmoe.algorithms.registry import registered_algorithms
 
         del ctx
         return list(registered_algorithms())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return _train_command(cmd_name) if cmd_name in self.list_commands(ctx) else None
+        """What an algorithm's command is called and does, for lists of commands."""
+        from jaxmoe.algorithms.registry import registered_algorithm
+
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        return TyperCommand(cmd_name, help=registered_algorithm(cmd_name).summary)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command itself; plugins that its options name may register it."""
+        load_plugins(named_plugins(args))
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and _train_command(str(name)), rest
 
 
 train_app = typer.Typer(no_args_is_help=True, cls=_AlgorithmCommands, help="Train agents, many at once.")
@@ -62,19 +90,18 @@ def _train_command(algorithm: str) -> Any:
     def command(
         out: Annotated[
             Path | None,
-            typer.Option(help="Folder of the experiment: a new one, or one to go on with; none keeps nothing."),
+            typer.Option(help="The folder of the experiment, new or to go on with; without it nothing is kept."),
         ] = None,
         scenario: Scenario = "oneshot",
         seeds: Annotated[str, typer.Option(help="How many agents, or their seeds joined by commas.")] = "16",
         env_steps: Annotated[
-            int, typer.Option("--env-steps", "--steps", help="Environment steps of each agent.")
+            int, typer.Option("--env-steps", "--steps", help="The environment steps of each agent.")
         ] = 500_000,
         table: TableOption = None,
         no_relevance: NoRelevance = False,
-        param: Parameters = None,
-        setting: SettingsOption = None,
+        changed: SpecChanges = None,
         evaluations: Annotated[int, typer.Option(help="How often the agents are evaluated on the way.")] = 20,
-        root_seed: Annotated[int, typer.Option(help="All agents' random numbers come from it and their seeds.")] = 0,
+        root_seed: Annotated[int, typer.Option(help="All random numbers come from it and the agents' seeds.")] = 0,
         init_from: Annotated[
             Path | None, typer.Option(help="Go on from a policy that was exported as .safetensors.")
         ] = None,
@@ -82,37 +109,42 @@ def _train_command(algorithm: str) -> Any:
             int, typer.Option(help="Requests that each agent, and each baseline, serves in the end.")
         ] = 8192,
         baselines: Baselines = "all",
+        plugin: Plugins = None,
         time_budget: TimeBudget = None,
         checkpoint_every: CheckpointEvery = "5m",
-        compilation_cache: CompilationCache = True,
+        no_compilation_cache: NoCompilationCache = False,
+        as_json: AsJson = False,
+        quiet: Quiet = False,
         **algorithm_options: Any,
     ) -> None:
-        with telling() as callback:
+        given, others = _changes(changed)
+        given["hypers"] = {name: algorithm_options[name] for name in hypers} | given["hypers"]
+        given["config"] = {name: _parsed(name, algorithm_options[name], config[name]) for name in config} | given[
+            "config"
+        ]
+        for section, defaults in (("hypers", hypers), ("config", config)):
+            given[section] = {key: value for key, value in given[section].items() if value != defaults.get(key)}
+        with telling(quiet) as callback:
             experiment = jaxmoe.train(
                 algorithm,
                 scenario,
                 seeds=seed_numbers("--seeds", seeds),
                 env_steps=env_steps,
-                hypers={name: algorithm_options[name] for name in hypers if algorithm_options[name] != hypers[name]},
-                config={
-                    name: value
-                    for name in config
-                    if (value := _parsed(name, algorithm_options[name], config[name])) != config[name]
-                },
-                params=assignments("--param", param),
-                settings=assignments("--setting", setting),
+                **given,
+                overrides=others,
                 table=read_table(table, no_relevance),
                 evaluations=evaluations,
                 requests=requests,
                 baselines=baseline_names(baselines),
                 root_seed=root_seed,
                 init_from=init_from,
+                plugins=plugin or (),
                 out=out,
                 callback=callback,
-                **running(time_budget, checkpoint_every, compilation_cache),
+                **running(time_budget, checkpoint_every, no_compilation_cache),
             )
-        print_experiment(experiment)
-        end(experiment)
+        print_experiment(experiment, as_json)
+        end(experiment, as_json)
 
     fixed = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
     generated = [
@@ -123,9 +155,28 @@ def _train_command(algorithm: str) -> Any:
     return _command_of(command, [*fixed, *generated], module.summary)
 
 
+def _changes(texts: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `--set` changes: the sections that say who learns where, and other keys of the spec, dotted."""
+    from jaxmoe.experiment.spec import assignment
+
+    sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    others: dict[str, Any] = {}
+    for key, value in map(assignment, texts or []):
+        first, _, name = key.partition(".")
+        if first in OF_OTHERS:
+            raise InputError(f"--set {key} is not possible here; {OF_OTHERS[first]}")
+        if first not in SECTIONS:
+            others[key] = value
+        elif not name or "." in name:
+            raise InputError(f"--set {key} is not possible here; the key must be {first}.NAME")
+        else:
+            sections[first][name] = tuple(value) if isinstance(value, list) else value
+    return sections, others
+
+
 def _option(name: str, default: Any, meaning: str, panel: str) -> inspect.Parameter:
     kind = type(default)
-    annotation = Annotated[kind, typer.Option(help=meaning, rich_help_panel=panel)]  # type: ignore[valid-type]
+    annotation = Annotated[kind, typer.Option(help=f"{meaning[0].upper()}{meaning[1:]}.", rich_help_panel=panel)]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -134,7 +185,7 @@ def _command_of(function: Callable[..., None], parameters: list[inspect.Paramete
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     single = typer.Typer(add_completion=False)
-    single.command(help=description)(function)
+    single.command(cls=Command, help=description)(function)
     return typer.main.get_command(single)
 
 

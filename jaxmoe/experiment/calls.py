@@ -20,7 +20,7 @@ from jaxmoe.experiment.engines import shard as sharded
 from jaxmoe.experiment.evaluating import evaluate_agents, evaluate_policies
 from jaxmoe.experiment.experiment import Experiment, Seeds, named_policies
 from jaxmoe.experiment.exporting import export_again, export_stack
-from jaxmoe.experiment.spec import Spec, load_spec
+from jaxmoe.experiment.spec import Spec, load_spec, with_plugins
 from jaxmoe.experiment.trained import TrainedAgent, agents_among
 from jaxmoe.files import with_home
 from jaxmoe.plugins import load_plugins
@@ -53,6 +53,7 @@ def train(
     root_seed: int = 0,
     init_from: str | os.PathLike[str] | None = None,
     plugins: Iterable[str | os.PathLike[str]] = (),
+    overrides: Mapping[str, Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     time_budget_s: float | None = None,
     checkpoint_every_s: float = CHECKPOINT_S,
@@ -79,6 +80,7 @@ def train(
         root_seed: all agents' keys are derived from it and from their seeds.
         init_from: a policy exported as safetensors, that all agents go on from. Critics, moments and replay are fresh.
         plugins: files (`my_algorithms.py`) or modules to import, that register what is used.
+        overrides: other keys of a spec, dotted, such as `{"objective.metric": "qos"}`.
         out: folder of the experiment; without it, it is in memory until `save`.
         time_budget_s: end early after so many seconds, with everything saved.
         checkpoint_every_s: seconds between two checkpoints of a job.
@@ -107,7 +109,7 @@ def train(
     for section, given in (("hypers", hypers), ("config", config), ("params", params), ("settings", settings)):
         values = _section(section, given)
         source[section] = {name: _single(section, name, value, listed) for name, value in values.items()}
-    spec = load_spec(source)
+    spec = load_spec(source, overrides or {})
     experiment = Experiment(create(spec, given_table(table), out))
     return experiment.run(
         time_budget_s=time_budget_s, checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache,
@@ -122,6 +124,7 @@ def sweep(
     overrides: Iterable[str] | Mapping[str, Any] = (),
     table: ExpertTable | str | os.PathLike[str] | None = None,
     shard: str = "0/1",
+    plugins: Iterable[str | os.PathLike[str]] = (),
     time_budget_s: float | None = None,
     checkpoint_every_s: float = CHECKPOINT_S,
     compilation_cache: bool = True,
@@ -135,6 +138,7 @@ def sweep(
         overrides: `key=value` texts, or a mapping of dotted keys, that change the spec.
         table: what the experts write, or its path, in place of the spec's table.
         shard: "i/n" runs every n-th job only, from the i-th on; several processes share a folder.
+        plugins: files or modules to import, beside those of the spec.
         time_budget_s: end early after so many seconds, with everything saved.
         checkpoint_every_s: seconds between two checkpoints of a job.
         compilation_cache: keep compiled programs in the user's cache folder.
@@ -144,7 +148,7 @@ def sweep(
         InputError: a key or a value of the spec is not allowed, or the folder holds something else, is in use, or
             cannot be written.
     """
-    checked, part = load_spec(spec, overrides), parse_shard(shard)
+    checked, part = with_plugins(load_spec(spec, overrides), plugins), parse_shard(shard)
     require_times(time_budget_s, checkpoint_every_s)
     own = load_table(checked.table, relevance=checked.relevance) if table is None else given_table(table)
     experiment = Experiment(create(checked, own, out))

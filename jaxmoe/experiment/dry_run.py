@@ -12,7 +12,7 @@ from jaxmoe.experiment.creating import this_machine
 from jaxmoe.experiment.engines import parse_shard
 from jaxmoe.experiment.rounds import Settled
 from jaxmoe.experiment.search import open_axes
-from jaxmoe.experiment.spec import Spec, load_spec
+from jaxmoe.experiment.spec import Spec, load_spec, with_plugins
 from jaxmoe.plugins import load_plugins
 from jaxmoe.progress import duration, size
 from jaxmoe.table import load_table
@@ -23,12 +23,13 @@ def describe_plan(
     spec: str | os.PathLike[str] | Mapping[str, Any] | Spec,
     overrides: Iterable[str] | Mapping[str, Any] = (),
     shard: str = "0/1",
+    plugins: Iterable[str] = (),
 ) -> list[str]:
     """Lines that say how many agents, programs and jobs an experiment has, and how much memory and disk they take.
 
     Nothing is compiled or trained.
     """
-    checked, part = load_spec(spec, overrides), parse_shard(shard)
+    checked, part = with_plugins(load_spec(spec, overrides), plugins), parse_shard(shard)
     start_jax()
     load_plugins(checked.plugins)
     table = load_table(checked.table, relevance=checked.relevance)

@@ -34,6 +34,7 @@ from pydantic_core import PydanticCustomError
 
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home
+from jaxmoe.plugins import load_plugins
 from jaxmoe.table.formats import read_toml
 from jaxmoe.values import plain
 
@@ -147,7 +148,7 @@ def load_spec(
     if isinstance(overrides, Mapping):
         pairs: Iterable[tuple[str, Any]] = plain(overrides, "overrides").items()
     else:
-        pairs = map(_assignment, [overrides] if isinstance(overrides, str) else overrides)
+        pairs = map(assignment, [overrides] if isinstance(overrides, str) else overrides)
     for key, value in pairs:
         _put(content, key, value)
     if isinstance(content.get("config"), dict):
@@ -156,6 +157,12 @@ def load_spec(
         return Spec.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{name}: {_sentence(error)}") from None
+
+
+def with_plugins(spec: Spec, plugins: Iterable[str | os.PathLike[str]]) -> Spec:
+    """The spec with more plugins, whose paths are seen from where the process is now."""
+    more = [each.source for each in load_plugins([os.fspath(each) for each in plugins])]
+    return spec.model_copy(update={"plugins": list(dict.fromkeys([*spec.plugins, *more]))}) if more else spec
 
 
 def _seen_from(folder: Path, content: dict[str, Any]) -> None:
@@ -180,7 +187,8 @@ def first_difference(old: Spec, new: Spec) -> str | None:
     return None
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
+    """Key and value of `KEY=VALUE`; the value as in TOML, or a word without quotes."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or not value.strip():
         raise InputError(f"--set {text!r} is not of the form KEY=VALUE")

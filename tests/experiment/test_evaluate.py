@@ -265,7 +265,7 @@ def test_a_damaged_policy_is_found_before_it_is_evaluated(swept, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_evaluates_chosen_agents_elsewhere(swept, tmp_path):
-    arguments = ["evaluate", swept, "--agents", "0,2", "--scenario", "fading", "--param", "latency_weight=0.05"]
+    arguments = ["evaluate", swept, "--agents", "0,2", "--scenario", "fading", "--set", "params.latency_weight=0.05"]
     done = tiny.command(*arguments, "--requests", 64, "--baselines", "random", "--out", tmp_path / "found.csv")
     assert done.code == 0, done.stderr
     assert "ppo (2 agents)" in done.stdout

@@ -59,7 +59,7 @@ def train_options(given=None):
     for name, value in given["config"].items():
         shown = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
         found += [f"--{name.replace('_', '-')}", shown]
-    found += [text for name, value in given["params"].items() for text in ("--param", f"{name}={value}")]
+    found += [text for name, value in given["params"].items() for text in ("--set", f"params.{name}={value}")]
     baselines = given["baselines"]
     return [*found, "--baselines", baselines if isinstance(baselines, str) else ",".join(baselines)]
 
