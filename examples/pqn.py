@@ -21,6 +21,7 @@ from jaxmoe.algorithms.networks import MLP
 from jaxmoe.algorithms.ppo import shuffles
 from jaxmoe.algorithms.returns import generalised_advantages
 from jaxmoe.algorithms.rollout import collect
+from jaxmoe.policy.contract import Network
 
 Array = jax.Array
 Number = float | Array
@@ -62,7 +63,8 @@ class Batch(NamedTuple):
 def make(env: Any, config: Config, env_params: Any) -> Algorithm:
     """Bind PQN to an environment."""
     observation_size = env.observation_space(env_params).shape[0]
-    network = MLP(config.hidden, env.action_space(env_params).n, config.activation)
+    actions = env.action_space(env_params).n
+    network = MLP(Network(observation_size, config.hidden, actions, config.activation))
     env_steps = config.num_envs * config.rollout_length
 
     def values(policy: Any, observation: Array) -> Array:
@@ -72,7 +74,7 @@ def make(env: Any, config: Config, env_params: Any) -> Algorithm:
         del hypers
         key_network, key_env, key = jax.random.split(key, 3)
         observation, env_state = begin_environments(key_env, env, env_params, config.num_envs)
-        policy = network.initial(key_network, observation_size)
+        policy = network.initial(key_network)
         return AgentState(policy, optimiser.initial(policy), env_state, observation, key, jnp.array(False))
 
     def act(policy: Any, observation: Array, key: Array) -> Array:
@@ -115,7 +117,7 @@ def make(env: Any, config: Config, env_params: Any) -> Algorithm:
             **{name: jnp.mean(each) for name, each in metrics.items()},
         }
 
-    return Algorithm("pqn", init, step, act, values, network.described(observation_size), env_steps)
+    return Algorithm("pqn", init, step, act, values, network, env_steps)
 
 
 register_algorithm(

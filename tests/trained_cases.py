@@ -10,7 +10,6 @@ from safetensors.numpy import save
 
 import jaxmoe
 from jaxmoe.algorithms.algorithm import Algorithm, Clock
-from jaxmoe.algorithms.networks import tensors_of
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env import rules
 from jaxmoe.env.edge_experts import EdgeExperts
@@ -71,9 +70,9 @@ def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activa
         env_steps=env_steps,
         params={},
         hypers={name: float(value) for name, value in hypers._asdict().items()},
-        network=bound.network,
+        network=bound.actor.network,
         preferences=module.preferences,
-        tensors={name: np.asarray(leaf) for name, leaf in tensors_of(policy).items()},
+        tensors={name: np.asarray(leaf) for name, leaf in bound.actor.tensors(policy).items()},
         scores={"diverged": False, "train": {"qos": 0.5}},
         versions={"jaxmoe": jaxmoe.__version__},
     )

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxmoe.algorithms.networks import MLP
 from jaxmoe.errors import InputError
-from jaxmoe.policy.contract import Network
 
 if TYPE_CHECKING:
     from gymnax.environments.environment import Environment
@@ -102,7 +102,7 @@ class Algorithm(NamedTuple):
     step: StepFunction
     act: ActFunction
     preferences: Callable[[Any, Float[Array, " O"]], Float[Array, " A"]]  # its argmax is the greedy action
-    network: Network  # the acting one as data; its parameters are those of a `networks.MLP`
+    actor: MLP  # the acting network, whose parameters are the policy; `actor.network` is what it is as data
     env_steps: int  # environment steps of one iteration
     adopt: Callable[[AgentState, Any], AgentState] = adopt  # a fresh agent that goes on from a trained acting network
 

@@ -1,5 +1,9 @@
-"""Deep Q-learning (Mnih et al. 2015, doi:10.1038/nature14236), also double (van Hasselt et al., arXiv 1509.06461)."""
+"""Deep Q-learning (Mnih et al. 2015, doi:10.1038/nature14236).
 
+Also double (van Hasselt et al., arXiv 1509.06461) and dueling (Wang et al., arXiv 1511.06581).
+"""
+
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import jax
@@ -8,18 +12,16 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms import off_policy, optimiser
-from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock
+from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, require_choice
 from jaxmoe.algorithms.categorical import any_action, of_action
-from jaxmoe.algorithms.networks import MLP
-from jaxmoe.algorithms.off_policy import Config
+from jaxmoe.algorithms.networks import HEADS, MLP
 from jaxmoe.algorithms.registry import register_algorithm
 from jaxmoe.algorithms.replay import Batch
 from jaxmoe.algorithms.returns import td_targets
+from jaxmoe.policy.contract import Network
 
 if TYPE_CHECKING:
     from gymnax.environments.environment import Environment
-
-__all__ = ["ACT_EPSILON", "Config", "Hypers", "Learner", "make"]
 
 Number = float | Array
 
@@ -47,6 +49,17 @@ class Hypers(NamedTuple):
     max_grad_norm: Annotated[Number, About("limit of the gradient's norm")] = 0.5
 
 
+@dataclass(frozen=True)
+class Config(off_policy.Config):
+    """What shapes the compiled program."""
+
+    head: Annotated[str, About(f"end of the network: {' or '.join(HEADS)}")] = "plain"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("head", self.head, HEADS)
+
+
 class Learner(NamedTuple):
     """What only learning needs."""
 
@@ -58,8 +71,8 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
     """Bind DQN to an environment; `env_params` only tells the sizes of observations and actions."""
     observation_size = env.observation_space(env_params).shape[0]
     num_actions = env.action_space(env_params).n
-    network = MLP(config.hidden, num_actions, config.activation)
-    network_of = network.from_vector(observation_size)
+    network = MLP(Network(observation_size, config.hidden, num_actions, config.activation), head=config.head)
+    network_of = network.from_vector()
 
     def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
         return network.apply(policy, observation)
@@ -67,7 +80,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
     def init(key: Array, hypers: Hypers, env_params: Any) -> AgentState:
         del hypers
         key_network, key = jax.random.split(key)
-        policy = network.initial(key_network, observation_size)
+        policy = network.initial(key_network)
         flat, _ = ravel_pytree(policy)
         return off_policy.begin(key, env, env_params, config, policy, Learner(flat, optimiser.initial(flat)))
 
@@ -102,7 +115,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         return state._replace(policy=policy, learner=state.learner._replace(target=ravel_pytree(policy)[0]))
 
     step = off_policy.make_step(env, config, explore, update)
-    return Algorithm("dqn", init, step, act, preferences, network.described(observation_size), config.env_steps, adopt)
+    return Algorithm("dqn", init, step, act, preferences, network, config.env_steps, adopt)
 
 
 def next_values(online: Float[Array, "B A"], delayed: Float[Array, "B A"], double_q: Number) -> Float[Array, " B"]:

@@ -25,6 +25,7 @@ from jaxmoe.algorithms.registry import register_algorithm
 from jaxmoe.algorithms.returns import generalised_advantages
 from jaxmoe.algorithms.rollout import Transition, collect
 from jaxmoe.errors import InputError
+from jaxmoe.policy.contract import Network
 
 if TYPE_CHECKING:
     from gymnax.environments.environment import Environment
@@ -85,8 +86,9 @@ class Batch(NamedTuple):
 def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
     """Bind PPO to an environment; `env_params` only tells the sizes of observations and actions."""
     observation_size = env.observation_space(env_params).shape[0]
-    actor = MLP(config.hidden, env.action_space(env_params).n, config.activation, output_gain=0.01)
-    critic = MLP(config.hidden, 1, config.activation)
+    described = Network(observation_size, config.hidden, env.action_space(env_params).n, config.activation)
+    actor = MLP(described, output_gain=0.01)
+    critic = MLP(described._replace(outputs=1))
 
     def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
         return actor.apply(policy, observation)
@@ -98,8 +100,8 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         del hypers
         key_actor, key_critic, key_env, key = jax.random.split(key, 4)
         observation, env_state = begin_environments(key_env, env, env_params, config.num_envs)
-        policy = actor.initial(key_actor, observation_size)
-        critic_parameters = critic.initial(key_critic, observation_size)
+        policy = actor.initial(key_actor)
+        critic_parameters = critic.initial(key_critic)
         flat, _ = ravel_pytree((policy, critic_parameters))
         learner = Learner(critic_parameters, optimiser.initial(flat))
         return AgentState(policy, learner, env_state, observation, key, jnp.array(False))
@@ -158,9 +160,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         batch = Batch(rollout.observation, rollout.action, rollout.memo, advantages, advantages + values)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
-    return Algorithm(
-        "ppo", init, step, act, preferences, actor.described(observation_size), config.num_envs * config.rollout_length
-    )
+    return Algorithm("ppo", init, step, act, preferences, actor, config.num_envs * config.rollout_length)
 
 
 def surrogate_loss(

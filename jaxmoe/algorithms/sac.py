@@ -15,6 +15,7 @@ from jaxmoe.algorithms.off_policy import Config
 from jaxmoe.algorithms.registry import register_algorithm
 from jaxmoe.algorithms.replay import Batch
 from jaxmoe.algorithms.returns import td_targets
+from jaxmoe.policy.contract import Network
 
 if TYPE_CHECKING:
     from gymnax.environments.environment import Environment
@@ -55,9 +56,9 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
     """Bind SAC to an environment; `env_params` only tells the sizes of observations and actions."""
     observation_size = env.observation_space(env_params).shape[0]
     num_actions = env.action_space(env_params).n
-    actor = MLP(config.hidden, num_actions, config.activation, output_gain=0.01)
-    critic = MLP(config.hidden, num_actions, config.activation)
-    actor_of, critic_of = actor.from_vector(observation_size), critic.from_vector(observation_size)
+    described = Network(observation_size, config.hidden, num_actions, config.activation)
+    actor, critic = MLP(described, output_gain=0.01), MLP(described)
+    actor_of, critic_of = actor.from_vector(), critic.from_vector()
 
     def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
         return actor.apply(policy, observation)
@@ -68,8 +69,8 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
 
     def init(key: Array, hypers: Hypers, env_params: Any) -> AgentState:
         key_actor, key_one, key_other, key = jax.random.split(key, 4)
-        policy = actor.initial(key_actor, observation_size)
-        critics = jnp.stack([ravel_pytree(critic.initial(k, observation_size))[0] for k in (key_one, key_other)])
+        policy = actor.initial(key_actor)
+        critics = jnp.stack([ravel_pytree(critic.initial(k))[0] for k in (key_one, key_other)])
         log_temperature = jnp.log(jnp.maximum(jnp.float32(hypers.temperature), 1e-8))
         parameters = (ravel_pytree(policy)[0], critics, log_temperature)
         learner = Learner(critics, critics, log_temperature, tuple(map(optimiser.initial, parameters)))
@@ -143,7 +144,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         return (actor_of(flat), learner), metrics
 
     step = off_policy.make_step(env, config, explore, update)
-    return Algorithm("sac", init, step, act, preferences, actor.described(observation_size), config.env_steps)
+    return Algorithm("sac", init, step, act, preferences, actor, config.env_steps)
 
 
 def soft_value(

@@ -13,7 +13,7 @@ from jaxmoe.experiment import folder
 from jaxmoe.experiment.plan import IDENTITY, make_round, members, phases_now
 from jaxmoe.experiment.rounds import Round, Settled, current_spec
 from jaxmoe.experiment.tables import BEHAVIOUR, MADE, Contents, Made
-from jaxmoe.experiment.trained import policies_of, trained_agents
+from jaxmoe.experiment.trained import stacked, trained_agents
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.job import CONFIRMATION
 from jaxmoe.training.storage import Storage
@@ -61,7 +61,7 @@ def keep_behaviour(
     agents = trained_agents(storage, contents, own.results, numbers)
     own_place = [agent for agent in agents if agent.params == agents[0].params][:WATCHED]
     numbers = [agent.number for agent in own_place]
-    rows = watch(agents[0].job.signature, agents[0].params, policies_of(own_place), numbers, table)
+    rows = watch(agents[0].job.signature, agents[0].params, stacked(own_place), numbers, table)
     rows.insert(0, "scenario", str(own.results["scenario"].iloc[0]))
     if before is not None:
         rows = pd.concat([before[before["scenario"] != rows["scenario"].iloc[0]], rows], ignore_index=True)

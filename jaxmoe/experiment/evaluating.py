@@ -15,7 +15,7 @@ from jaxmoe.env.exported import training_place
 from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.brought import bundle_of, evaluate_brought
-from jaxmoe.experiment.trained import TrainedAgent, policies_of
+from jaxmoe.experiment.trained import TrainedAgent, stacked
 from jaxmoe.table import ExpertTable, given_table
 from jaxmoe.training import evaluation
 from jaxmoe.training.baselines import BaselineEvaluation, chosen_baselines
@@ -179,7 +179,7 @@ def _agents(members: list[TrainedAgent], place: Place) -> dict[str, Brought]:
     module = registered_algorithm(signature.algorithm)
     algorithm = module.make(place.env, checked_config(module.Config, signature.config), place.splits["train"])
     run = AgentEvaluation(algorithm, place.env, place.splits, place.requests, place.seed)
-    parts = batches(policies_of(members), agents_per_device(jax.default_backend()))
+    parts = batches(algorithm.actor.parameters(stacked(members)), agents_per_device(jax.default_backend()))
     return run(parts, [{}] * len(parts), len(members))
 
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxmoe.algorithms.networks import parameters_of
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.tables import Contents
 from jaxmoe.policy.contract import Network, network_from
@@ -75,9 +74,9 @@ def trained_agents(
     return [found[number] for number in wanted]
 
 
-def policies_of(agents: Sequence[TrainedAgent]) -> Any:
-    """Parameters of the acting networks of agents of one shape, along the leading axis."""
-    return parameters_of({name: np.stack([agent.tensors[name] for agent in agents]) for name in agents[0].tensors})
+def stacked(agents: Sequence[TrainedAgent]) -> dict[str, np.ndarray]:
+    """Tensors of the acting networks of agents of one shape, along the leading axis."""
+    return {name: np.stack([agent.tensors[name] for agent in agents]) for name in agents[0].tensors}
 
 
 def _agent(

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxmoe.algorithms.networks import tensors_of
 from jaxmoe.devices import start_devices
 from jaxmoe.env.scenarios import settings_of
 from jaxmoe.errors import InputError
@@ -288,8 +287,8 @@ class _TrainingRun(_Attempt):
 
     def _finish(self, trainer: Trainer, curves: list[pd.DataFrame], found: dict[str, Brought]) -> None:
         job, engine = self.job, trainer.engine
-        tensors = tensors_of(engine.policies(trainer.batches))
-        network = self.prepared.algorithm.network._asdict()
+        actor = self.prepared.algorithm.actor
+        tensors, network = actor.tensors(engine.policies(trainer.batches)), actor.network._asdict()
         about: dict[str, Any] = {"network": network, "preferences": self.prepared.module.preferences}
         about["hypers"] = self.prepared.module.Hypers._fields
         diverged = int(engine.diverged(trainer.batches).sum())

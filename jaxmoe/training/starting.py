@@ -3,12 +3,10 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from jaxmoe.algorithms.algorithm import AgentState, Algorithm
-from jaxmoe.algorithms.networks import parameters_of
 from jaxmoe.env.exported import require_same_interface
 from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
@@ -37,7 +35,7 @@ def read_start(
 
 def started_from(algorithm: Algorithm, tensors: dict[str, np.ndarray]) -> Algorithm:
     """The algorithm, its fresh agents acting by these tensors. Critics, moments and replay are fresh."""
-    policy = parameters_of({name: jnp.asarray(tensor) for name, tensor in tensors.items()})
+    policy = algorithm.actor.parameters(tensors)
 
     def init(key: Array, hypers: Any, env_params: Any) -> AgentState:
         return algorithm.adopt(algorithm.init(key, hypers, env_params), policy)

@@ -28,14 +28,18 @@ SEEN = ("relevance", "snr_db")  # fields of the observation that figures show
 
 
 def watch(
-    signature: Signature, numbers: Mapping[str, float], policies: Any, agents: Sequence[int], table: ExpertTable
+    signature: Signature,
+    numbers: Mapping[str, float],
+    tensors: Mapping[str, np.ndarray],
+    agents: Sequence[int],
+    table: ExpertTable,
 ) -> pd.DataFrame:
     """Watch agents of one configuration in their environment.
 
     Args:
         signature: theirs.
         numbers: of the scenario, that are not those of the signature.
-        policies: parameters of their acting networks, agents along the leading axis.
+        tensors: of their acting networks, agents along the leading axis.
         agents: their numbers.
         table: the expert table.
 
@@ -50,7 +54,7 @@ def watch(
     run = jax.jit(jax.vmap(_watcher(algorithm, env, schedule), in_axes=(0, None)))
     frames = []
     for split, params in splits.items():
-        prompts, seen, actions = jax.tree.map(np.asarray, run(policies, params))
+        prompts, seen, actions = jax.tree.map(np.asarray, run(algorithm.actor.parameters(tensors), params))
         frames += [
             _rows(agent, split, prompts[row], {name: seen[name][row] for name in SEEN}, actions[row], env, table)
             for row, agent in enumerate(agents)

@@ -41,8 +41,8 @@ class Case(NamedTuple):
 
 
 def _values_of_ppo(algorithm, state, observations):
-    del algorithm
-    return MLP(HIDDEN, 1).apply(state.learner.critic, observations)[:, 0]
+    critic = MLP(algorithm.actor.network._replace(outputs=1))
+    return critic.apply(state.learner.critic, observations)[:, 0]
 
 
 def _values_of_dqn(algorithm, state, observations):
@@ -50,11 +50,8 @@ def _values_of_dqn(algorithm, state, observations):
 
 
 def _values_of_sac(algorithm, state, observations):
-    del algorithm
-    critic = MLP(HIDDEN, 2, REPLAY.activation)
-    both = [
-        critic.apply(critic.from_vector(observations.shape[1])(flat), observations) for flat in state.learner.critics
-    ]
+    critic = MLP(algorithm.actor.network)
+    both = [critic.apply(critic.from_vector()(flat), observations) for flat in state.learner.critics]
     return jnp.minimum(*both).max(axis=-1)
 
 

@@ -7,6 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxmoe.algorithms.networks import MLP, product
+from jaxmoe.policy.contract import Network
 
 
 @pytest.mark.parametrize("outputs", [2, 5, 9])
@@ -23,8 +24,8 @@ def test_the_gradient_of_a_product_is_that_of_a_plain_one(outputs):
 
 
 def test_a_network_gives_the_same_for_one_observation_and_for_many():
-    network = MLP((8,), 3)
-    parameters = network.initial(jax.random.key(0), 4)
+    network = MLP(Network(4, (8,), 3, "tanh"))
+    parameters = network.initial(jax.random.key(0))
     observations = jax.random.normal(jax.random.key(1), (2, 5, 4))
     found = network.apply(parameters, observations)
     np.testing.assert_allclose(found[0], network.apply(parameters, observations[0]), rtol=1e-5, atol=1e-6)
@@ -32,9 +33,34 @@ def test_a_network_gives_the_same_for_one_observation_and_for_many():
 
 
 def test_parameters_come_back_from_a_vector():
-    network = MLP((8,), 3)
-    parameters = network.initial(jax.random.key(0), 4)
+    network = MLP(Network(4, (8,), 3, "tanh"))
+    parameters = network.initial(jax.random.key(0))
     flat, _ = ravel_pytree(parameters)
-    again = network.from_vector(4)(flat)
+    again = network.from_vector()(flat)
     assert jax.tree.structure(again) == jax.tree.structure(parameters)
     assert all(np.array_equal(*pair) for pair in zip(*map(jax.tree.leaves, (parameters, again)), strict=True))
+
+
+def test_a_dueling_head_is_value_and_advantage():
+    network = MLP(Network(4, (8,), 3, "tanh"), head="dueling")
+    plain = MLP(Network(4, (8,), 4, "tanh"))
+    parameters, observation = network.initial(jax.random.key(0)), jax.random.normal(jax.random.key(1), (5, 4))
+    value, *advantages = jnp.moveaxis(plain.apply(parameters, observation), -1, 0)
+    expected = [value + each - sum(advantages) / 3 for each in advantages]
+    np.testing.assert_allclose(network.apply(parameters, observation), jnp.stack(expected, axis=-1), atol=1e-6)
+
+
+def test_outside_a_head_is_part_of_the_last_layer_and_comes_back():
+    network, observation = (
+        MLP(Network(4, (8,), 3, "tanh"), head="dueling"),
+        jax.random.normal(jax.random.key(1), (5, 4)),
+    )
+    parameters = jax.tree.map(lambda leaf: leaf + 0.1, network.initial(jax.random.key(0)))
+    tensors = network.tensors(parameters)
+    assert {name: tensor.shape for name, tensor in tensors.items()} == network.network.shapes()
+    plain = MLP(network.network)
+    for again in (
+        plain.apply(plain.parameters(tensors), observation),
+        network.apply(network.parameters(tensors), observation),
+    ):
+        np.testing.assert_allclose(again, network.apply(parameters, observation), atol=1e-5)

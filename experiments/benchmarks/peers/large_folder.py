@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from jaxmoe import load_table
-from jaxmoe.algorithms.networks import tensors_of
 from jaxmoe.analysis.intervals import Tally
 from jaxmoe.experiment.creating import create
 from jaxmoe.experiment.spec import load_spec
@@ -30,7 +29,7 @@ from jaxmoe.training.program import Agents
 from jaxmoe.training.provenance import device, versions
 from jaxmoe.training.running import run_job
 from jaxmoe.training.storage import Storage
-from jaxmoe.training.stored import finite, is_done, network_of, parquet, plan_rows, write_noted
+from jaxmoe.training.stored import finite, is_done, parquet, plan_rows, write_noted
 
 TRAIN = 0.75  # share of the prompts
 
@@ -55,7 +54,7 @@ def make_up(job: Job, storage: Storage, table: ExpertTable, generator: np.random
     rows = plan_rows(storage, job)
     width = jax.local_device_count()
     ones = jnp.ones(width)
-    hypers = prepared.module.Hypers
+    hypers, actor = prepared.module.Hypers, prepared.algorithm.actor
     shape = prepared.program.shape(Agents(jnp.zeros(width, jnp.int32), hypers(*(ones for _ in hypers._fields)), {}))
     skill = 0.55 - 0.05 * np.log10(rows["learning_rate"].to_numpy() / 5e-3) ** 2
     skill = skill + generator.normal(0, 0.005, len(rows))
@@ -83,13 +82,13 @@ def make_up(job: Job, storage: Storage, table: ExpertTable, generator: np.random
     )
     policies = {
         name: generator.standard_normal((len(rows), *leaf.shape[1:]), np.float32)
-        for name, leaf in tensors_of(shape.state.policy).items()
+        for name, leaf in actor.tensors(shape.state.policy).items()
     }
     files = {
         "results.parquet": parquet(results_of(curves, found, table.experts)),
         "curves.parquet": parquet(curves),
         "evaluation.parquet": parquet(evaluation_rows({"agent": job.rows}, found, table.experts)),
-        "policies.safetensors": pieces(policies, {"network": json.dumps(network_of(policies, job.signature.config))}),
+        "policies.safetensors": pieces(policies, {"network": json.dumps(actor.network._asdict())}),
     }
     attempt = secrets.token_hex(4)
     done = {
@@ -104,6 +103,9 @@ def make_up(job: Job, storage: Storage, table: ExpertTable, generator: np.random
         "env_steps": job.env_steps,
         "diverged": 0,
         "env_steps_per_s": 500_000,
+        "network": actor.network._asdict(),
+        "preferences": prepared.module.preferences,
+        "hypers": hypers._fields,
     }
     storage.create(f"{job.folder}/done.json", json.dumps(finite(done), indent=1).encode())
 
