@@ -54,11 +54,11 @@ class Case(NamedTuple):
 
 
 @functools.cache
-def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activation=None) -> Case:
+def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activation=None, **config) -> Case:
     module = registered_algorithm(algorithm)
     table = jaxmoe.load_table()
     env, splits = environments(scenario, table, dict(settings), {})
-    said = SIZES[algorithm] | ({"activation": activation} if activation else {})
+    said = SIZES[algorithm] | ({"activation": activation} if activation else {}) | config
     config = checked_config(module.Config, said)
     bound, hypers = module.make(env, config, splits["train"]), module.Hypers()
     policy = _trained(bound, hypers, splits["train"], iterations)

@@ -164,3 +164,11 @@ print(sorted({{"jax", "flax", "pandas", "safetensors", "pydantic"}} & set(sys.mo
 """
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.split() == [str(jaxmoe.load_policy(path).select(**SITUATION).action), "[]"], done.stderr
+
+
+def test_a_dueling_policy_is_an_ordinary_network_outside(tmp_path):
+    agent = case("dqn", head="dueling", iterations=3)
+    policy = jaxmoe.load_policy(agent.write(tmp_path))
+    assert policy.contract.config["head"] == "dueling"
+    observations = agent.observations(50)
+    np.testing.assert_allclose(policy.preferences(observations), agent.preferences(observations), atol=1e-4)
