@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Array
 
 from jaxmoe.analysis.comparison import agents_name, compared
-from jaxmoe.analysis.intervals import Estimate, Tally
+from jaxmoe.analysis.intervals import Estimate, UnitSums
 from jaxmoe.devices import start_jax
 from jaxmoe.env.baselines import Policy
 from jaxmoe.env.exported import policy_function, training_place
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 TRIED = 3  # observations that a policy of the host is tried on before it is believed
 
 
-class Place(NamedTuple):
+class Where(NamedTuple):
     """Where policies are evaluated."""
 
     env: "EdgeExperts"
@@ -78,8 +78,8 @@ def evaluate_policies(
         settings = {**{name: trained.settings[name] for name in interface if name in trained.settings}, **settings}
     elif policy is not None:
         named = {"policy": policy, **named}
-    place = _place(scenario or "oneshot", own, settings, params, requests, seed, baselines, callback)
-    return _rows(place, {}, named)
+    where = _where(scenario or "oneshot", own, settings, params, requests, seed, baselines, callback)
+    return _rows(where, {}, named)
 
 
 def evaluate_agents(
@@ -108,26 +108,26 @@ def evaluate_agents(
     if scenario is None:
         scenario = first.job.signature.scenario
         settings, params = {**first.job.signature.settings, **settings}, {**first.params, **params}
-    place = _place(scenario, table, settings, params, requests, seed, baselines, callback)
+    where = _where(scenario, table, settings, params, requests, seed, baselines, callback)
     groups: dict[tuple[str, str], list[TrainedAgent]] = {}
     for agent in agents:
         signature = agent.job.signature
         inputs = len(agent.tensors["layer0/kernel"])
-        if inputs != place.env.settings.observation_size:
+        if inputs != where.env.settings.observation_size:
             raise InputError(
                 f"agent {agent.number} observes {inputs} numbers, and the environment has "
-                f"{place.env.settings.observation_size}: it has other experts or replicas"
+                f"{where.env.settings.observation_size}: it has other experts or replicas"
             )
         groups.setdefault((signature.algorithm, repr(signature.config)), []).append(agent)
     found: dict[str, dict[str, Brought]] = {}
     for (algorithm, _), members in groups.items():
         callback(Noted(f"evaluating {len(members)} {algorithm.upper()} agents"))
         name = agents_name(algorithm, len(members))
-        found[name if name not in found else f"{name}, {len(found)}"] = _agents(members, place)
-    return _rows(place, found, policies)
+        found[name if name not in found else f"{name}, {len(found)}"] = _agents(members, where)
+    return _rows(where, found, policies)
 
 
-def _place(
+def _where(
     scenario: str,
     table: ExpertTable,
     settings: Mapping[str, Any],
@@ -136,48 +136,48 @@ def _place(
     seed: int,
     baselines: str | Iterable[str],
     callback: Callback,
-) -> Place:
+) -> Where:
     env, splits = environments(scenario, table, settings, params)
     families = chosen_baselines(baselines, env.settings.one_slot)
-    return Place(env, splits, table, requests, seed, families, callback)
+    return Where(env, splits, table, requests, seed, families, callback)
 
 
-def _rows(place: Place, agents: Mapping[str, dict[str, Brought]], policies: Mapping[str, Any]) -> pd.DataFrame:
+def _rows(where: Where, agents: Mapping[str, dict[str, Brought]], policies: Mapping[str, Any]) -> pd.DataFrame:
     """Everything that is to be compared, as a tidy table."""
     found: dict[str, dict[str, Brought]] = dict(agents)
     for name, policy in policies.items():
-        place.callback(Noted(f"evaluating {name}"))
-        found[name] = _policy(name, policy, place)
-    if place.families:
-        evaluate_all = BaselineEvaluation(place.env, place.splits["train"], place.requests, place.families, place.seed)
+        where.callback(Noted(f"evaluating {name}"))
+        found[name] = _policy(name, policy, where)
+    if where.families:
+        evaluate_all = BaselineEvaluation(where.env, where.splits["train"], where.requests, where.families, where.seed)
         for split, named in evaluate_all(
-            place.splits, tell=lambda family: place.callback(Noted(f"evaluating the baselines: {family}"))
+            where.splits, tell=lambda family: where.callback(Noted(f"evaluating the baselines: {family}"))
         ).items():
             for name, brought in named.items():
                 found.setdefault(name, {})[split] = brought
-    metrics = evaluation.metric_names(place.table.experts)
+    metrics = evaluation.metric_names(where.table.experts)
     rows: list[tuple[object, ...]] = []
-    for split in place.splits:
-        tallies: dict[str, list[Tally]] = {name: [brought[split].prompts] for name, brought in found.items()}
-        rows += compared(split, tallies, None, metrics)
+    for split in where.splits:
+        evaluations: dict[str, list[UnitSums]] = {name: [brought[split].prompts] for name, brought in found.items()}
+        rows += compared(split, evaluations, None, metrics)
     return pd.DataFrame(rows, columns=["split", "policy", "metric", *Estimate._fields, "requests"])
 
 
-def _agents(members: list[TrainedAgent], place: Place) -> dict[str, Brought]:
+def _agents(members: list[TrainedAgent], where: Where) -> dict[str, Brought]:
     signature = members[0].job.signature
     module = algorithm_module(signature.algorithm)
-    algorithm = module.make(place.env, checked_config(module.Config, signature.config), place.splits["train"])
-    run = AgentEvaluation(algorithm, place.env, place.splits, place.requests, place.seed)
+    algorithm = module.make(where.env, checked_config(module.Config, signature.config), where.splits["train"])
+    run = AgentEvaluation(algorithm, where.env, where.splits, where.requests, where.seed)
     parts = batches(policies_of(members), agents_per_device(jax.default_backend()))
     return run(parts, [{}] * len(parts), len(members))
 
 
-def _policy(name: str, policy: Any, place: Place) -> dict[str, Brought]:
+def _policy(name: str, policy: Any, where: Where) -> dict[str, Brought]:
     """What one policy brings: a file, a function of JAX, or one of the host."""
     one_device = False
     if isinstance(policy, str | os.PathLike):
         bundle = read_bundle(policy)
-        function: Policy = policy_function(bundle, place.env, place.splits["train"])
+        function: Policy = policy_function(bundle, where.env, where.splits["train"])
         one_device = bundle.format == "onnx"
     elif not callable(policy):
         raise InputError(
@@ -186,8 +186,8 @@ def _policy(name: str, policy: Any, place: Place) -> dict[str, Brought]:
     elif _takes_environment(policy):
         function = policy
     else:
-        function, one_device = _of_host(name, policy, place.env), True
-    return evaluate_policy(function, place.env, place.splits, place.requests, place.seed, one_device=one_device)
+        function, one_device = _of_host(name, policy, where.env), True
+    return evaluate_policy(function, where.env, where.splits, where.requests, where.seed, one_device=one_device)
 
 
 def _takes_environment(policy: Callable[..., Any]) -> bool:

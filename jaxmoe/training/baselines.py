@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Array
 
-from jaxmoe.analysis.intervals import Tally
+from jaxmoe.analysis.intervals import UnitSums
 from jaxmoe.env import baselines
 from jaxmoe.env.baselines import Baseline, Policy
 from jaxmoe.env.params import EnvParams
@@ -53,7 +53,7 @@ class BaselineEvaluation:
             best = int(np.argmax(rows["train"].mean()[:, 0]))
             name = make_member(members[best]).name
             for split, brought in rows.items():
-                found[split][name] = Brought(*(Tally(*(leaf[[best]] for leaf in tally)) for tally in brought))
+                found[split][name] = Brought(*(UnitSums(*(leaf[[best]] for leaf in sums)) for sums in brought))
         return found
 
 
