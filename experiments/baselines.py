@@ -51,7 +51,7 @@ def print_markdown(found: pd.DataFrame, scenario: str) -> None:
 def print_differences(requests: int) -> None:
     """What choices are worth in `queueing`: paired differences on train prompts."""
     env, params = jaxmoe.make("queueing")
-    tallies = {
+    evaluations = {
         policy.name: evaluate_policy(policy.act, env, {"train": params}, requests)["train"].prompts
         for policy in (random(env), one_slot_optimum(env), drift_plus_penalty(env), lookahead(env))
     }
@@ -62,7 +62,7 @@ def print_differences(requests: int) -> None:
         ("drift_plus_penalty", "one_slot_optimum"),
         ("lookahead", "one_slot_optimum"),
     ):
-        [gain] = estimate(lambda one, other: one[..., :1] - other[..., :1], [tallies[better], tallies[worse]])
+        [gain] = estimate(lambda one, other: one[..., :1] - other[..., :1], [evaluations[better], evaluations[worse]])
         print(f"{better} - {worse}: {gain:.3f}")
 
 

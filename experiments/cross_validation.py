@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from tallies import sums_of, tallies_of
+from evaluations import evaluations_of, sums_of
 
 import jaxmoe
 from jaxmoe.analysis.comparison import family, normalised_score
@@ -46,7 +46,7 @@ def cross_validate(algorithm: str, steps: int, seeds: int) -> list[tuple[object,
         folds.append(sums_of(experiment, "test"))
     # An agent of a number has the same seed in every fold, and no prompt is in the test split of two.
     agents, baselines = (pd.concat(parts, ignore_index=True) for parts in zip(*folds, strict=True))
-    pooled = tallies_of(algorithm, agents, baselines.assign(policy=baselines["policy"].map(family)))
+    pooled = evaluations_of(algorithm, agents, baselines.assign(policy=baselines["policy"].map(family)))
     print(f"\n{seeds} {algorithm.upper()} agents of {steps:,} env steps per fold; test prompts of {FOLDS} folds")
     print(f"| policy | QoS | normalised score | {algorithm.upper()} is ahead by |\n|---|---|---|---|")
     rows: list[tuple[object, ...]] = []

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from tallies import sums_of, tallies_of
+from evaluations import evaluations_of, sums_of
 
 import jaxmoe
 from jaxmoe.analysis.comparison import normalised_score
@@ -47,9 +47,11 @@ def measure(algorithm: str, seeds: int, steps: int, requests: int) -> list[tuple
         baselines=["one_slot_optimum", "lookahead"],
     )  # fmt: skip
     for split in experiment.tables.splits:
-        tallies = tallies_of(algorithm, *sums_of(experiment, split))
-        [qos] = estimate(lambda means: means[..., :1], [tallies[algorithm]])
-        [share] = estimate(normalised_score, [tallies[algorithm], tallies["one_slot_optimum"], tallies["lookahead"]])
+        evaluations = evaluations_of(algorithm, *sums_of(experiment, split))
+        [qos] = estimate(lambda means: means[..., :1], [evaluations[algorithm]])
+        [share] = estimate(
+            normalised_score, [evaluations[algorithm], evaluations["one_slot_optimum"], evaluations["lookahead"]]
+        )
         print(f"{algorithm}, {seeds} agents, {steps:,} env steps, {split} prompts: QoS {qos:.3f}, share {share:.2f}")
         rows += [(algorithm, steps, split, "qos", *qos), (algorithm, steps, split, "share_of_gain", *share)]
     return rows

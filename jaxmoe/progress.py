@@ -49,7 +49,7 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-class Reporter(NamedTuple):
+class Display(NamedTuple):
     """Who is told how a long run goes."""
 
     stage: Callable[[str], None]  # what is being done now
@@ -58,12 +58,12 @@ class Reporter(NamedTuple):
 
 LINES_APART_S = 5.0  # s, at least, between two lines of progress
 
-SILENT = Reporter(stage=lambda _: None, progress=lambda _: None)
+SILENT = Display(stage=lambda _: None, progress=lambda _: None)
 
 
 @contextmanager
-def reporting(console: Console | None = None, *, quiet: bool = False) -> Iterator[Reporter]:
-    """A reporter that writes to standard error while the block runs, or nothing at all."""
+def reporting(console: Console | None = None, *, quiet: bool = False) -> Iterator[Display]:
+    """A display that writes to standard error while the block runs, or nothing at all."""
     if quiet:
         yield SILENT
         return
@@ -73,7 +73,7 @@ def reporting(console: Console | None = None, *, quiet: bool = False) -> Iterato
 
 
 @contextmanager
-def _lines(console: Console) -> Iterator[Reporter]:
+def _lines(console: Console) -> Iterator[Display]:
     began, told = time.monotonic(), -math.inf
 
     def line(text: str) -> None:
@@ -85,18 +85,18 @@ def _lines(console: Console) -> Iterator[Reporter]:
             told = time.monotonic()
             line(str(at))
 
-    yield Reporter(stage=line, progress=progress)
+    yield Display(stage=line, progress=progress)
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Reporter]:
+def _bar(console: Console) -> Iterator[Display]:
     with Bar(TextColumn("{task.description}", markup=False), BarColumn(20), console=console, transient=True) as bar:
         task = bar.add_task("", total=None)
 
         def progress(at: Standing) -> None:
             bar.update(task, description=str(at), total=1.0, completed=at.share_done)
 
-        yield Reporter(stage=lambda text: bar.update(task, description=text), progress=progress)
+        yield Display(stage=lambda text: bar.update(task, description=text), progress=progress)
 
 
 def diverged(agents: int) -> str:

@@ -34,7 +34,7 @@ def told(monkeypatch, *events):
     """What is said of events that come a second after each other."""
     now, said = [0.0], []
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
-    teller = Teller(progress.Reporter(stage=said.append, progress=lambda at: said.append(at)))
+    teller = Teller(progress.Display(stage=said.append, progress=lambda at: said.append(at)))
     for event in events:
         now[0] += 1.0
         teller(event)

@@ -16,7 +16,7 @@ from jaxmoe.analysis.tables import BaselineFacts
 WINNER = "winner"
 OBSERVED = "relevance, usual lengths, channels"  # what the winner knows
 NAMES = {"train": "train", "test": "unseen"}
-PLACES = {"train": "on train prompts", "test": "on unseen prompts"}
+ON_PROMPTS = {"train": "on train prompts", "test": "on unseen prompts"}
 
 
 class Answer(NamedTuple):
@@ -26,8 +26,8 @@ class Answer(NamedTuple):
     found: pd.DataFrame  # against every baseline: split, policy, metric, mean, low, high
     families: Mapping[str, BaselineFacts]
     chosen: Estimate  # interquartile mean on train prompts, on the seeds that it was chosen on
-    judged: dict[str, Estimate]  # of each split, on the seeds that it was judged on
-    aggregates: dict[str, Estimate]  # other measures, judged, on train prompts
+    measured: dict[str, Estimate]  # of each split, on the seeds that it was measured on
+    aggregates: dict[str, Estimate]  # other measures, measured, on train prompts
     over_runner_up: Estimate | None  # probability that one of its agents is better
 
     def estimate(self, split: str, metric: str, policy: str = WINNER) -> Estimate | None:
@@ -47,7 +47,7 @@ class Answer(NamedTuple):
         said = {split: text for split in splits if (text := self._verdict(split))}
         if len(said) == 2 and len(set(said.values())) == 1:
             return [f"On train and on unseen prompts it is {said['train']}."]
-        return [f"{PLACES[split].capitalize()} it is {text}." for split, text in said.items()]
+        return [f"{ON_PROMPTS[split].capitalize()} it is {text}." for split, text in said.items()]
 
     def _verdict(self, split: str) -> str:
         rows = self.found[(self.found["split"] == split) & (self.found["metric"] == "ahead")]
@@ -64,8 +64,8 @@ class Answer(NamedTuple):
 
 def answer(ranking: Ranking) -> Answer:
     """What is to be said of the winner of a ranking."""
-    position, judged_on = ranking.winner, ranking.judged_on
-    agents = ranking.agents[position][:, judged_on]
+    position, measured_on = ranking.winner, ranking.measured_on
+    agents = ranking.agents[position][:, measured_on]
     train = ranking.scores("train")
     measures = {"mean": statistics.mean, "optimality gap": statistics.optimality_gap}
     if ranking.tasks > 1:
@@ -77,11 +77,11 @@ def answer(ranking: Ranking) -> Answer:
         found=against_baselines(ranking.tables, agents, ranking.environments[position], WINNER),
         families=ranking.tables.families,
         chosen=interval(statistics.iqm, train[position][:, ranking.chosen_on]),
-        judged={
-            split: interval(statistics.iqm, ranking.scores(split)[position][:, judged_on])
+        measured={
+            split: interval(statistics.iqm, ranking.scores(split)[position][:, measured_on])
             for split in ranking.tables.splits
         },
-        aggregates={name: interval(measure, train[position][:, judged_on]) for name, measure in measures.items()},
+        aggregates={name: interval(measure, train[position][:, measured_on]) for name, measure in measures.items()},
         over_runner_up=_over_runner_up(ranking),
     )
 
@@ -95,13 +95,13 @@ def baseline_table(found: Answer, splits: list[str]) -> pd.DataFrame:
         if family(policy) in found.families:
             line["knows"] = found.families[family(policy)].knows
         for split in splits:
-            place = NAMES[split]
+            which = NAMES[split]
             qos, score = found.estimate(split, "qos", policy), found.estimate(split, "normalised", policy)
-            line[f"QoS, {place}"] = "" if qos is None else f"{qos.mean:.3f}"
+            line[f"QoS, {which}"] = "" if qos is None else f"{qos.mean:.3f}"
             if score is not None:
-                line[f"normalised, {place}"] = f"{score:.3f}"
+                line[f"normalised, {which}"] = f"{score:.3f}"
             lead = found.estimate(split, "ahead", policy)
-            line[f"winner ahead by, {place}"] = "" if policy == WINNER or lead is None else signed(lead)
+            line[f"winner ahead by, {which}"] = "" if policy == WINNER or lead is None else signed(lead)
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -122,5 +122,5 @@ def _over_runner_up(ranking: Ranking) -> Estimate | None:
     if len(ranking.order) < 2 or ranking.runs < 2:
         return None
     worth = ranking.tables.sign * ranking.scores("train")
-    first, second = (worth[position][:, ranking.judged_on] for position in ranking.order[:2])
+    first, second = (worth[position][:, ranking.measured_on] for position in ranking.order[:2])
     return improvement(first, second) if np.isfinite(first).all() and np.isfinite(second).all() else None

@@ -155,11 +155,11 @@ def trade_off_chart(table: pd.DataFrame, name: str) -> Drawing:
         )  # fmt: skip
     named = table[table["kind"] == "baseline"].sort_values("score")
     low, high = axes.get_ylim()
-    places = spread(named["score"].to_numpy(np.float64), 0.055 * (high - low))
-    if len(places):
-        axes.set_ylim(min(low, places[0]), max(high, places[-1] + 0.03 * (high - low)))
+    heights = spread(named["score"].to_numpy(np.float64), 0.055 * (high - low))
+    if len(heights):
+        axes.set_ylim(min(low, heights[0]), max(high, heights[-1] + 0.03 * (high - low)))
     left, right = axes.get_xlim()
-    for policy, cost, at in zip(named["policy"], named["cost"], places, strict=True):
+    for policy, cost, at in zip(named["policy"], named["cost"], heights, strict=True):
         side = -1 if cost > left + 0.4 * (right - left) else 1
         axes.annotate(
             str(policy), (cost, at), xytext=(5 * side, 0), textcoords="offset points", va="center", fontsize=5.5,
@@ -332,8 +332,8 @@ def _draw_levels(axes: Axes, found: pd.DataFrame, measure: str) -> None:
     low = max(min(low, least), least - BELOW_RULES * (most - least))
     axes.set_ylim(low, most + 0.02 * (most - low))
     high = most
-    places = spread(levels["mean"].to_numpy(), 0.055 * (high - low))
-    for policy, level, at in zip(levels["policy"], levels["mean"], places, strict=True):
+    heights = spread(levels["mean"].to_numpy(), 0.055 * (high - low))
+    for policy, level, at in zip(levels["policy"], levels["mean"], heights, strict=True):
         axes.axhline(level, color=MUTED, lw=0.7, ls=":")
         axes.annotate(
             policy, (1.0, at), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",

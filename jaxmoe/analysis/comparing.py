@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from jaxmoe.analysis.intervals import Estimate
-from jaxmoe.analysis.ranking import Ranking, confirmed, place_words, rankings
+from jaxmoe.analysis.ranking import Ranking, confirmed, environment_words, rankings
 from jaxmoe.analysis.statistics import Scores, difference, improvement, interval, iqm
 from jaxmoe.analysis.tables import Tables, sign_of
 from jaxmoe.errors import InputError
@@ -79,13 +79,13 @@ def compare_tables(studies: list[Tables]) -> Compared:
 
 def _competitors(ranking: Ranking, name: str, measure: str) -> Iterable[Competitor]:
     for algorithm, position in ranking.best_of("algorithm").items():
-        again = confirmed(ranking, position)  # the better judges, because there are more of them
-        judge, row, runs = (ranking, position, ranking.judged_on) if again is None else (again, 0, slice(None))
-        scores = {split: judge.scores(split, measure)[row][:, runs] for split in judge.tables.splits}
+        again = confirmed(ranking, position)  # the better seeds, because there are more of them
+        source, row, runs = (ranking, position, ranking.measured_on) if again is None else (again, 0, slice(None))
+        scores = {split: source.scores(split, measure)[row][:, runs] for split in source.tables.splits}
         yield Competitor(
             name=" ".join(part for part in (name, algorithm, ranking.scenario) if part),
             configuration=ranking.describe(position),
-            tasks=tuple(place_words(ranking, position, task) for task in range(ranking.tasks)),
+            tasks=tuple(environment_words(ranking, position, task) for task in range(ranking.tasks)),
             table=ranking.tables.table_digest,
             scores=scores,
         )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jaxmoe.analysis.intervals import Estimate, Tally, estimate
+from jaxmoe.analysis.intervals import Estimate, UnitSums, estimate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,16 +57,16 @@ def against_baselines(
     rows: list[tuple[object, ...]] = []
     for split in tables.splits:
         of_split = evaluation[evaluation["split"] == split]
-        own = [tally_of(of_split[of_split["agent"].isin(numbers)], "agent", metrics) for numbers in agents]
-        policies = {name: own, **_baseline_tallies(tables.baselines, split, environments, metrics)}
+        own = [sums_by(of_split[of_split["agent"].isin(numbers)], "agent", metrics) for numbers in agents]
+        policies = {name: own, **_baseline_evaluations(tables.baselines, split, environments, metrics)}
         rows += compared(split, policies, own, metrics, tables.levels(environments.tolist()))
     return pd.DataFrame(rows, columns=["split", "policy", "metric", *Estimate._fields, "requests"])
 
 
 def compared(
     split: str,
-    policies: dict[str, list[Tally]],
-    own: list[Tally] | None,
+    policies: dict[str, list[UnitSums]],
+    own: list[UnitSums] | None,
     metrics: Sequence[str],
     levels: Mapping[str, float],
 ) -> list[tuple[object, ...]]:
@@ -74,34 +74,36 @@ def compared(
 
     `levels` says which policies have a normalised score of 0 and of 1.
     """
-    of_level = {level: tallies for name, tallies in policies.items() if (level := levels.get(family(name))) is not None}
+    of_level = {
+        level: evaluations for name, evaluations in policies.items() if (level := levels.get(family(name))) is not None
+    }
     worst, best = of_level.get(0.0), of_level.get(1.0)
     rows: list[tuple[object, ...]] = []
-    for policy, tallies in policies.items():
-        found = dict(zip(metrics, estimate(_mean, tallies), strict=True))
+    for policy, evaluations in policies.items():
+        found = dict(zip(metrics, estimate(_mean, evaluations), strict=True))
         if own is not None:
-            found["ahead"] = estimate(_lead, [*tallies, *own])[0]
+            found["ahead"] = estimate(_lead, [*evaluations, *own])[0]
         if worst is not None and best is not None:
-            found["normalised"] = estimate(_normalised, [*tallies, *worst, *best])[0]
-        requests = int(sum(tally.counts[0].sum() for tally in tallies))
+            found["normalised"] = estimate(_normalised, [*evaluations, *worst, *best])[0]
+        requests = int(sum(sums.counts[0].sum() for sums in evaluations))
         rows += [(split, policy, metric, *of, requests) for metric, of in found.items()]
     return rows
 
 
-def tally_of(rows: pd.DataFrame, by: str, metrics: Sequence[str]) -> Tally:
+def sums_by(rows: pd.DataFrame, by: str, metrics: Sequence[str]) -> UnitSums:
     """Sums of an evaluation as arrays: rows by a column, units, metrics."""
     who, units = (pd.factorize(rows[column], sort=True) for column in (by, "unit"))
     shape = len(who[1]), len(units[1])
     sums, counts = np.zeros((*shape, len(metrics))), np.zeros(shape)
     counts[who[0], units[0]] = rows["requests"].to_numpy(np.float64)
     sums[who[0], units[0]] = rows[list(metrics)].to_numpy(np.float64)
-    return Tally(sums, counts)
+    return UnitSums(sums, counts)
 
 
 def comparison(ranking: "Ranking") -> pd.DataFrame:
     """The winner and every baseline of a scenario: one row per split, policy and metric, with its keys in front."""
     position = ranking.winner
-    agents = ranking.agents[position][:, ranking.judged_on]
+    agents = ranking.agents[position][:, ranking.measured_on]
     name = agents_name(str(ranking.settings.iloc[position]["algorithm"]), agents.size)
     found = against_baselines(ranking.tables, agents, ranking.environments[position], name)
     keys: dict[str, str | int] = {"scenario": ranking.scenario}
@@ -118,9 +120,9 @@ def agents_name(algorithm: str, count: int) -> str:
     return f"{algorithm} ({count} agent{'s' if count > 1 else ''})"
 
 
-def _baseline_tallies(
+def _baseline_evaluations(
     baselines: pd.DataFrame, split: str, environments: NDArray[np.int64], metrics: Sequence[str]
-) -> dict[str, list[Tally]]:
+) -> dict[str, list[UnitSums]]:
     """What each baseline brought in each environment, as far as it is evaluated in all of them.
 
     In several environments another subset, or number of experts, can be the best: these go by the family's name.
@@ -131,11 +133,13 @@ def _baseline_tallies(
     rows = baselines[chosen & baselines["environment"].isin(environments)]
     if len(environments) > 1:
         rows = rows.assign(policy=rows["policy"].map(family))
-    found: dict[str, list[Tally]] = {}
+    found: dict[str, list[UnitSums]] = {}
     for policy, part in rows.groupby("policy", sort=False, observed=True):
-        tallies = {environment: tally_of(each, "policy", metrics) for environment, each in part.groupby("environment")}
-        if set(tallies) == set(environments.tolist()):
-            found[str(policy)] = [tallies[environment] for environment in environments.tolist()]
+        evaluations = {
+            environment: sums_by(each, "policy", metrics) for environment, each in part.groupby("environment")
+        }
+        if set(evaluations) == set(environments.tolist()):
+            found[str(policy)] = [evaluations[environment] for environment in environments.tolist()]
     return found
 
 

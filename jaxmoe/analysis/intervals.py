@@ -15,7 +15,7 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
-class Tally(NamedTuple):
+class UnitSums(NamedTuple):
     """What one policy brought: sums of M metrics over the slots of each prompt."""
 
     sums: NDArray[np.float64]  # [R, P, M]
@@ -48,35 +48,38 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    statistic: Callable[..., NDArray[np.float64]], tallies: Sequence[Tally], seed: int = 0, resamples: int = RESAMPLES
+    statistic: Callable[..., NDArray[np.float64]],
+    evaluations: Sequence[UnitSums],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> list[Estimate]:
     """Estimate statistics of the policies' means, with percentile bootstrap intervals.
 
     Args:
-        statistic: takes the means of each tally, `[..., M]` each, and returns one or several statistics, `[..., K]`.
-        tallies: what each policy brought, on the same prompts.
+        statistic: takes the means of each sums, `[..., M]` each, and returns one or several statistics, `[..., K]`.
+        evaluations: what each policy brought, on the same prompts.
         seed: of the resampling.
         resamples: number of bootstrap resamples.
 
     Returns:
         One estimate for each of the K statistics.
 
-    >>> tally = Tally(np.array([[[0.0], [10.0]]]), np.array([[10.0, 10.0]]))
-    >>> estimate(lambda means: means, [tally])
+    >>> sums = UnitSums(np.array([[[0.0], [10.0]]]), np.array([[10.0, 10.0]]))
+    >>> estimate(lambda means: means, [sums])
     [Estimate(mean=0.5, low=0.0, high=1.0)]
     """
     generator = np.random.default_rng(seed)
-    met = np.any([tally.counts.sum(axis=0) > 0 for tally in tallies], axis=0)
+    met = np.any([sums.counts.sum(axis=0) > 0 for sums in evaluations], axis=0)
     prompt_weights = _weights(generator, int(met.sum()), resamples)
     resampled: dict[int, NDArray[np.float64]] = {}  # by identity: a policy compared with itself is equal to itself
-    for tally in tallies:
-        if id(tally) not in resampled:
-            row_weights = _weights(generator, len(tally.counts), resamples)
-            met_tally = Tally(tally.sums[:, met], tally.counts[:, met])
-            resampled[id(tally)] = _weighted_means(met_tally, row_weights, prompt_weights)
-    means = np.atleast_1d(statistic(*(tally.mean() for tally in tallies)))
+    for sums in evaluations:
+        if id(sums) not in resampled:
+            row_weights = _weights(generator, len(sums.counts), resamples)
+            met_sums = UnitSums(sums.sums[:, met], sums.counts[:, met])
+            resampled[id(sums)] = _weighted_means(met_sums, row_weights, prompt_weights)
+    means = np.atleast_1d(statistic(*(sums.mean() for sums in evaluations)))
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(statistic(*(resampled[id(tally)] for tally in tallies)), [tail, 100 - tail], axis=0)
+    low, high = np.percentile(statistic(*(resampled[id(sums)] for sums in evaluations)), [tail, 100 - tail], axis=0)
     return [Estimate(*map(float, row)) for row in zip(means, np.atleast_1d(low), np.atleast_1d(high), strict=True)]
 
 
@@ -86,10 +89,10 @@ def _weights(generator: np.random.Generator, size: int, resamples: int) -> NDArr
 
 
 def _weighted_means(
-    tally: Tally, row_weights: NDArray[np.float64], prompt_weights: NDArray[np.float64]
+    sums: UnitSums, row_weights: NDArray[np.float64], prompt_weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Means of each resample, [B, M]."""
-    rows, prompts, metrics = tally.sums.shape
-    by_prompt = (row_weights @ tally.sums.reshape(rows, -1)).reshape(-1, prompts, metrics)
+    rows, prompts, metrics = sums.sums.shape
+    by_prompt = (row_weights @ sums.sums.reshape(rows, -1)).reshape(-1, prompts, metrics)
     totals = np.einsum("bpm,bp->bm", by_prompt, prompt_weights)
-    return totals / np.einsum("bp,bp->b", row_weights @ tally.counts, prompt_weights)[:, None]
+    return totals / np.einsum("bp,bp->b", row_weights @ sums.counts, prompt_weights)[:, None]

@@ -30,7 +30,7 @@ class Points:
         """Gather them from a ranking."""
         tables = ranking.tables
         chosen = np.flatnonzero((ranking.settings["algorithm"] == algorithm).to_numpy())
-        columns = [*tables.setting_columns, *tables.place_columns]
+        columns = [*tables.setting_columns, *tables.environment_columns]
         first = ranking.agents[chosen][:, :, 0].ravel()
         self.algorithm, self.measure = algorithm, tables.measure
         self.table = tables.agents.set_index("agent").loc[first, columns].reset_index(drop=True)

@@ -1,6 +1,6 @@
 """The configurations of one scenario side by side: in which environments and on which seeds they compete, and who wins.
 
-They are chosen on one half of the seeds, by the experiment's objective, and judged on the other: whoever is best of
+They are chosen on one half of the seeds, by the experiment's objective, and measured on the other: whoever is best of
 many on some seeds was also lucky on them. Test prompts choose nothing. Where a search draws configuration and
 environment together, the drawn point is what is ranked. This is the only ranking: tables, `best`, reports, exports and
 comparisons all name the same winner.
@@ -51,8 +51,8 @@ class Ranking:
         return slice(0, self.runs if len(self.settings) == 1 else max(1, self.runs // 2))
 
     @property
-    def judged_on(self) -> slice:
-        """The runs that configurations are judged on."""
+    def measured_on(self) -> slice:
+        """The runs that configurations are measured on."""
         return slice(0 if len(self.settings) == 1 else self.runs // 2, self.runs)
 
     @cached_property
@@ -105,7 +105,7 @@ class Ranking:
         found.insert(0, "scenario", self.scenario)
         found["chosen"] = self.chosen
         for split in self.tables.splits:
-            scores = self.scores(split)[..., self.judged_on]
+            scores = self.scores(split)[..., self.measured_on]
             found[split], found[f"{split}_low"], found[f"{split}_high"] = bootstrap(iqm, scores, TABLE_RESAMPLES)
         if self.tables.objective.limits:
             found["within_limits"] = self.within_limits
@@ -155,11 +155,11 @@ def confirmed(ranking: Ranking, position: int) -> Ranking | None:
     return again[0] if again else None
 
 
-def place_words(ranking: Ranking, position: int, task: int) -> str:
+def environment_words(ranking: Ranking, position: int, task: int) -> str:
     """An environment in words: its scenario, and what the spec says of its numbers."""
     tables = ranking.tables
     row = tables.agents[tables.agents["environment"] == ranking.environments[position, task]].iloc[0]
-    said = [f"{words(name)} {value(row[name])}" for name in tables.place_columns]
+    said = [f"{words(name)} {value(row[name])}" for name in tables.environment_columns]
     return ", ".join([ranking.scenario, *(text for text in said if not text.endswith(" "))])
 
 
@@ -183,7 +183,7 @@ def _ranking(tables: Tables, scenario: str, rows: pd.DataFrame) -> Ranking | Non
     planned = tables.agents[tables.agents["scenario"] == scenario]
     identity, own = ["algorithm", "configuration"], ["algorithm", "configuration", *tables.setting_columns]
     if not _crossed(planned, identity):
-        identity, own = [*identity, "environment"], [*own, *tables.place_columns]
+        identity, own = [*identity, "environment"], [*own, *tables.environment_columns]
     numbers = planned.groupby(identity, sort=False).ngroup()
     rows = rows.assign(setting=rows["agent"].map(pd.Series(numbers.to_numpy(), index=planned["agent"].to_numpy())))
     tasks = planned.assign(setting=numbers).groupby("setting")["environment"].nunique().max()

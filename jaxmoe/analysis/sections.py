@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from jaxmoe.analysis import charts, page
-from jaxmoe.analysis.answer import NAMES, PLACES, WINNER, Answer, answer, baseline_table
+from jaxmoe.analysis.answer import NAMES, ON_PROMPTS, WINNER, Answer, answer, baseline_table
+from jaxmoe.analysis.environments import ByEnvironment, by_environment, environment_charts
 from jaxmoe.analysis.landscape import importance_chart, importance_sentence, landscape_charts, points_of
 from jaxmoe.analysis.page import Section, paragraph
-from jaxmoe.analysis.places import Places, place_charts, places
 from jaxmoe.analysis.ranking import Ranking, confirmed, listed, value, words
 from jaxmoe.analysis.sensitivity import sensitivity_table
 from jaxmoe.analysis.statistics import divergence_rate
@@ -75,11 +75,15 @@ def of_ranking(ranking: Ranking, several: bool) -> Found:
     drawings = [*([baseline] if baseline else []), curves, profile]
     ranked, sentences = ranking.table(), [_sentence(ranking, found)]
     tables = {f"{prefix}configurations": ranked, f"{prefix}comparison": found.found}
-    where_better = places(ranking, found.strongest_rule())
+    where_better = by_environment(ranking, found.strongest_rule())
     if where_better is not None:
-        maps = place_charts(where_better, prefix)
+        maps = environment_charts(where_better, prefix)
         parts.append(
-            Section(f"{prefix}places", f"Environment by environment{where}", _places(where_better) + page.figures(maps))
+            Section(
+                f"{prefix}environments",
+                f"Environment by environment{where}",
+                _by_environment(where_better) + page.figures(maps),
+            )
         )
         drawings += maps
         sentences += [f"{ranking.scenario}: {text}" for text in where_better.sentences(ranking.tables.splits)]
@@ -103,8 +107,8 @@ def of_tables(tables: Tables, competitions: list[Ranking]) -> list[Section]:
     if sensitivity is not None:
         text = (
             "For each environment: the configuration that is best there against the one that is best on average over "
-            "all, both chosen on the same seeds and judged on the others. The larger the loss, the more tuning depends "
-            "on where one is."
+            "all, both chosen on the same seeds and measured on the others. The larger the loss, the more tuning "
+            "depends on where one is."
         )
         sections.append(Section("sensitivity", "Sensitivity", paragraph(text) + page.table(sensitivity)))
     return [*sections, Section("compute", "Compute", _compute(tables)), Section("again", "Do it again", _again(tables))]
@@ -115,8 +119,8 @@ def _sentence(ranking: Ranking, found: Answer) -> str:
         return f"{ranking.scenario}: every agent diverged"
     scores = []
     for split in ranking.tables.splits:
-        best = found.estimate(split, "normalised") or found.estimate(split, "qos") or found.judged[split]
-        scores.append(f"{best:.3f} {PLACES[split]}")
+        best = found.estimate(split, "normalised") or found.estimate(split, "qos") or found.measured[split]
+        scores.append(f"{best:.3f} {ON_PROMPTS[split]}")
     kind = "normalised score" if found.estimate("train", "normalised") else "QoS"
     verb = "wins," if len(ranking.settings) > 1 else "reaches"
     return f"{ranking.scenario}: {found.winner} {verb} {kind} {', '.join(scores)}"
@@ -155,21 +159,21 @@ def _tiles(ranking: Ranking, found: Answer, metric: str) -> list[tuple[str, str,
     split = ranking.tables.splits[-1]
     lead = found.estimate(split, "ahead", rule) if rule else None
     if rule and lead is not None:
-        remark = f"[{lead.low:.3f}, {lead.high:.3f}] {PLACES[split]}"
+        remark = f"[{lead.low:.3f}, {lead.high:.3f}] {ON_PROMPTS[split]}"
         tiles.append((f"QoS beyond {rule}", f"{lead.mean:+.3f}".replace("-", "\N{MINUS SIGN}"), remark))
     return tiles
 
 
 def _how_sure(ranking: Ranking, found: Answer) -> str:
-    judged, kind = found.judged["train"], measure_words(ranking.tables.measure)
+    measured, kind = found.measured["train"], measure_words(ranking.tables.measure)
     others = ", ".join(f"{name} {of:.3f}" for name, of in found.aggregates.items())
-    text = f"Interquartile mean of its {kind} over seeds {judged:.3f} on train prompts ({others})"
+    text = f"Interquartile mean of its {kind} over seeds {measured:.3f} on train prompts ({others})"
     if ranking.runs < 2:
-        return f"{text}. There is one seed only: it is judged where it was chosen, and chance is not told from skill."
+        return f"{text}. There is one seed only: it is measured where it was chosen, and chance is not told from skill."
     if len(ranking.settings) == 1:
         return f"{text}."
     text += (
-        f", on {ranking.judged_on.stop - ranking.judged_on.start} seeds on which nothing was chosen; on the "
+        f", on {ranking.measured_on.stop - ranking.measured_on.start} seeds on which nothing was chosen; on the "
         f"{ranking.chosen_on.stop} seeds that chose it, {found.chosen.mean:.3f}."
     )
     if found.over_runner_up is not None:
@@ -184,7 +188,7 @@ def _fresh_text(ranking: Ranking, found: Answer, fresh: Ranking | None) -> str:
     if fresh is None:
         return f"jaxmoe confirm {ranking.tables.where} --seeds 32 trains the winner again on seeds that chose nothing."
     again = {split: charts.whole_iqm(fresh, split) for split in ranking.tables.splits}
-    said = ", ".join(f"{of:.3f} {PLACES[split]}" for split, of in again.items())
+    said = ", ".join(f"{of:.3f} {ON_PROMPTS[split]}" for split, of in again.items())
     drop = found.chosen.mean - again["train"].mean
     return f"Trained again on {fresh.runs} fresh seeds it reaches {said} (interquartile mean), a drop of {drop:.3f}."
 
@@ -201,7 +205,7 @@ def _landscape(ranking: Ranking, prefix: str) -> tuple[list[Drawing], list[str]]
     return drawings, sentences
 
 
-def _places(found: Places) -> str:
+def _by_environment(found: ByEnvironment) -> str:
     text = (
         "The winner in each environment, in QoS on the same requests, with 95 % intervals over prompts and seeds. "
         "Click a heading to sort."
@@ -218,7 +222,7 @@ def _configurations(ranking: Ranking, rows: pd.DataFrame, prefix: str) -> str:
         shown[words(axis)] = [(value(cell), cell) for cell in rows[axis]]
     shown["chosen on"] = [_number(cell) for cell in rows["chosen"]]
     for split in ranking.tables.splits:
-        name = {"train": "train, judged", "test": "unseen, judged"}[split]
+        name = {"train": "train, measured", "test": "unseen, measured"}[split]
         bounds = zip(rows[split], rows[f"{split}_low"], rows[f"{split}_high"], strict=True)
         shown[name] = [_number(mean, low, high) for mean, low, high in bounds]
     shown["agents"] = rows["seeds"]
@@ -230,8 +234,8 @@ def _configurations(ranking: Ranking, rows: pd.DataFrame, prefix: str) -> str:
     kind = measure_words(ranking.tables.measure)
     text = (
         f"Interquartile means of the {kind} with 95 % intervals over seeds, best first. Configurations are ranked "
-        f"by the {ranking.tables.objective} and {_seeds(ranking.chosen_on)} (chosen on), and judged on "
-        f"{_seeds(ranking.judged_on)}; unseen prompts choose nothing. Click a heading to sort."
+        f"by the {ranking.tables.objective} and {_seeds(ranking.chosen_on)} (chosen on), and measured on "
+        f"{_seeds(ranking.measured_on)}; unseen prompts choose nothing. Click a heading to sort."
     )
     if ranking.left_out:
         text += f" {ranking.left_out} configurations are left out: not all their agents are trained yet."

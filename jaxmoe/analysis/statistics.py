@@ -2,7 +2,7 @@
 
 The measures are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
 (arXiv 2108.13264), whose package rliable is archived. Scores come as arrays whose last two axes are tasks and runs
-(seeds); all axes before them are configurations, judged side by side.
+(seeds); all axes before them are configurations, measured side by side.
 """
 
 from collections.abc import Callable

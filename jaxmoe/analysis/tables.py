@@ -96,7 +96,7 @@ class Tables:
         return {name: levels.pop() for name, levels in found.items() if len(levels) == 1 and None not in levels}  # type: ignore[misc]
 
     @property
-    def place_columns(self) -> list[str]:
+    def environment_columns(self) -> list[str]:
         """Columns that say in which environment an agent lives, not how it learns."""
         names: dict[str, None] = {}
         for section in ("params", "settings"):
@@ -108,13 +108,13 @@ class Tables:
     @property
     def setting_columns(self) -> list[str]:
         """Columns that say how an agent learns."""
-        places = {*IDENTITY, *self.place_columns}
-        return [str(name) for name in self.agents if name not in places]
+        own = {*IDENTITY, *self.environment_columns}
+        return [str(name) for name in self.agents if name not in own]
 
     @property
     def varied(self) -> list[str]:
         """Columns in which configurations or environments differ, beside algorithm and scenario."""
-        names = [*self.setting_columns, *self.place_columns]
+        names = [*self.setting_columns, *self.environment_columns]
         return [name for name in names if len(set(self.agents[name].dropna())) > 1]
 
 

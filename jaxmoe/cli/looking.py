@@ -108,10 +108,10 @@ def best(
     )
     OUT.print(f"{experiment.tables.objective}, on the seeds that chose it  {row['chosen']:.3f}", soft_wrap=True)
     for split in experiment.tables.splits:
-        judged = Estimate(row[split], row[f"{split}_low"], row[f"{split}_high"])
+        measured = Estimate(row[split], row[f"{split}_low"], row[f"{split}_high"])
         kind = measure_words(experiment.tables.measure)
         OUT.print(
-            f"interquartile mean of the {kind} on {split} prompts, on the other seeds  {judged:.3f}", soft_wrap=True
+            f"interquartile mean of the {kind} on {split} prompts, on the other seeds  {measured:.3f}", soft_wrap=True
         )
     OUT.print(
         f"best agent: {best_agent(ranking)}; jaxmoe export {folder} --agent best --out policy.safetensors",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxmoe.cli.output import ERR
-from jaxmoe.progress import Reporter, diverged, duration, reporting
+from jaxmoe.progress import Display, diverged, duration, reporting
 
 if TYPE_CHECKING:
     from jaxmoe.training.events import Callback, Event
@@ -44,9 +44,9 @@ class Progress(NamedTuple):
 
 
 class Teller:
-    """Keeps count of events, and tells a reporter."""
+    """Keeps count of events, and tells a display."""
 
-    def __init__(self, report: Reporter, warn: Callable[[str], None] | None = None) -> None:
+    def __init__(self, report: Display, warn: Callable[[str], None] | None = None) -> None:
         self.report, self.warn = report, warn or report.stage
         self.agents, self.done, self.to_do, self.did = 0, 0, 0.0, 0.0
         self.diverged, self.training_s = 0, 0.0
@@ -119,7 +119,7 @@ def _warn(text: str) -> None:
 
 
 @contextmanager
-def _answering(report: Reporter) -> Iterator[None]:
+def _answering(report: Display) -> Iterator[None]:
     """Answer Ctrl-C at once, also where a long compilation lets no handler run; a second one then ends the process.
 
     Files are written whole or not at all, so that nothing but the work since the last checkpoint is lost.

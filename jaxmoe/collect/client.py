@@ -36,7 +36,7 @@ from jaxmoe.collect.requests import (
 )
 from jaxmoe.collect.servers import Address, split_version
 from jaxmoe.errors import InputError
-from jaxmoe.progress import SILENT, Reporter, duration
+from jaxmoe.progress import SILENT, Display, duration
 
 SAID_APART_S = 5.0  # between two sentences on the same crowded model
 
@@ -86,7 +86,7 @@ class Client:
         budget: Budget,
         limits: Limits,
         address_of: Callable[[str], Address],
-        report: Reporter = SILENT,
+        report: Display = SILENT,
     ) -> None:
         """`address_of` says where the server of an endpoint is, and its key."""
         self.stopped: Exception | None = None  # `LimitError` or `InputError`: nothing more is sent

@@ -33,7 +33,7 @@ from jaxmoe.collect.secrets import redacting_logs
 from jaxmoe.collect.servers import Address, address, main_base_url
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_text
-from jaxmoe.progress import SILENT, Reporter, duration
+from jaxmoe.progress import SILENT, Display, duration
 from jaxmoe.table import ExpertTable, load_table
 from jaxmoe.table.records import RAW_FILES
 
@@ -111,7 +111,7 @@ def collect_table(
     limits: Limits | None = None,
     spending: Spending | None = None,
     retry_failed: bool = False,
-    report: Reporter = SILENT,
+    report: Display = SILENT,
 ) -> Collection:
     """Ask the models for all texts and scores that the folder's journal lacks, and write records, table and data card.
 
@@ -177,7 +177,7 @@ def _plan(prompts: AnyPath, experts: AnyPath, settings: Settings | None) -> Plan
 
 
 async def _collect(
-    plan: Plan, folder: Path, limits: Limits, spending: Spending, retry_failed: bool, report: Reporter
+    plan: Plan, folder: Path, limits: Limits, spending: Spending, retry_failed: bool, report: Display
 ) -> Collection:
     prices = load_prices(spending.prices)
     with contextlib.closing(Journal(folder / FILE)) as journal, contextlib.ExitStack() as stack:
@@ -205,7 +205,7 @@ async def _collect(
 class _Watch:
     """Counts what is answered, for the report."""
 
-    def __init__(self, plan: Plan, client: Client, budget: Budget, report: Reporter) -> None:
+    def __init__(self, plan: Plan, client: Client, budget: Budget, report: Display) -> None:
         self._client, self._budget, self._report = client, budget, report
         self._total, self._done, self._failures, self._sent = sum(plan.counts().values()), 0, 0, budget.sent
         self._began = time.monotonic()
@@ -294,7 +294,7 @@ def _claimed(folder: Path) -> Iterator[Path]:
         raise InputError(f"{folder} cannot be written ({error.strerror}); choose another folder") from None
 
 
-def server_addresses(plan: Plan, stack: contextlib.ExitStack, report: Reporter) -> Callable[[str], Address]:
+def server_addresses(plan: Plan, stack: contextlib.ExitStack, report: Display) -> Callable[[str], Address]:
     """Where servers are, with their keys; all are looked up now, so that a missing key is said before work begins."""
     main = main_base_url(plan.settings.base_url)
     found = {url: address(url, main) for url in {endpoint.base_url for endpoint in plan.endpoints} - {BUNDLED}}

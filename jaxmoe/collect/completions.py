@@ -218,7 +218,7 @@ def _events(text: str) -> Iterator[dict[str, Any] | None]:
 
 
 def _add(choice: dict[str, Any], message: dict[str, Any], part: dict[str, Any]) -> None:
-    """A chunk's part of the first choice."""
+    """A piece's part of the first choice."""
     delta = part.get("delta") or part.get("message") or {}
     for name, value in delta.items() if isinstance(delta, dict) else ():
         if name in ("content", "refusal", *_REASONING):

@@ -38,7 +38,7 @@ async def estimate(plan: Plan, journal: Journal, prices: Prices) -> list[Estimat
         return understood(request, known) if known else _guess(request, plan.names, tokens[request.stage])
 
     await run_pipeline(plan, ask, prompts_at_once=1)
-    return [_estimate(*key, asked[key], tokens, prices) for key in sorted(asked, key=_place)]
+    return [_estimate(*key, asked[key], tokens, prices) for key in sorted(asked, key=_order)]
 
 
 def describe_estimates(estimates: Sequence[Estimate], prices: Prices) -> list[str]:
@@ -76,7 +76,7 @@ def _estimate(
     return Estimate(stage, model, answered, len(to_send), prompt_tokens, completion_tokens, cost_usd)
 
 
-def _place(key: tuple[str, str]) -> tuple[int, str]:
+def _order(key: tuple[str, str]) -> tuple[int, str]:
     return list(GUESSED_TOKENS).index(key[0]), key[1]
 
 

@@ -16,7 +16,7 @@ from jaxmoe.collect.plan import Plan, Settings, make_plan
 from jaxmoe.collect.requests import Answer, Request
 from jaxmoe.collect.secrets import redacting_logs
 from jaxmoe.errors import InputError
-from jaxmoe.progress import SILENT, Reporter
+from jaxmoe.progress import SILENT, Display
 
 
 class Decision(NamedTuple):
@@ -49,7 +49,7 @@ def generate_text(
     settings: Settings,
     *,
     limits: Limits | None = None,
-    report: Reporter = SILENT,
+    report: Display = SILENT,
 ) -> Generated:
     """Let the gate split a prompt, ask the experts that `decide` chooses, and fuse what they write.
 
@@ -61,7 +61,7 @@ def generate_text(
     return on_a_loop(lambda: _generate(plan, decide, limits or Limits(), report))
 
 
-async def _generate(plan: Plan, decide: Decide, limits: Limits, report: Reporter) -> Generated:
+async def _generate(plan: Plan, decide: Decide, limits: Limits, report: Display) -> Generated:
     [prompt] = plan.prompts
     with contextlib.closing(Journal(Path(":memory:"))) as journal, contextlib.ExitStack() as stack:
         budget = Budget(load_prices(), 0.0, 0, None, None)

@@ -59,7 +59,7 @@ def require_same_interface(contract: Contract, env: "EdgeExperts", params: EnvPa
         raise InputError("the policy's actions are numbered otherwise than the environment's")
 
 
-class Place(NamedTuple):
+class TrainingEnvironment(NamedTuple):
     """Where a policy was trained, as `environments` takes it."""
 
     scenario: str
@@ -67,12 +67,12 @@ class Place(NamedTuple):
     params: dict[str, float]
 
 
-def training_place(contract: Contract) -> Place:
+def training_environment(contract: Contract) -> TrainingEnvironment:
     """Where a policy was trained."""
     said = contract.scenario
     settings = {name: value for name, value in said["settings"].items() if name != "num_experts"}
     params = {name: math.inf if value is None else value for name, value in said["params"].items()}
-    return Place(said["name"], settings, params)
+    return TrainingEnvironment(said["name"], settings, params)
 
 
 def _runner(bundle: Bundle) -> Act:

@@ -59,9 +59,9 @@ def keep_behaviour(
     """Watch confirmed agents at work, and keep what they did beside the tables."""
     numbers = own.results.sort_values(["environment", "seed"])["agent"].tolist()
     agents = trained_agents(storage, contents, own.results, numbers)
-    own_place = [agent for agent in agents if agent.params == agents[0].params][:WATCHED]
-    numbers = [agent.number for agent in own_place]
-    rows = watch(agents[0].job.signature, agents[0].params, stacked(own_place), numbers, table)
+    same_environment = [agent for agent in agents if agent.params == agents[0].params][:WATCHED]
+    numbers = [agent.number for agent in same_environment]
+    rows = watch(agents[0].job.signature, agents[0].params, stacked(same_environment), numbers, table)
     rows.insert(0, "scenario", str(own.results["scenario"].iloc[0]))
     if before is not None:
         rows = pd.concat([before[before["scenario"] != rows["scenario"].iloc[0]], rows], ignore_index=True)

@@ -8,10 +8,10 @@ import pandas as pd
 
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.analysis.comparison import agents_name, compared
-from jaxmoe.analysis.intervals import Estimate, Tally
+from jaxmoe.analysis.intervals import Estimate, UnitSums
 from jaxmoe.devices import start_jax
 from jaxmoe.env.baselines import levels
-from jaxmoe.env.exported import training_place
+from jaxmoe.env.exported import training_environment
 from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.brought import bundle_of, evaluate_brought
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
 
 
-class Place(NamedTuple):
+class Where(NamedTuple):
     """Where policies are evaluated."""
 
     env: "EdgeExperts"
@@ -65,7 +65,7 @@ def evaluate_policies(
         named = {bundle.path.name: policy, **named}
         if own.experts != bundle.contract.experts:
             own = own.select_experts(bundle.contract.experts)
-        trained = training_place(bundle.contract)
+        trained = training_environment(bundle.contract)
         if scenario is None:
             scenario = trained.scenario
             settings, params = {**trained.settings, **settings}, {**trained.params, **params}
@@ -73,8 +73,8 @@ def evaluate_policies(
         settings = {**{name: trained.settings[name] for name in interface if name in trained.settings}, **settings}
     elif policy is not None:
         named = {"policy": policy, **named}
-    place = _place(scenario or "oneshot", own, settings, params, requests, seed, baselines, callback)
-    return _rows(place, {}, named)
+    where = _where(scenario or "oneshot", own, settings, params, requests, seed, baselines, callback)
+    return _rows(where, {}, named)
 
 
 def evaluate_agents(
@@ -103,21 +103,21 @@ def evaluate_agents(
     if scenario is None:
         scenario = first.job.signature.scenario
         settings, params = {**first.job.signature.settings, **settings}, {**first.params, **params}
-    place = _place(scenario, table, settings, params, requests, seed, baselines, callback)
+    where = _where(scenario, table, settings, params, requests, seed, baselines, callback)
     groups: dict[tuple[str, str], list[TrainedAgent]] = {}
     for agent in agents:
-        _require_suited(agent, place)
+        _require_suited(agent, where)
         signature = agent.job.signature
         groups.setdefault((signature.algorithm, repr(signature.config)), []).append(agent)
     found: dict[str, dict[str, Brought]] = {}
     for (algorithm, _), members in groups.items():
         callback(Noted(f"evaluating {len(members)} {algorithm.upper()} agents"))
         name = agents_name(algorithm, len(members))
-        found[name if name not in found else f"{name}, {len(found)}"] = _agents(members, place)
-    return _rows(place, found, policies)
+        found[name if name not in found else f"{name}, {len(found)}"] = _agents(members, where)
+    return _rows(where, found, policies)
 
 
-def _place(
+def _where(
     scenario: str,
     table: ExpertTable,
     settings: Mapping[str, Any],
@@ -126,7 +126,7 @@ def _place(
     seed: int,
     baselines: str | Iterable[str],
     callback: Callback,
-) -> Place:
+) -> Where:
     if not isinstance(scenario, str):
         raise InputError(
             f"scenario = {scenario!r} is not the name of a scenario; policies of your own are given by name, as in "
@@ -135,50 +135,50 @@ def _place(
     requests, seed = require_positive("requests", requests), whole(seed, "seed")
     env, splits = environments(scenario, table, settings, params)
     families = chosen_baselines(plain(baselines, "baselines"), env.settings)
-    return Place(env, splits, table, requests, seed, families, callback)
+    return Where(env, splits, table, requests, seed, families, callback)
 
 
-def _require_suited(agent: TrainedAgent, place: Place) -> None:
+def _require_suited(agent: TrainedAgent, where: Where) -> None:
     inputs = len(agent.tensors["layer0/kernel"])
-    if inputs != place.env.observation_size:
+    if inputs != where.env.observation_size:
         raise InputError(
             f"agent {agent.number} observes {inputs} numbers, and the environment has "
-            f"{place.env.observation_size}: it has other experts or replicas"
+            f"{where.env.observation_size}: it has other experts or replicas"
         )
 
 
-def _rows(place: Place, agents: Mapping[str, dict[str, Brought]], policies: Mapping[str, Any]) -> pd.DataFrame:
+def _rows(where: Where, agents: Mapping[str, dict[str, Brought]], policies: Mapping[str, Any]) -> pd.DataFrame:
     """Everything that is to be compared, as a tidy table."""
     found: dict[str, dict[str, Brought]] = dict(agents)
     for name, policy in policies.items():
-        place.callback(Noted(f"evaluating {name}"))
+        where.callback(Noted(f"evaluating {name}"))
         if isinstance(policy, TrainedAgent):
-            _require_suited(policy, place)
-            found[name] = _agents([policy], place)
+            _require_suited(policy, where)
+            found[name] = _agents([policy], where)
         else:
             found[name] = evaluate_brought(
-                name, policy, place.env, place.splits, place.table, place.requests, place.seed
+                name, policy, where.env, where.splits, where.table, where.requests, where.seed
             )
-    if place.families:
-        evaluate_all = BaselineEvaluation(place.env, place.splits["train"], place.requests, place.families, place.seed)
+    if where.families:
+        evaluate_all = BaselineEvaluation(where.env, where.splits["train"], where.requests, where.families, where.seed)
         for split, named in evaluate_all(
-            place.splits, tell=lambda family: place.callback(Noted(f"evaluating the baselines: {family}"))
+            where.splits, tell=lambda family: where.callback(Noted(f"evaluating the baselines: {family}"))
         ).items():
             for name, brought in named.items():
                 found.setdefault(name, {})[split] = brought
-    metrics = evaluation.metric_names(place.table.experts)
+    metrics = evaluation.metric_names(where.table.experts)
     rows: list[tuple[object, ...]] = []
-    for split in place.splits:
-        tallies: dict[str, list[Tally]] = {name: [brought[split].prompts] for name, brought in found.items()}
-        rows += compared(split, tallies, None, metrics, levels(place.env.settings))
+    for split in where.splits:
+        evaluations: dict[str, list[UnitSums]] = {name: [brought[split].prompts] for name, brought in found.items()}
+        rows += compared(split, evaluations, None, metrics, levels(where.env.settings))
     return pd.DataFrame(rows, columns=["split", "policy", "metric", *Estimate._fields, "requests"])
 
 
-def _agents(members: list[TrainedAgent], place: Place) -> dict[str, Brought]:
+def _agents(members: list[TrainedAgent], where: Where) -> dict[str, Brought]:
     signature = members[0].job.signature
     module = registered_algorithm(signature.algorithm)
-    algorithm = module.make(place.env, checked_config(module.Config, signature.config), place.splits["train"])
-    run = AgentEvaluation(algorithm, place.env, place.splits, place.requests, place.seed)
+    algorithm = module.make(where.env, checked_config(module.Config, signature.config), where.splits["train"])
+    run = AgentEvaluation(algorithm, where.env, where.splits, where.requests, where.seed)
     parts = batches(algorithm.actor.parameters(stacked(members)), agents_per_device(jax.default_backend()))
     return run(parts, [{}] * len(parts), len(members))
 

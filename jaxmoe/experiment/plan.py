@@ -67,7 +67,7 @@ def members(spec: Spec, table: ExpertTable) -> list[Member]:
         )
         for point in found
     ]
-    return sorted(numbered, key=lambda each: _place(spec, each))
+    return sorted(numbered, key=lambda each: _order(spec, each))
 
 
 def first_round(settled: Settled, found: list[Member]) -> Round:
@@ -272,7 +272,7 @@ def column(rounds: Iterable[Round], name: str) -> list[Any]:
     return list(itertools.chain.from_iterable(each.agents[name].tolist() for each in rounds))
 
 
-def _place(spec: Spec, member: Member) -> tuple[int, int, int, int]:
+def _order(spec: Spec, member: Member) -> tuple[int, int, int, int]:
     point = member.point
     return (
         spec.algorithm.index(point.algorithm),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxmoe.analysis.intervals import Tally
+from jaxmoe.analysis.intervals import UnitSums
 from jaxmoe.env.baselines import BASELINES, Registered, suited_baselines
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.errors import InputError
@@ -50,7 +50,7 @@ class BaselineEvaluation:
             best = int(np.argmax(rows["train"].mean()[:, 0]))
             name = family if own.members is None else f"{family}({own.label(members[best])})"
             for split, brought in rows.items():
-                found[split][name] = Brought(*(Tally(*(leaf[[best]] for leaf in tally)) for tally in brought))
+                found[split][name] = Brought(*(UnitSums(*(leaf[[best]] for leaf in sums)) for sums in brought))
         return found
 
 

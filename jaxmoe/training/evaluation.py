@@ -19,7 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms.algorithm import Algorithm
-from jaxmoe.analysis.intervals import Tally
+from jaxmoe.analysis.intervals import UnitSums
 from jaxmoe.env import rules
 from jaxmoe.env.baselines import Policy
 from jaxmoe.env.observation import observe
@@ -50,8 +50,8 @@ class Sums(NamedTuple):
 class Brought(NamedTuple):
     """What R policies brought on one split."""
 
-    prompts: Tally  # by unit of prompts
-    episodes: Tally
+    prompts: UnitSums  # by unit of prompts
+    episodes: UnitSums
 
     def mean(self) -> np.ndarray:
         """Mean of each metric over requests, [R, M]."""
@@ -285,13 +285,13 @@ def evaluation_rows(who: Mapping[str, Any], found: Mapping[str, Brought], expert
     kinds: tuple[Literal["prompts", "episodes"], ...] = ("prompts", "episodes")
     for split, brought in found.items():
         for kind in kinds:
-            tally: Tally = getattr(brought, kind)
-            met = np.flatnonzero(tally.counts.sum(axis=0) > 0)
+            sums: UnitSums = getattr(brought, kind)
+            met = np.flatnonzero(sums.counts.sum(axis=0) > 0)
             columns: dict[str, Any] = {name: np.repeat(np.asarray(of), len(met)) for name, of in who.items()}
-            columns |= {"split": split, "by": kind, "unit": np.tile(met.astype(np.int32), len(tally.counts))}
-            columns["requests"] = tally.counts[:, met].ravel().astype(np.int32)
+            columns |= {"split": split, "by": kind, "unit": np.tile(met.astype(np.int32), len(sums.counts))}
+            columns["requests"] = sums.counts[:, met].ravel().astype(np.int32)
             for number, name in enumerate(metric_names(experts)):
-                columns[name] = tally.sums[:, met, number].ravel().astype(np.float32)
+                columns[name] = sums.sums[:, met, number].ravel().astype(np.float32)
             frames.append(pd.DataFrame(columns))
     table = pd.concat(frames, ignore_index=True)
     return table.astype({"split": "category", "by": "category"})
@@ -310,7 +310,7 @@ def results_of(curves: pd.DataFrame, found: Mapping[str, Brought], experts: tupl
 
 
 def _brought(total: Sums) -> Brought:
-    return Brought(Tally(total.prompts, total.prompt_requests), Tally(total.episodes, total.episode_requests))  # type: ignore[arg-type]
+    return Brought(UnitSums(total.prompts, total.prompt_requests), UnitSums(total.episodes, total.episode_requests))  # type: ignore[arg-type]
 
 
 def _wide(leaf: np.ndarray) -> np.ndarray:

@@ -25,9 +25,9 @@ def mean_qos(tables, agents, split):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_means_are_those_of_the_requests(finished, found, split):
     [ranking] = rankings(finished)
-    judged = ranking.agents[ranking.winner, 0, 4:]
-    qos = mean_qos(finished, judged, split)
-    assert qos == pytest.approx(finished.results.set_index("agent").loc[judged, f"{split}_qos"].mean())
+    measured = ranking.agents[ranking.winner, 0, 4:]
+    qos = mean_qos(finished, measured, split)
+    assert qos == pytest.approx(finished.results.set_index("agent").loc[measured, f"{split}_qos"].mean())
     assert found.estimate(split, "qos").mean == pytest.approx(qos)
     rule, worst, best = (
         synthetic.level(name, split) for name in ("predict_then_optimise", "random", "one_slot_optimum")
@@ -39,8 +39,8 @@ def test_means_are_those_of_the_requests(finished, found, split):
 def test_of_several_environments_each_counts_alike(crossed):
     ranking = rankings(crossed)[0]
     found = answer(ranking)
-    judged = ranking.agents[ranking.winner][:, ranking.judged_on]
-    means = [mean_qos(crossed, agents, "train") for agents in judged]
+    measured = ranking.agents[ranking.winner][:, ranking.measured_on]
+    means = [mean_qos(crossed, agents, "train") for agents in measured]
     assert found.estimate("train", "qos").mean == pytest.approx(np.mean(means))
     assert found.estimate("train", "qos", "fixed_subset").mean == pytest.approx(synthetic.LEVELS["fixed_subset(6)"])
     assert set(found.aggregates) == {"mean", "optimality gap", "median over environments"}
@@ -49,8 +49,8 @@ def test_of_several_environments_each_counts_alike(crossed):
 def test_a_drawn_point_is_compared_in_its_own_environment(drawn):
     [ranking] = rankings(drawn)
     found = answer(ranking)
-    judged = ranking.agents[ranking.winner, 0, ranking.judged_on]
-    assert found.estimate("test", "qos").mean == pytest.approx(mean_qos(drawn, judged, "test"))
+    measured = ranking.agents[ranking.winner, 0, ranking.measured_on]
+    assert found.estimate("test", "qos").mean == pytest.approx(mean_qos(drawn, measured, "test"))
     assert found.estimate("test", "qos", "fixed_subset(6)") is not None
 
 

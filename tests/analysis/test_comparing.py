@@ -80,10 +80,10 @@ def test_what_is_better_the_smaller_it_is_has_the_smallest_first():
 @pytest.mark.parametrize("which", ["finished", "drawn"])
 def test_a_configuration_that_was_trained_again_is_judged_on_its_fresh_seeds(which, request):
     tables = request.getfixturevalue(which)
-    judged, again = compare_tables([tables, replace(synthetic.confirmed(tables), name="again")]).competitors
-    assert judged.configuration == again.configuration
+    measured, again = compare_tables([tables, replace(synthetic.confirmed(tables), name="again")]).competitors
+    assert measured.configuration == again.configuration
     assert again.scores["train"].shape == (1, 5)
-    assert again.scores["train"].mean() < judged.scores["train"].mean() - 0.05
+    assert again.scores["train"].mean() < measured.scores["train"].mean() - 0.05
 
 
 def test_experiments_of_different_objectives_are_compared_by_qos(finished):

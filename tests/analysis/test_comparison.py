@@ -17,9 +17,9 @@ from jaxmoe.analysis.comparison import (
     family,
     normalised_score,
     quality_table,
-    tally_of,
+    sums_by,
 )
-from jaxmoe.analysis.intervals import Tally
+from jaxmoe.analysis.intervals import UnitSums
 from jaxmoe.analysis.ranking import rankings
 from jaxmoe.analysis.tables import BaselineFacts
 
@@ -31,15 +31,15 @@ ENDS = {"random": 0.0, "one_slot_optimum": 1.0}
 COLUMNS = ["split", "policy", "metric", "mean", "low", "high", "requests"]
 
 
-def tally(qos):
+def sums(qos):
     sums = np.tile(np.array([qos, 7.0, 0.1, 0.2, 3.0, 0.5, 0.9, 0.25, 0.75]) * 10, (2, 4, 1))
-    return Tally(sums, np.full((2, 4), 10.0))
+    return UnitSums(sums, np.full((2, 4), 10.0))
 
 
 def rows_of(levels):
-    tallies = {name: [tally(level)] for name, level in levels.items()}
-    own = tallies.get("agent")
-    rows = [row for split in ("train", "test") for row in compared(split, tallies, own, METRICS, ENDS)]
+    evaluations = {name: [sums(level)] for name, level in levels.items()}
+    own = evaluations.get("agent")
+    rows = [row for split in ("train", "test") for row in compared(split, evaluations, own, METRICS, ENDS)]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -93,10 +93,10 @@ def test_the_tables_fit_a_terminal_of_eighty_columns_and_put_the_best_first(side
     assert "…" not in text
 
 
-def test_sums_of_an_evaluation_become_a_tally(finished):
+def test_sums_of_an_evaluation_become_arrays(finished):
     rows = finished.load_evaluation([3, 5])
     rows = rows[(rows["split"] == "test") & (rows["by"] == "prompts")]
-    mixed = tally_of(rows.sample(frac=1, random_state=0), "agent", ["qos", "latency_s"])
+    mixed = sums_by(rows.sample(frac=1, random_state=0), "agent", ["qos", "latency_s"])
     assert mixed.sums.shape == (2, 8, 2)
     np.testing.assert_array_equal(mixed.counts, [synthetic.REQUESTS["test"]] * 2)
     first = rows[rows["agent"] == 3].sort_values("unit")

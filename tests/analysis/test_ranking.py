@@ -59,7 +59,7 @@ def test_the_winner_is_chosen_on_the_first_half_of_the_seeds(finished):
     assert rankings(lucky)[0].winner == before
     [ranking] = rankings(synthetic.changed(lucky, of(0, range(4)), "train_normalised", 1.5))
     assert ranking.winner == 0
-    assert ranking.table()["train"].iloc[0] == 5.0  # and it is judged on the other half
+    assert ranking.table()["train"].iloc[0] == 5.0  # and it is measured on the other half
 
 
 def test_nothing_is_selected_on_test_prompts(finished):
@@ -119,13 +119,13 @@ def test_a_limit_counts_on_the_seeds_that_choose():
 
 def test_with_one_seed_the_winner_is_judged_where_it_was_chosen():
     [ranking] = rankings(synthetic.make(seeds=1))
-    assert (ranking.chosen_on, ranking.judged_on) == (slice(0, 1), slice(0, 1))
+    assert (ranking.chosen_on, ranking.measured_on) == (slice(0, 1), slice(0, 1))
     assert ranking.table()["train_low"].isna().all()
 
 
 def test_one_configuration_has_all_its_seeds_for_the_judgement():
     [ranking] = rankings(synthetic.make(rates=(5e-3,), entropies=(0.0,)))
-    assert (ranking.judged_on, ranking.axes) == (slice(0, 8), [])
+    assert (ranking.measured_on, ranking.axes) == (slice(0, 8), [])
 
 
 def test_a_configuration_with_fewer_agents_so_far_is_left_out():
@@ -206,8 +206,8 @@ def test_a_terminal_shows_algorithms_and_limits(crossed):
 def test_sensitivity_by_hand():
     """Two configurations, two tasks: each is best on one; the first is the best on average."""
     chosen = np.array([[[1.0], [0.6]], [[0.1], [0.9]]])
-    judged = np.array([[[0.9], [0.5]], [[0.2], [0.8]]])
-    tuned, shared, gain = tuned_minus_shared(chosen, judged)
+    measured = np.array([[[0.9], [0.5]], [[0.2], [0.8]]])
+    tuned, shared, gain = tuned_minus_shared(chosen, measured)
     assert (tuned, shared) == ([0, 1], 0)
     np.testing.assert_allclose(gain, [[0.0], [0.3]])
 
@@ -245,6 +245,6 @@ def test_agents_worse_than_random_are_counted():
 
 
 def test_what_is_searched_and_what_is_the_environments(crossed):
-    assert crossed.place_columns == ["latency_weight"]
+    assert crossed.environment_columns == ["latency_weight"]
     assert crossed.setting_columns == ["learning_rate", "discount", "entropy_coef"]
     assert crossed.varied == ["learning_rate", "entropy_coef", "latency_weight"]

@@ -29,7 +29,7 @@ for (const svg of document.querySelectorAll("figure svg")) {
   told.figures.push([box.width, box.height]);
 }
 const table = [...document.querySelectorAll("table")].find((each) => each.querySelector("th[aria-sort]"));
-const column = [...table.tHead.rows[0].cells].findIndex((head) => head.textContent === "train, judged");
+const column = [...table.tHead.rows[0].cells].findIndex((head) => head.textContent === "train, measured");
 const read = () => [...table.tBodies[0].rows].map((row) => parseFloat(row.cells[column].dataset.value));
 table.tHead.rows[0].cells[column].click();
 told.sorted.ascending = read();
@@ -129,10 +129,10 @@ def test_the_configurations_are_kept_as_a_table_best_first(reported):
 
 
 def test_a_changed_result_changes_the_report(finished, reported, plain):
-    def judged(results):
+    def measured(results):
         return (results["configuration"] == 3) & (results["seed"] >= 4)
 
-    text, _ = plain(synthetic.changed(finished, judged, "train_normalised", 0.99))
+    text, _ = plain(synthetic.changed(finished, measured, "train_normalised", 0.99))
     pattern = r"Interquartile mean of its normalised score over seeds ([\d.]+)"
     numbers = [re.search(pattern, page).group(1) for page in (reported.files[REPORT].decode(), text)]
     assert numbers[1] == "0.990" != numbers[0]

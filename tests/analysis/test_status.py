@@ -77,4 +77,4 @@ def test_what_differs_from_one_algorithm_to_another_alone_does_not_vary():
 
 def test_a_scenario_may_have_numbers_of_its_own(crossed):
     spec = crossed.spec | {"params": {"queueing": {"latency_weight": [0.0, 0.04]}, "slot_s": 4.0}}
-    assert replace(crossed, spec=spec).place_columns == ["latency_weight"]
+    assert replace(crossed, spec=spec).environment_columns == ["latency_weight"]

@@ -18,7 +18,7 @@ from jaxmoe.collect.journal import Journal
 from jaxmoe.collect.requests import DONE, FAILED, INVALID, LENGTH, NOT_ASKED, REFUSED, Answer, Endpoint, Request
 from jaxmoe.collect.servers import Address
 from jaxmoe.errors import InputError
-from jaxmoe.progress import Reporter
+from jaxmoe.progress import Display
 
 LIMITS = Limits(concurrency=4, attempts=3, timeout_s=2.0, first_pause_s=0.001, patience_s=0.15)
 
@@ -33,7 +33,7 @@ class Session:
 
     def __init__(self, limits=LIMITS, max_requests=None, **changes):
         self.said, self.journal = [], Journal(Path(":memory:"))
-        report = Reporter(stage=self.said.append, progress=lambda _: None)
+        report = Display(stage=self.said.append, progress=lambda _: None)
         budget = Budget(Prices("d", {}), 0.0, 0, None, max_requests)
         address_of = lambda base_url: Address(base_url, "")  # noqa: E731
         self.client = Client(self.journal, budget, limits._replace(**changes), address_of, report)

@@ -19,12 +19,12 @@ def body(message="Once.", finish="stop", **fields):
 
 
 def events(*parts, end="\n\n", done=True):
-    """A stream of chunks."""
+    """A stream of pieces."""
     lines = [f"data: {part if isinstance(part, str) else json.dumps(part)}{end}" for part in parts]
     return "".join([*lines, f"data: [DONE]{end}"] if done else lines)
 
 
-def chunk(delta, finish=None, **fields):
+def piece(delta, finish=None, **fields):
     delta = delta if isinstance(delta, dict) else {"content": delta}
     return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **fields}
 
@@ -222,7 +222,7 @@ def test_what_is_no_text(message, finish, status, error):
 def test_usage(usage, tokens):
     found = read_completion(body(usage=usage))
     assert (found.prompt_tokens, found.completion_tokens) == tokens
-    streamed = read_completion(events(chunk("Once.", "stop"), {"choices": [], "usage": usage}), STREAM)
+    streamed = read_completion(events(piece("Once.", "stop"), {"choices": [], "usage": usage}), STREAM)
     assert (streamed.prompt_tokens, streamed.completion_tokens) == tokens
 
 
@@ -328,11 +328,11 @@ def test_an_error_inside_status_200(error, status, said, choices):
 @pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\n", "\r"])
 def test_a_stream_is_the_text_that_it_makes(kind, end):
     text = events(
-        chunk({"role": "assistant", "content": ""}, model="m-1", system_fingerprint="fp"),
-        chunk("On"),
-        chunk({"content": None}),
-        chunk("ce."),
-        chunk({}, "stop"),
+        piece({"role": "assistant", "content": ""}, model="m-1", system_fingerprint="fp"),
+        piece("On"),
+        piece({"content": None}),
+        piece("ce."),
+        piece({}, "stop"),
         {"choices": [], "usage": {"prompt_tokens": 40, "completion_tokens": 20}},
         end=end,
     )
@@ -343,28 +343,28 @@ def test_a_stream_is_the_text_that_it_makes(kind, end):
 
 
 def test_comments_and_other_fields_of_a_stream_are_left_out():
-    text = ": PROCESSING\n\nevent: message\nid: 7\nretry: 10\n" + events(chunk("Once."), chunk({}, "stop")) + ":\n"
+    text = ": PROCESSING\n\nevent: message\nid: 7\nretry: 10\n" + events(piece("Once."), piece({}, "stop")) + ":\n"
     assert read_completion(text, STREAM).text == "Once."
     assert read_completion(text.replace("data: ", "data:"), STREAM).text == "Once."
     assert read_completion(text.replace("data: [DONE]", "data:\n\ndata: [DONE]"), STREAM).text == "Once."
 
 
 def test_a_stream_may_end_without_a_last_line_or_without_a_finish_reason():
-    assert read_completion(events(chunk("Once."), chunk({}, "stop"), done=False), STREAM).status == DONE
-    assert read_completion(events(chunk("Once.", "length"), done=False), STREAM).status == LENGTH
-    assert read_completion(events(chunk("Once.")), STREAM).status == DONE
+    assert read_completion(events(piece("Once."), piece({}, "stop"), done=False), STREAM).status == DONE
+    assert read_completion(events(piece("Once.", "length"), done=False), STREAM).status == LENGTH
+    assert read_completion(events(piece("Once.")), STREAM).status == DONE
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (events(chunk("On"), done=False), "ended before its text did"),
+        (events(piece("On"), done=False), "ended before its text did"),
         ("", "ended before its text did"),
         (": PROCESSING\n\n", "ended before its text did"),
-        (events(chunk("On"), '{"choices": [{"del'), "is damaged"),
+        (events(piece("On"), '{"choices": [{"del'), "is damaged"),
         (events(), "a completion without choices"),
-        (events(chunk("On"), chunk({}, "error")), r"ended the text early \(finish reason error\)"),
-        (events(chunk("On"), {"choices": [{"delta": {}, "error": {"message": "busy"}}]}), "^busy$"),
+        (events(piece("On"), piece({}, "error")), r"ended the text early \(finish reason error\)"),
+        (events(piece("On"), {"choices": [{"delta": {}, "error": {"message": "busy"}}]}), "^busy$"),
     ],
 )
 def test_a_stream_that_is_not_whole_is_asked_again(text, said):
@@ -373,22 +373,22 @@ def test_a_stream_that_is_not_whole_is_asked_again(text, said):
 
 
 def test_an_error_in_the_middle_of_a_stream():
-    text = events(chunk("On"), {"error": {"message": "busy", "code": 503}, "choices": []})
+    text = events(piece("On"), {"error": {"message": "busy", "code": 503}, "choices": []})
     with pytest.raises(ErrorInside) as caught:
         read_completion(text, STREAM)
     assert (caught.value.status, caught.value.reason.said) == (503, "busy")
 
 
 def test_what_is_beside_the_text_of_a_stream():
-    thought = events(chunk({"reasoning_content": "a "}), chunk({"reasoning_content": "b"}), chunk("c", "stop"))
+    thought = events(piece({"reasoning_content": "a "}), piece({"reasoning_content": "b"}), piece("c", "stop"))
     assert read_completion(thought, STREAM).reasoning == "a b"
-    refused = read_completion(events(chunk({"refusal": "I "}), chunk({"refusal": "cannot."}, "stop")), STREAM)
+    refused = read_completion(events(piece({"refusal": "I "}), piece({"refusal": "cannot."}, "stop")), STREAM)
     assert (refused.status, refused.error) == (REFUSED, "I cannot.")
     other = {"choices": [{"index": 1, "delta": {"content": "no"}}, {"index": 0, "delta": {"content": "yes"}}]}
-    assert read_completion(events(other, chunk({}, "stop")), STREAM).text == "yes"
+    assert read_completion(events(other, piece({}, "stop")), STREAM).text == "yes"
     whole = {"choices": [{"index": 0, "message": {"content": "Once."}, "finish_reason": "stop"}]}
     assert read_completion(events(whole), STREAM).text == "Once."
-    parts = chunk({"content": [{"type": "text", "text": "Once."}]}, "stop")
+    parts = piece({"content": [{"type": "text", "text": "Once."}]}, "stop")
     assert read_completion(events(parts), STREAM).text == "Once."
 
 
@@ -402,10 +402,10 @@ def test_log_probabilities_make_a_weighted_score_also_in_a_stream():
     tokens = [token('{"score": '), {**token("7"), "top_logprobs": [{"token": "7", "logprob": 0.0}]}, token("}")]
     choice = {"message": {"content": '{"score": 7}'}, "finish_reason": "stop", "logprobs": {"content": tokens}}
     assert read_completion(json.dumps({"choices": [choice]})).weighted_score == 7.0
-    parts = [chunk(part["token"]) for part in tokens]
+    parts = [piece(part["token"]) for part in tokens]
     for part, one in zip(parts, tokens, strict=True):
         part["choices"][0]["logprobs"] = {"content": [one]}
-    assert read_completion(events(*parts, chunk({}, "stop")), STREAM).weighted_score == 7.0
+    assert read_completion(events(*parts, piece({}, "stop")), STREAM).weighted_score == 7.0
 
 
 # ---- whatever comes

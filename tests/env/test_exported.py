@@ -6,7 +6,7 @@ from safetensors.numpy import save
 from trained_cases import case
 
 import jaxmoe
-from jaxmoe.env.exported import policy_function, training_place
+from jaxmoe.env.exported import policy_function, training_environment
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import read_bundle, write_bundle
 from jaxmoe.policy.onnx_graph import to_onnx
@@ -58,11 +58,11 @@ def test_a_policy_keeps_its_own_scaling_and_expected_words(tmp_path):
 
 
 def test_a_contract_says_where_it_was_trained():
-    place = training_place(case("dqn", "queueing").contract)
+    place = training_environment(case("dqn", "queueing").contract)
     env, params = jaxmoe.make(place.scenario, **place.settings)
     assert env == case("dqn", "queueing").env
     assert place.params["slot_s"] == params.slot_s
-    assert training_place(case("ppo").contract).params["deadline_s"] == float("inf")
+    assert training_environment(case("ppo").contract).params["deadline_s"] == float("inf")
 
 
 def test_an_environment_with_other_devices_is_refused(tmp_path):

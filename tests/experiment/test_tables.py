@@ -59,7 +59,7 @@ def test_results_say_who_an_agent_is_and_all_that_it_brings(tables):
     assert results["agent"].tolist() == tables.agents["agent"].tolist()
     assert tables.experts == EXPERTS
     assert (tables.splits, tables.measure, tables.complete) == (["train", "test"], "normalised", True)
-    assert (tables.place_columns, tables.where, tables.environments) == (["latency_weight"], "memory", [0, 1])
+    assert (tables.environment_columns, tables.where, tables.environments) == (["latency_weight"], "memory", [0, 1])
     assert tables.varied == ["learning_rate", "latency_weight"]
 
 

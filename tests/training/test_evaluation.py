@@ -88,9 +88,9 @@ def test_every_request_is_counted_once_by_prompt_and_by_episode(table, scenario)
     metrics = len(metric_names(table.experts))
     assert found.prompts.sums.shape == (1, 3, metrics)
     assert found.episodes.sums.shape == (1, evaluation.EPISODE_UNITS, metrics)
-    for tally in found:
-        assert tally.counts.shape == tally.sums.shape[:2]
-        assert tally.counts.sum() == 1600
+    for each in found:
+        assert each.counts.shape == each.sums.shape[:2]
+        assert each.counts.sum() == 1600
     np.testing.assert_allclose(found.prompts.sums.sum(axis=1), found.episodes.sums.sum(axis=1), rtol=1e-4)
     assert (found.episodes.counts == 1600 / evaluation.EPISODE_UNITS).all()
     assert found.prompts.counts[0, 2] == 0  # the test prompt
@@ -110,8 +110,8 @@ def test_requests_that_do_not_fill_groups_or_devices_are_counted_once_too(table,
     monkeypatch.setattr(evaluation, "POLICY_GROUP", 64)
     env, params = jaxmoe.make("oneshot", table)
     found = brought(always(1), env, params, requests=requests)
-    for tally in found:
-        assert tally.counts.sum() == requests
+    for each in found:
+        assert each.counts.sum() == requests
     assert found.episodes.counts.shape == (1, min(requests, evaluation.EPISODE_UNITS))
     assert found.mean()[0, 0] > 0
 
@@ -124,9 +124,9 @@ def test_on_however_many_devices_the_same_requests_are_served(table, monkeypatch
         for one_device in (True, False)
     )
     assert jax.local_device_count() > 1
-    for tally, same in zip(one, all_of, strict=True):
-        np.testing.assert_array_equal(tally.counts, same.counts)
-        np.testing.assert_array_equal(tally.sums, same.sums)
+    for each, same in zip(one, all_of, strict=True):
+        np.testing.assert_array_equal(each.counts, same.counts)
+        np.testing.assert_array_equal(each.sums, same.sums)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from jaxmoe import load_table
-from jaxmoe.analysis.intervals import Tally
+from jaxmoe.analysis.intervals import UnitSums
 from jaxmoe.experiment.creating import create
 from jaxmoe.experiment.spec import load_spec
 from jaxmoe.experiment.tables import read_contents
@@ -121,14 +121,14 @@ def brought(
     """An evaluation of agents with these mean QoS, by the prompts that they met and by episodes."""
     metrics = len(metric_names(experts))
 
-    def tally(units: int, used: range) -> Tally:
+    def sums(units: int, used: range) -> UnitSums:
         counts = np.zeros((len(qos), units))
         counts[:, list(used)] = requests // len(used)
         means = generator.uniform(0.4, 0.6, (len(qos), units, metrics))
         means[..., 0] = qos[:, None] + generator.normal(0, 0.05, units)
-        return Tally(means * counts[..., None], counts)
+        return UnitSums(means * counts[..., None], counts)
 
-    return Brought(tally(prompts, met), tally(EPISODE_UNITS, range(EPISODE_UNITS)))
+    return Brought(sums(prompts, met), sums(EPISODE_UNITS, range(EPISODE_UNITS)))
 
 
 if __name__ == "__main__":

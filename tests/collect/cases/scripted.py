@@ -158,10 +158,10 @@ def events(asked: Asked, *, usage: bool = True) -> Reply:
     text, cut = asked.text, len(asked.text) // 3
     parts = [text[:cut], text[cut : 2 * cut], text[2 * cut :]]
     deltas = [{"index": 0, "delta": {"content": part}, "finish_reason": None} for part in parts]
-    chunks = [{"choices": [delta]} for delta in deltas]
-    chunks += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
-    chunks += [{"choices": [], "usage": USAGE}] if usage else []
-    lines = [json.dumps({"object": "chat.completion.chunk", "model": "streamed", **chunk}) for chunk in chunks]
+    pieces = [{"choices": [delta]} for delta in deltas]
+    pieces += [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
+    pieces += [{"choices": [], "usage": USAGE}] if usage else []
+    lines = [json.dumps({"object": "chat.completion.chunk", "model": "streamed", **piece}) for piece in pieces]
     body = "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"])
     return Reply(body=body, visible=text, headers={"Content-Type": "text/event-stream"})
 

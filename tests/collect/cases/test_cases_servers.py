@@ -90,7 +90,7 @@ def test_a_public_server_that_wants_no_key_is_sent_none(user):
 
 @pytest.mark.parametrize("takes_options", [True, False])
 def test_a_server_that_only_streams_is_asked_to(user, takes_options):
-    """Where it takes `stream_options` the last chunk counts tokens; else the usage is unknown, and this is said."""
+    """Where it takes `stream_options` the last piece counts tokens; else the usage is unknown, and this is said."""
     rules = [refusal("Non-streaming requests are not supported here: set stream to true.", lacks="stream")]
     if not takes_options:
         rules.append(refusal("unknown parameter: stream_options", has="stream_options"))

@@ -154,9 +154,9 @@ def test_other_names_of_a_natural_end_are_one(user):
 def test_a_stream_that_nobody_asked_for_is_read_as_one_text(user):
     def streamed(_):
         parts = [{"role": "assistant", "content": "Once "}, {"content": "more."}]
-        chunks = [{"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in parts]
-        chunks[-1]["choices"][0]["finish_reason"] = "stop"
-        body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+        pieces = [{"id": "c", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in parts]
+        pieces[-1]["choices"][0]["finish_reason"] = "stop"
+        body = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + "data: [DONE]\n\n"
         return Reply(body=body, visible="Once more.", headers={"Content-Type": "text/event-stream"})
 
     with Scripted((on(streamed, stage="local"),)) as server:

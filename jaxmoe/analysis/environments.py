@@ -5,15 +5,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxmoe.analysis.answer import NAMES, PLACES, WINNER, signed
+from jaxmoe.analysis.answer import NAMES, ON_PROMPTS, WINNER, signed
 from jaxmoe.analysis.charts import heat_cells
 from jaxmoe.analysis.comparison import against_baselines, family
 from jaxmoe.analysis.intervals import Estimate
-from jaxmoe.analysis.ranking import Ranking, listed, place_words, value, words
+from jaxmoe.analysis.ranking import Ranking, environment_words, listed, value, words
 from jaxmoe.analysis.style import COLOURS, DASHES, INK, MARKERS, Drawing, canvas
 
 
-class Places(NamedTuple):
+class ByEnvironment(NamedTuple):
     """How far the winner is ahead in each environment."""
 
     leads: pd.DataFrame  # one row per environment, split and rival: its numbers, split, policy, qos, ahead, low, high
@@ -34,10 +34,10 @@ class Places(NamedTuple):
         counts = {"ahead": int((rows["low"] > 0).sum()), "behind": int((rows["high"] < 0).sum())}
         counts["level"] = len(rows) - sum(counts.values())
         said = listed([f"{word} in {counts[word]}" for word in ("ahead", "level", "behind") if counts[word]])
-        return f"against {rival} {PLACES[split]}, of {len(rows)} environments {said}"
+        return f"against {rival} {ON_PROMPTS[split]}, of {len(rows)} environments {said}"
 
 
-def places(ranking: Ranking, strongest_rule: str | None) -> Places | None:
+def by_environment(ranking: Ranking, strongest_rule: str | None) -> ByEnvironment | None:
     """Compare the winner in each environment; nothing where it meets but one, or no baseline.
 
     Args:
@@ -52,7 +52,7 @@ def places(ranking: Ranking, strongest_rule: str | None) -> Places | None:
     leads, cells = [], []
     for task in range(ranking.tasks):
         found = _estimates(ranking, task)
-        line: dict[str, object] = {"environment": place_words(ranking, ranking.winner, task)}
+        line: dict[str, object] = {"environment": environment_words(ranking, ranking.winner, task)}
         for split in ranking.tables.splits:
             qos = found[split, WINNER, "qos"].mean
             line[f"QoS, {NAMES[split]}"] = (f"{qos:.3f}", qos)
@@ -62,10 +62,10 @@ def places(ranking: Ranking, strongest_rule: str | None) -> Places | None:
                 row = {**numbers.iloc[task].to_dict(), "split": split, "policy": rival, "qos": qos}
                 leads.append({**row, "ahead": lead.mean, "low": lead.low, "high": lead.high})
         cells.append(line)
-    return Places(pd.DataFrame(leads), [str(name) for name in numbers], rivals, pd.DataFrame(cells))
+    return ByEnvironment(pd.DataFrame(leads), [str(name) for name in numbers], rivals, pd.DataFrame(cells))
 
 
-def place_charts(found: Places, name: str) -> list[Drawing]:
+def environment_charts(found: ByEnvironment, name: str) -> list[Drawing]:
     """How far the winner is ahead of each rival: a map over two numbers of the environment, or a line over one."""
     if len(found.axes) == 2:
         return [_map(found, rival, name) for rival in found.rivals]
@@ -85,11 +85,11 @@ def _estimates(ranking: Ranking, task: int) -> dict[tuple[str, str, str], Estima
 def _numbers(ranking: Ranking) -> pd.DataFrame:
     """What differs between the environments of the winner, one row per environment."""
     agents = ranking.tables.agents.set_index("agent").loc[ranking.agents[ranking.winner, :, 0].tolist()]
-    names = [name for name in ranking.tables.place_columns if len(set(agents[name])) > 1]
+    names = [name for name in ranking.tables.environment_columns if len(set(agents[name])) > 1]
     return agents[names].reset_index(drop=True)
 
 
-def _map(found: Places, rival: str, name: str) -> Drawing:
+def _map(found: ByEnvironment, rival: str, name: str) -> Drawing:
     across, up = found.axes
     rows = found.of("train", rival)
     wide = rows.pivot_table(index=up, columns=across, values="ahead", sort=True)
@@ -112,7 +112,7 @@ def _map(found: Places, rival: str, name: str) -> Drawing:
     return Drawing(f"{name}ahead_of_{rival}", f"Ahead of {rival}", caption, figure, found.leads)
 
 
-def _line(found: Places, name: str) -> Drawing:
+def _line(found: ByEnvironment, name: str) -> Drawing:
     [axis] = found.axes
     figure, axes = canvas(2.2)
     for number, rival in enumerate(found.rivals):

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from jaxmoe import Experiment
-from jaxmoe.analysis.comparison import tally_of
-from jaxmoe.analysis.intervals import Tally
+from jaxmoe.analysis.comparison import sums_by
+from jaxmoe.analysis.intervals import UnitSums
 
 KEYS = ("agent", "environment", "policy", "split", "by", "unit", "requests")
 
@@ -17,8 +17,8 @@ def sums_of(experiment: Experiment, split: str) -> tuple[pd.DataFrame, pd.DataFr
     return agents, baselines
 
 
-def tallies_of(name: str, agents: pd.DataFrame, baselines: pd.DataFrame) -> dict[str, Tally]:
+def evaluations_of(name: str, agents: pd.DataFrame, baselines: pd.DataFrame) -> dict[str, UnitSums]:
     """By policy: the agents together, by a name for them, and each baseline."""
     metrics = [str(column) for column in agents if column not in KEYS]
-    found = {name: tally_of(agents, "agent", metrics)}
-    return found | {str(policy): tally_of(rows, "policy", metrics) for policy, rows in baselines.groupby("policy")}
+    found = {name: sums_by(agents, "agent", metrics)}
+    return found | {str(policy): sums_by(rows, "policy", metrics) for policy, rows in baselines.groupby("policy")}

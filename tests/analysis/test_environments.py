@@ -4,20 +4,20 @@ import pytest
 import synthetic
 
 from jaxmoe.analysis.answer import answer
-from jaxmoe.analysis.places import place_charts, places
+from jaxmoe.analysis.environments import by_environment, environment_charts
 from jaxmoe.analysis.ranking import rankings
 from jaxmoe.analysis.style import style
 
 
-def places_of(tables):
+def by_environment_of(tables):
     [ranking] = rankings(tables)
-    return ranking, places(ranking, answer(ranking).strongest_rule())
+    return ranking, by_environment(ranking, answer(ranking).strongest_rule())
 
 
 @pytest.fixture(scope="module")
 def weighed():
     """One number of the environment that makes agents worse the larger it is; baselines stay the same."""
-    return places_of(synthetic.make(weights=(-2.0, 0.0, 4.0)))
+    return by_environment_of(synthetic.make(weights=(-2.0, 0.0, 4.0)))
 
 
 def test_the_lead_is_the_difference_of_means(weighed):
@@ -46,21 +46,21 @@ def test_the_sentence_counts_environments(weighed):
         assert f"{word} in {count}" in sentence
 
 
-def test_one_environment_has_no_comparison_of_places(finished, drawn):
-    assert places_of(finished)[1] is None
-    assert places_of(drawn)[1] is None
+def test_one_environment_has_no_comparison_of_environments(finished, drawn):
+    assert by_environment_of(finished)[1] is None
+    assert by_environment_of(drawn)[1] is None
 
 
 def test_without_baselines_there_is_none_either():
-    assert places_of(synthetic.make(baselines=False, weights=(0.0, 1.0)))[1] is None
+    assert by_environment_of(synthetic.make(baselines=False, weights=(0.0, 1.0)))[1] is None
 
 
 def test_two_numbers_make_a_map_of_each_rival_and_more_none(weighed):
     _, found = weighed
     with style():
-        assert [drawing.name for drawing in place_charts(found, "")] == ["ahead_of_baselines"]
+        assert [drawing.name for drawing in environment_charts(found, "")] == ["ahead_of_baselines"]
         two = found._replace(leads=found.leads.assign(slot_s=found.leads["latency_weight"] + 1))
         two = two._replace(axes=["latency_weight", "slot_s"])
-        names = [drawing.name for drawing in place_charts(two, "")]
+        names = [drawing.name for drawing in environment_charts(two, "")]
     assert names == ["ahead_of_one_slot_optimum", "ahead_of_predict_then_optimise"]
-    assert place_charts(found._replace(axes=["a", "b", "c"]), "") == []
+    assert environment_charts(found._replace(axes=["a", "b", "c"]), "") == []
