@@ -25,6 +25,7 @@ from jaxmoe.experiment.spec import Spec
 from jaxmoe.experiment.tables import Contents, Made, comparison_table, finish, read_contents, tables_of
 from jaxmoe.experiment.trained import TrainedAgent, trained_agents
 from jaxmoe.table import ExpertTable, given_table
+from jaxmoe.training.evaluation import AGENT_GROUP
 from jaxmoe.training.events import SILENT, Callback, Finished, Noted, Planned, guarded
 from jaxmoe.training.inputs import plain_seeds, require_positive
 from jaxmoe.training.running import CHECKPOINT_S
@@ -342,7 +343,10 @@ def _planned(contents: Contents) -> Planned:
     left = [job for job in train if job.number not in contents.done]
     agents, agents_left = (sum(len(job.rows) for job in some) for some in (train, left))
     to_do = sum(len(job.rows) * (job.env_steps - job.begins_at) for job in left)
-    return Planned(len(contents.jobs), len(contents.done), agents, agents - agents_left, to_do)
+    requests = sum(
+        len(job.rows) * ((len(job.evaluate_at) - 1) * min(AGENT_GROUP, job.requests) + job.requests) for job in left
+    )
+    return Planned(len(contents.jobs), len(contents.done), agents, agents - agents_left, to_do, requests)
 
 
 def require_times(time_budget_s: float | None, checkpoint_every_s: float) -> None:
