@@ -8,7 +8,7 @@ from jaxmoe import progress
 from jaxmoe.cli import terminal
 from jaxmoe.cli.terminal import Progress, Teller
 from jaxmoe.progress import reporting
-from jaxmoe.training.events import Advanced, Compiled, JobFailed, JobFinished, JobStarted, Noted, Planned
+from jaxmoe.training.events import Advanced, Compiled, Evaluated, JobFailed, JobFinished, JobStarted, Noted, Planned
 
 HALF = Progress(
     agents_done=512.4,
@@ -73,6 +73,39 @@ def test_the_time_left_counts_training_alone_and_all_jobs_that_are_to_do(monkeyp
     last = said[-1]
     assert (last.agents_done, last.agents, last.diverged) == (1.6, 16, 1)
     assert last.seconds_left == (16_000 - 8 * 200) / 800  # 800 env steps of all agents came in the last second
+
+
+def test_what_compiles_counts_for_nothing_and_evaluations_count_by_their_requests(monkeypatch):
+    said = told(
+        monkeypatch,
+        Planned(jobs=1, done=0, agents=8, agents_done=0, env_steps_to_do=8_000, requests_to_do=8 * 800),
+        JobStarted(job=0, what="ppo in oneshot", rows=8, env_steps_done=0),
+        Evaluated(0, 0, 0.2, 0.3, 100, 500),  # it may have compiled
+        Compiled(job=0, seconds=600.0),
+        Evaluated(0, 10, 0.3, 0.4, 100, 500),  # one second
+        Advanced(0, 8, 20, 1000, 80.0, 0.3, 0, 100, 500),
+        Evaluated(0, 20, 0.435, 0.5, 100, 500),
+        Advanced(0, 8, 40, 1000, 160.0, 0.435, 0, 100, 500),
+        Evaluated(0, 1000, 0.415, 0.45, 500, 500),
+    )
+    first, second = (each for each in said if isinstance(each, Progress))
+    assert first.seconds_left == (8_000 - 160) / 80 + 6
+    assert second.seconds_left == (8_000 - 320) / 160 + 5
+    assert "train QoS 0.435 on 100 of 500 requests, " in str(second)
+    assert said[-1] == "job 0: trained, train QoS 0.415 on all 500 requests, 0.450 of the best agent"
+
+
+def test_a_job_that_goes_on_has_served_requests_before(monkeypatch):
+    said = told(
+        monkeypatch,
+        Planned(jobs=1, done=0, agents=8, agents_done=0, env_steps_to_do=8_000, requests_to_do=8 * 800),
+        JobStarted(job=0, what="ppo in oneshot", rows=8, env_steps_done=500, requests_done=600),
+        Compiled(job=0, seconds=60.0),
+        Evaluated(0, 510, 0.3, 0.4, 50, 500),
+        Evaluated(0, 520, 0.3, 0.4, 50, 500),
+        Advanced(0, 8, 600, 1000, 80.0, 0.3, 0, 50, 500),
+    )
+    assert said[-1].seconds_left == (8_000 - 4_800) / 80 + 2
 
 
 def test_jobs_that_finish_fail_or_have_something_to_say(monkeypatch):

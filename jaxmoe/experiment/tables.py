@@ -51,11 +51,16 @@ class Contents(NamedTuple):
     @property
     def planned(self) -> Planned:
         """What is to be told of it when its jobs are run."""
+        from jaxmoe.training.evaluation import AGENT_GROUP  # it imports JAX
+
         train = [job for job in self.jobs if job.kind == "train"]
         left = [job for job in train if job.number not in self.done]
         agents, agents_left = (sum(len(job.rows) for job in some) for some in (train, left))
         to_do = sum(len(job.rows) * (job.env_steps - job.begins_at) for job in left)
-        return Planned(len(self.jobs), len(self.done), agents, agents - agents_left, to_do)
+        requests = sum(
+            len(job.rows) * ((len(job.evaluate_at) - 1) * min(AGENT_GROUP, job.requests) + job.requests) for job in left
+        )
+        return Planned(len(self.jobs), len(self.done), agents, agents - agents_left, to_do, requests)
 
 
 def read_contents(storage: Storage) -> Contents:

@@ -176,7 +176,7 @@ class AgentEvaluation:
         seed: int = EVALUATION_SEED,
     ) -> None:
         """Prepare for agents of one algorithm, in one environment, who may differ in numbers of the scenario."""
-        schedule = Schedule.of(env, splits["train"], requests)
+        self._schedule = schedule = Schedule.of(env, splits["train"], requests)
         self.groups, self._count = schedule.groups(AGENT_GROUP)
         self._splits, self._key = splits, jax.random.key(seed)
 
@@ -191,6 +191,11 @@ class AgentEvaluation:
             return sums(act, env, params.replace(**overrides), key, schedule, self._count, first)
 
         self._run = for_each_agent(evaluate_agent)
+
+    def requests(self, groups: int | None = None) -> int:
+        """How many requests are served in the first groups, in all groups if absent."""
+        episodes = self._schedule.episodes if groups is None else min(groups * self._count, self._schedule.episodes)
+        return episodes * self._schedule.length
 
     def __call__(
         self,
@@ -300,7 +305,7 @@ def evaluation_rows(who: Mapping[str, Any], found: Mapping[str, Brought], expert
 def results_of(curves: pd.DataFrame, found: Mapping[str, Brought], experts: tuple[str, ...]) -> pd.DataFrame:
     """One row per agent: its last evaluation, with the means of all metrics."""
     last = curves.groupby("agent", sort=False).tail(1).reset_index(drop=True)
-    own = [name for name in last if not str(name).endswith("_qos")]
+    own = [name for name in last if not str(name).endswith("_qos") and name != "requests"]
     means = {
         f"{split}_{name}": brought.mean()[:, number]
         for split, brought in found.items()

@@ -13,6 +13,7 @@ class Planned(NamedTuple):
     agents: int  # in all
     agents_done: int
     env_steps_to_do: float  # of all agents together
+    requests_to_do: float = 0.0  # that all agents together serve in evaluations, about
 
 
 class JobStarted(NamedTuple):
@@ -22,6 +23,7 @@ class JobStarted(NamedTuple):
     what: str  # in words
     rows: int
     env_steps_done: int  # of each agent, by its checkpoint
+    requests_done: int = 0  # that each agent has served in evaluations, by its checkpoint
 
 
 class Compiled(NamedTuple):
@@ -41,15 +43,19 @@ class Advanced(NamedTuple):
     env_steps_per_s: float  # of all agents of the job
     train_qos: float  # mean over agents, at the last evaluation
     diverged: int  # agents
+    requests: int = 0  # that each agent served in that evaluation, of `requests_total`
+    requests_total: int = 0  # that each serves in the end
 
 
 class Evaluated(NamedTuple):
-    """A job's agents were evaluated."""
+    """A job's agents were evaluated: on the way on a part of the requests, in the end on all."""
 
     job: int
     env_steps: int
     train_qos: float  # mean over agents
     best_qos: float  # of an agent, on train prompts
+    requests: int = 0  # that each agent served, of `requests_total`
+    requests_total: int = 0
 
 
 class CheckpointSaved(NamedTuple):

@@ -197,8 +197,10 @@ class _TrainingRun(_Attempt):
             trainer.reached = trainer.measured = self.prepared.iterations(job.begins_at)
         else:
             trainer.batches = engine.init()
-        self.tell(JobStarted(job.number, str(job.signature), len(job.rows), trainer.env_steps))
-        return [] if restored is None else restored.curves
+        curves = [] if restored is None else restored.curves
+        served = sum(int(each.drop_duplicates("env_steps").get("requests", pd.Series([0])).sum()) for each in curves)
+        self.tell(JobStarted(job.number, str(job.signature), len(job.rows), trainer.env_steps, served))
+        return curves
 
     def _states(self) -> checkpoints.ReadRows:
         """Rows of the final states of other jobs."""
@@ -250,6 +252,8 @@ class _TrainingRun(_Attempt):
                     trainer.pace.env_steps_per_s,
                     float(curves[-1]["train_qos"].tail(len(self.job.rows)).mean()) if curves else float("nan"),
                     int(trainer.engine.diverged(trainer.batches).sum()),
+                    int(curves[-1]["requests"].iloc[-1]) if curves and "requests" in curves[-1] else 0,
+                    self.prepared.evaluate.requests(),
                 )
             )
         self.check()
@@ -276,13 +280,15 @@ class _TrainingRun(_Attempt):
                 "agent": np.asarray(self.job.rows, np.int64),
                 "env_steps": trainer.env_steps,
                 "diverged": engine.diverged(trainer.batches),
+                "requests": self.prepared.evaluate.requests(groups),
                 **metrics,
                 **{f"{split}_qos": brought.mean()[:, 0] for split, brought in found.items()},
             }
         )
         curves.append(rows)
         qos = rows["train_qos"]
-        self.tell(Evaluated(self.job.number, trainer.env_steps, float(qos.mean()), float(qos.max())))
+        served = self.prepared.evaluate.requests(groups), self.prepared.evaluate.requests()
+        self.tell(Evaluated(self.job.number, trainer.env_steps, float(qos.mean()), float(qos.max()), *served))
         return found
 
     def _finish(self, trainer: Trainer, curves: list[pd.DataFrame], found: dict[str, Brought]) -> None:

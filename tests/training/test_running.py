@@ -118,7 +118,9 @@ def test_it_tells_what_happens(whole):
     _, job, events = whole
     assert events[0] == JobStarted(0, "ppo in oneshot", 5, 0)
     assert isinstance(events[-1], JobFinished)
-    assert [event.env_steps for event in of_kind(events, Evaluated)] == list(job.evaluate_at)
+    evaluated = of_kind(events, Evaluated)
+    assert [event.env_steps for event in evaluated] == list(job.evaluate_at)
+    assert evaluated[-1].requests == evaluated[-1].requests_total == job.requests
     assert [event.env_steps for event in of_kind(events, Advanced)] == list(range(64, 257, 32))
     [compiled] = of_kind(events, Compiled)
     assert compiled.seconds > 0
