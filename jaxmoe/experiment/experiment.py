@@ -119,7 +119,7 @@ class Experiment:
         return standing(self.tables)
 
     def report(self) -> Report:
-        """Write `report/`, from what is there so far; what jaxmoe has made there before is replaced."""
+        """Write `report/`, from what is there so far, in place of an earlier one; `InputError` if it is in memory."""
         if self.folder is None:
             raise InputError("the experiment is in memory; keep it with save(DIR) first, then report")
         found = make_report(self.tables)

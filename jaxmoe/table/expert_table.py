@@ -194,8 +194,14 @@ class ExpertTable:
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Writes the table to ``.parquet`` (everything) or ``.csv`` (everything but the provenance).
 
-        The file is written whole and renamed. Raises `InputError` for another suffix, for a file that exists
-        (unless `overwrite`), and for a folder that does not.
+        The file is written whole and renamed.
+
+        Args:
+            path: of the file.
+            overwrite: whether one that exists is replaced.
+
+        Raises:
+            InputError: the suffix is another one, the file exists, or its folder does not.
         """
         path = with_home(path)
         writers = {".parquet": self._write_parquet, ".csv": self._write_csv}
