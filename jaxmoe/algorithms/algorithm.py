@@ -93,6 +93,16 @@ def adopt(state: AgentState, policy: Any) -> AgentState:
     return state._replace(policy=policy)
 
 
+def hold(before: AgentState, after: AgentState, holding: Bool[Array, ""]) -> AgentState:
+    """The agent after an iteration, with the acting network that it had before if it is held."""
+    return after._replace(policy=held(before.policy, after.policy, holding))
+
+
+def held(before: Any, after: Any, holding: Bool[Array, ""]) -> Any:
+    """What was before, if it is held, else what is after."""
+    return jax.tree.map(lambda old, new: jnp.where(holding, old, new), before, after)
+
+
 class Algorithm(NamedTuple):
     """An algorithm, bound to an environment and a static `Config`."""
 
@@ -103,6 +113,10 @@ class Algorithm(NamedTuple):
     preferences: Callable[[Any, Float[Array, " O"]], Float[Array, " A"]]  # its argmax is the greedy action
     env_steps: int  # environment steps of one iteration
     adopt: Callable[[AgentState, Any], AgentState] = adopt  # a fresh agent that goes on from a trained acting network
+    critics_begin: int | None = (
+        None  # iteration from which critics learn that no policy brings; absent if there are none
+    )
+    hold: Callable[[AgentState, AgentState, Bool[Array, ""]], AgentState] = hold  # the policy, while these learn
 
 
 def begin_environments(key: Array, env: "Environment", env_params: Any, num_envs: int) -> tuple[Array, Any]:

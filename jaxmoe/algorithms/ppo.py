@@ -157,7 +157,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         batch = Batch(rollout.observation, rollout.action, rollout.memo, advantages, advantages + values)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
-    return Algorithm("ppo", init, step, act, preferences, config.num_envs * config.rollout_length)
+    return Algorithm("ppo", init, step, act, preferences, config.num_envs * config.rollout_length, critics_begin=0)
 
 
 def surrogate_loss(

@@ -15,7 +15,6 @@ from jaxmoe.cli.options import (
     CompilationCache,
     NoRelevance,
     Parameters,
-    Scenario,
     SettingsOption,
     TableOption,
     TimeBudget,
@@ -69,7 +68,9 @@ def _train_command(algorithm: str) -> Any:
             Path | None,
             typer.Option(help="Folder of the experiment: a new one, or one to go on with; none keeps nothing."),
         ] = None,
-        scenario: Scenario = "oneshot",
+        scenario: Annotated[
+            str | None, typer.Option(help="oneshot (default), fading or queueing; with --init-from the policy's own.")
+        ] = None,
         seeds: Annotated[str, typer.Option(help="How many agents, or their seeds joined by commas.")] = "16",
         env_steps: Annotated[
             int, typer.Option("--env-steps", "--steps", help="Environment steps of each agent.")
@@ -81,7 +82,8 @@ def _train_command(algorithm: str) -> Any:
         evaluations: Annotated[int, typer.Option(help="How often the agents are evaluated on the way.")] = 20,
         root_seed: Annotated[int, typer.Option(help="All agents' random numbers come from it and their seeds.")] = 0,
         init_from: Annotated[
-            Path | None, typer.Option(help="Go on from a policy that was exported as .safetensors.")
+            Path | None,
+            typer.Option(help="Go on from a policy that was exported as .safetensors, as it was trained unless said."),
         ] = None,
         requests: Annotated[
             int, typer.Option(help="Requests that each agent, and each baseline, serves in the end.")

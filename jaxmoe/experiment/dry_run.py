@@ -9,6 +9,7 @@ from jaxmoe.devices import start_jax
 from jaxmoe.experiment import plan
 from jaxmoe.experiment.creating import this_machine
 from jaxmoe.experiment.engines import parse_shard
+from jaxmoe.experiment.going_on import with_policy
 from jaxmoe.experiment.rounds import Settled
 from jaxmoe.experiment.search import open_axes
 from jaxmoe.experiment.spec import Spec, load_spec
@@ -26,7 +27,7 @@ def describe_plan(
 
     Nothing is compiled or trained.
     """
-    checked, part = load_spec(spec, overrides), parse_shard(shard)
+    (checked, taken), part = with_policy(load_spec(spec, overrides)), parse_shard(shard)
     start_jax()
     table = load_table(checked.table, relevance=checked.relevance)
     members = plan.members(checked, table)
@@ -63,7 +64,7 @@ def describe_plan(
             f"{jobs[0].signature}: {_counted(count, 'agent')} of {jobs[0].env_steps:,} env steps and {size(each)} "
             f"each, in {_counted(len(jobs), 'job')} of up to {most:,}, {jobs[0].agents_per_device} at once on a device"
         )
-    lines += axis_lines(checked)
+    lines += axis_lines(checked) + ([taken] if taken else [])
     kept = f"their final states, {size(states)}, are kept" if keep else "their final states are not kept"
     lines.append(
         f"in all {steps:,.0f} env steps, about {duration(seconds)} of training; it takes {size(largest)} of memory, "

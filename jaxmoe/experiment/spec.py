@@ -135,7 +135,7 @@ def load_spec(
     """
     name = "the spec"
     if isinstance(source, Spec):
-        content: dict[str, Any] = source.model_dump(exclude_none=True)
+        content: dict[str, Any] = source.model_dump(exclude_none=True, exclude_unset=True)
     elif isinstance(source, Mapping):
         content = plain(source, "the spec")
     else:
