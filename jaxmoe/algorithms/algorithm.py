@@ -94,6 +94,16 @@ def adopt(state: AgentState, policy: Any) -> AgentState:
     return state._replace(policy=policy)
 
 
+def hold(before: AgentState, after: AgentState, holding: Bool[Array, ""]) -> AgentState:
+    """The agent after an iteration, with the acting network that it had before if it is held."""
+    return after._replace(policy=held(before.policy, after.policy, holding))
+
+
+def held(before: Any, after: Any, holding: Bool[Array, ""]) -> Any:
+    """What was before, if it is held, else what is after."""
+    return jax.tree.map(lambda old, new: jnp.where(holding, old, new), before, after)
+
+
 class Algorithm(NamedTuple):
     """An algorithm, bound to an environment and a static `Config`."""
 
@@ -105,6 +115,10 @@ class Algorithm(NamedTuple):
     actor: MLP  # the acting network, whose parameters are the policy; `actor.network` is what it is as data
     env_steps: int  # environment steps of one iteration
     adopt: Callable[[AgentState, Any], AgentState] = adopt  # a fresh agent that goes on from a trained acting network
+    critics_begin: int | None = (
+        None  # iteration from which critics learn that no policy brings; absent if there are none
+    )
+    hold: Callable[[AgentState, AgentState, Bool[Array, ""]], AgentState] = hold  # the policy, while these learn
 
 
 def begin_environments(key: Array, env: "Environment", env_params: Any, num_envs: int) -> tuple[Array, Any]:

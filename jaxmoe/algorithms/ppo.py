@@ -160,7 +160,8 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         batch = Batch(rollout.observation, rollout.action, rollout.memo, advantages, advantages + values)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
-    return Algorithm("ppo", init, step, act, preferences, actor, config.num_envs * config.rollout_length)
+    env_steps = config.num_envs * config.rollout_length
+    return Algorithm("ppo", init, step, act, preferences, actor, env_steps, critics_begin=0)
 
 
 def surrogate_loss(

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms import off_policy, optimiser
-from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock
+from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, held, hold
 from jaxmoe.algorithms.categorical import of_action, sample
 from jaxmoe.algorithms.networks import MLP
 from jaxmoe.algorithms.off_policy import Config
@@ -144,7 +144,23 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         return (actor_of(flat), learner), metrics
 
     step = off_policy.make_step(env, config, explore, update)
-    return Algorithm("sac", init, step, act, preferences, actor, config.env_steps)
+
+    def hold_actor(before: AgentState, after: AgentState, holding: Array) -> AgentState:
+        """The temperature is held with the actor, whose entropy it follows."""
+        log_temperature = held(before.learner.log_temperature, after.learner.log_temperature, holding)
+        return hold(before, after, holding)._replace(learner=after.learner._replace(log_temperature=log_temperature))
+
+    return Algorithm(
+        "sac",
+        init,
+        step,
+        act,
+        preferences,
+        actor,
+        config.env_steps,
+        critics_begin=config.warmup_iterations,
+        hold=hold_actor,
+    )
 
 
 def soft_value(

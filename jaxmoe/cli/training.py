@@ -18,7 +18,6 @@ from jaxmoe.cli.options import (
     NoRelevance,
     Plugins,
     Quiet,
-    Scenario,
     SpecChanges,
     TableOption,
     TimeBudget,
@@ -92,7 +91,9 @@ def _train_command(algorithm: str) -> Any:
             Path | None,
             typer.Option(help="The folder of the experiment, new or to go on with; without it nothing is kept."),
         ] = None,
-        scenario: Scenario = "oneshot",
+        scenario: Annotated[
+            str | None, typer.Option(help="oneshot (default), fading or queueing; with --init-from the policy's own.")
+        ] = None,
         seeds: Annotated[str, typer.Option(help="How many agents, or their seeds joined by commas.")] = "16",
         env_steps: Annotated[
             int, typer.Option("--env-steps", "--steps", help="The environment steps of each agent.")
@@ -103,7 +104,8 @@ def _train_command(algorithm: str) -> Any:
         evaluations: Annotated[int, typer.Option(help="How often the agents are evaluated on the way.")] = 20,
         root_seed: Annotated[int, typer.Option(help="All random numbers come from it and the agents' seeds.")] = 0,
         init_from: Annotated[
-            Path | None, typer.Option(help="Go on from a policy that was exported as .safetensors.")
+            Path | None,
+            typer.Option(help="Go on from a policy that was exported as .safetensors, as it was trained unless said."),
         ] = None,
         requests: Annotated[
             int, typer.Option(help="Requests that each agent, and each baseline, serves in the end.")

@@ -20,6 +20,7 @@ from jaxmoe.experiment.engines import shard as sharded
 from jaxmoe.experiment.evaluating import evaluate_agents, evaluate_policies
 from jaxmoe.experiment.experiment import Experiment, Seeds, named_policies
 from jaxmoe.experiment.exporting import export_again, export_stack
+from jaxmoe.experiment.going_on import algorithm_of, with_policy
 from jaxmoe.experiment.spec import Spec, load_spec, with_plugins
 from jaxmoe.experiment.trained import TrainedAgent, agents_among
 from jaxmoe.files import with_home
@@ -28,7 +29,7 @@ from jaxmoe.policy.bundle import file_format, is_policy_file
 from jaxmoe.policy.contract import Contract
 from jaxmoe.table import ExpertTable, given_table, load_table
 from jaxmoe.training.evaluation import EVALUATION_SEED
-from jaxmoe.training.events import SILENT, Callback
+from jaxmoe.training.events import SILENT, Callback, Noted, guarded
 from jaxmoe.training.inputs import list_keys, plain_seeds, require_positive, require_times
 from jaxmoe.training.running import CHECKPOINT_S
 from jaxmoe.values import plain
@@ -37,8 +38,8 @@ REQUESTS = 8192  # of each policy and split
 
 
 def train(
-    algorithm: str = "ppo",
-    scenario: str = "oneshot",
+    algorithm: str | None = None,
+    scenario: str | None = None,
     *,
     seeds: Seeds = 16,
     env_steps: int = 500_000,
@@ -65,8 +66,8 @@ def train(
     The same call goes on where an earlier one ended, if it has a folder.
 
     Args:
-        algorithm: "ppo", "dqn", "sac" or one that is registered.
-        scenario: "oneshot", "fading", "queueing" or one that is registered.
+        algorithm: "ppo" (if absent), "dqn", "sac" or one that is registered; or that of the policy.
+        scenario: "oneshot" (if absent), "fading", "queueing" or one that is registered; or that of the policy.
         seeds: how many agents, from seed 0; or their seeds.
         env_steps: environment steps of each agent, rounded up to whole iterations.
         hypers: hyperparameters that differ from the algorithm's `Hypers`.
@@ -78,7 +79,9 @@ def train(
         requests: that each agent, and each baseline, serves in the end.
         baselines: which of them are evaluated: "all", "none", or names.
         root_seed: all agents' keys are derived from it and from their seeds.
-        init_from: a policy exported as safetensors, that all agents go on from. Critics, moments and replay are fresh.
+        init_from: a policy exported as safetensors, that all agents go on from. Its scenario, params, settings, hypers
+            and config are taken unless you say others, and `callback` is told which. Critics, moments and replay are
+            fresh; while critics learn, for a tenth of the run at most, the policy is held.
         plugins: files (`my_algorithms.py`) or modules to import, that register what is used.
         overrides: other keys of a spec, dotted, such as `{"objective.metric": "qos"}`.
         out: folder of the experiment; without it, it is in memory until `save`.
@@ -90,9 +93,11 @@ def train(
     Raises:
         InputError: an unknown name, a value that is not allowed, or a folder that holds something else.
     """
+    start = None if init_from is None else str(folder.expanded(init_from))
+    if algorithm is None:
+        algorithm = "ppo" if start is None else algorithm_of(start)
     source: dict[str, Any] = {
         "algorithm": algorithm,
-        "scenario": scenario,
         "seeds": plain_seeds(seeds),
         "env_steps": require_positive("env_steps", env_steps),
         "evaluations": require_positive("evaluations", evaluations),
@@ -102,14 +107,13 @@ def train(
     }
     if source["baselines"] not in ("all", "none") and isinstance(source["baselines"], str):
         source["baselines"] = [source["baselines"]]
-    if init_from is not None:
-        source["init_from"] = str(folder.expanded(init_from))
+    source |= {name: told for name, told in (("scenario", scenario), ("init_from", start)) if told is not None}
     source["plugins"] = [each.source for each in load_plugins([os.fspath(each) for each in plugins])]
     listed = list_keys(algorithm)
     for section, given in (("hypers", hypers), ("config", config), ("params", params), ("settings", settings)):
         values = _section(section, given)
         source[section] = {name: _single(section, name, value, listed) for name, value in values.items()}
-    spec = load_spec(source, overrides or {})
+    spec = _told(load_spec(source, overrides or {}), callback)
     experiment = Experiment(create(spec, given_table(table), out))
     return experiment.run(
         time_budget_s=time_budget_s, checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache,
@@ -148,7 +152,8 @@ def sweep(
         InputError: a key or a value of the spec is not allowed, or the folder holds something else, is in use, or
             cannot be written.
     """
-    checked, part = with_plugins(load_spec(spec, overrides), plugins), parse_shard(shard)
+    part = parse_shard(shard)
+    checked = _told(with_plugins(load_spec(spec, overrides), plugins), callback)
     require_times(time_budget_s, checkpoint_every_s)
     own = load_table(checked.table, relevance=checked.relevance) if table is None else given_table(table)
     experiment = Experiment(create(checked, own, out))
@@ -306,6 +311,14 @@ def _table_of(agents: list[TrainedAgent], table: Any) -> ExpertTable:
                 f"agent {agent.number} was trained on another table than the shipped one; give it as table="
             )
     return own
+
+
+def _told(spec: Spec, callback: Callback) -> Spec:
+    """The spec with what the policy brings that agents go on from; it is told what."""
+    spec, taken = with_policy(spec)
+    if taken:
+        guarded((callback,))(Noted(taken))
+    return spec
 
 
 def _section(section: str, given: Any) -> dict[str, Any]:

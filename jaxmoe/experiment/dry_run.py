@@ -10,10 +10,10 @@ from jaxmoe.devices import start_jax
 from jaxmoe.experiment import plan
 from jaxmoe.experiment.creating import this_machine
 from jaxmoe.experiment.engines import parse_shard
+from jaxmoe.experiment.going_on import with_policy
 from jaxmoe.experiment.rounds import Settled
 from jaxmoe.experiment.search import open_axes
 from jaxmoe.experiment.spec import Spec, load_spec, with_plugins
-from jaxmoe.plugins import load_plugins
 from jaxmoe.progress import duration, size
 from jaxmoe.table import load_table
 from jaxmoe.training import sizes
@@ -29,9 +29,8 @@ def describe_plan(
 
     Nothing is compiled or trained.
     """
-    checked, part = with_plugins(load_spec(spec, overrides), plugins), parse_shard(shard)
+    (checked, taken), part = with_policy(with_plugins(load_spec(spec, overrides), plugins)), parse_shard(shard)
     start_jax()
-    load_plugins(checked.plugins)
     table = load_table(checked.table, relevance=checked.relevance)
     members = plan.members(checked, table)
     plan.check_spec(checked, members, table)
@@ -66,7 +65,7 @@ def describe_plan(
             f"{jobs[0].signature}: {_counted(count, 'agent')} of {jobs[0].env_steps:,} env steps and {size(each)} "
             f"each, in {_counted(len(jobs), 'job')} of up to {most:,}, {jobs[0].agents_per_device} at once on a device"
         )
-    lines += axis_lines(checked)
+    lines += axis_lines(checked) + ([taken] if taken else [])
     kept = f"their final states, {size(states)}, are kept" if keep else "their final states are not kept"
     lines.append(
         f"in all {steps:,.0f} env steps, about {duration(seconds)} of training; it takes {size(largest)} of memory, "

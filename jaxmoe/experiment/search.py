@@ -64,7 +64,7 @@ class Axis(NamedTuple):
         return self.range is not None or len(self.values) > 1
 
     def __str__(self) -> str:
-        shown = [_shown(value) for value in self.values]
+        shown = [shown(value) for value in self.values]
         return f"{self.key}: " + (f"{self.range} from {' to '.join(shown)}" if self.range else ", ".join(shown))
 
     def at(self, share: float) -> Any:
@@ -226,10 +226,10 @@ def _sobol_shares(names: list[str], samples: int, seed: int) -> np.ndarray:
     return qmc.Sobol(len(names), rng=seed).random_base2((samples - 1).bit_length())[:samples]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as TOML has it."""
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(shown, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -138,7 +138,7 @@ def load_spec(
     """
     name = "the spec"
     if isinstance(source, Spec):
-        content: dict[str, Any] = source.model_dump(exclude_none=True)
+        content: dict[str, Any] = source.model_dump(exclude_none=True, exclude_unset=True)
     elif isinstance(source, Mapping):
         content = plain(source, "the spec")
     else:
@@ -160,7 +160,8 @@ def load_spec(
 
 
 def with_plugins(spec: Spec, plugins: Iterable[str | os.PathLike[str]]) -> Spec:
-    """The spec with more plugins, whose paths are seen from where the process is now."""
+    """The spec with more plugins, whose paths are seen from where the process is now; all of its own are imported."""
+    load_plugins(spec.plugins)
     more = [each.source for each in load_plugins([os.fspath(each) for each in plugins])]
     return spec.model_copy(update={"plugins": list(dict.fromkeys([*spec.plugins, *more]))}) if more else spec
 

@@ -14,7 +14,7 @@ from jaxmoe.training.evaluation import AgentEvaluation
 from jaxmoe.training.inputs import checked_config, environments
 from jaxmoe.training.job import Signature
 from jaxmoe.training.program import Program, make_program
-from jaxmoe.training.starting import started_from
+from jaxmoe.training.starting import started_from, warmed_up
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import read_table
 
@@ -35,6 +35,7 @@ class Prepared(NamedTuple):
     table: ExpertTable
     program: Program
     evaluate: AgentEvaluation
+    warming_up: Program  # the same for agents that go on from a policy, whose critics are fresh
 
     def iterations(self, env_steps: int) -> int:
         """Iterations that make at least so many env steps of an agent."""
@@ -54,7 +55,8 @@ def prepare(signature: Signature, table: ExpertTable, requests: int) -> Prepared
         algorithm = module.make(env, checked_config(module.Config, signature.config), splits["train"])
         program = make_program(algorithm, splits["train"])
         evaluate = AgentEvaluation(algorithm, env, splits, requests)
-        return Prepared(algorithm, module, env, splits, table, program, evaluate)
+        warming_up = program if algorithm.critics_begin is None else make_program(warmed_up(algorithm), splits["train"])
+        return Prepared(algorithm, module, env, splits, table, program, evaluate, warming_up)
 
     return kept(_PREPARED, key, make)
 
@@ -69,10 +71,10 @@ def kept(programs: dict[Key, Programs], key: Key, make: Callable[[], Programs]) 
 
 
 def started(prepared: Prepared, tensors: dict[str, np.ndarray]) -> Prepared:
-    """The same, with fresh agents that act by a policy."""
+    """The same, with fresh agents that act by a policy, and hold it while their critics learn."""
     algorithm = started_from(prepared.algorithm, tensors)
     begun = make_program(algorithm, prepared.splits["train"])
-    return prepared._replace(algorithm=algorithm, program=prepared.program._replace(init=begun.init))
+    return prepared._replace(algorithm=algorithm, program=prepared.warming_up._replace(init=begun.init))
 
 
 def experiment_table(storage: Storage, digest: str) -> ExpertTable:

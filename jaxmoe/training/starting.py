@@ -3,15 +3,18 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from jaxmoe.algorithms.algorithm import AgentState, Algorithm
+from jaxmoe.algorithms.algorithm import AgentState, Algorithm, Clock
 from jaxmoe.env.exported import require_same_interface
 from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import Bundle, read_bundle
 from jaxmoe.table import ExpertTable
+
+WARM_UP = 32  # iterations in which critics learn before the policy does
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -41,6 +44,25 @@ def started_from(algorithm: Algorithm, tensors: dict[str, np.ndarray]) -> Algori
         return algorithm.adopt(algorithm.init(key, hypers, env_params), policy)
 
     return algorithm._replace(init=init)
+
+
+def warmed_up(algorithm: Algorithm) -> Algorithm:
+    """The algorithm, holding the policy that it goes on from while its fresh critics, which do not know it, learn.
+
+    That takes `WARM_UP` iterations from where critics begin to learn, and at most a tenth of the schedules' length.
+    """
+    if algorithm.critics_begin is None:
+        return algorithm
+    most = algorithm.critics_begin + WARM_UP
+
+    def step(
+        state: AgentState, hypers: Any, env_params: Any, clock: Clock
+    ) -> tuple[AgentState, dict[str, Float[Array, ""]]]:
+        after, metrics = algorithm.step(state, hypers, env_params, clock)
+        done = jnp.asarray(clock.iteration - clock.begin)
+        return algorithm.hold(state, after, done < jnp.minimum(most, clock.iterations // 10)), metrics
+
+    return algorithm._replace(step=step)
 
 
 def _require_same_kind(bundle: Bundle, name: str, config: Any, table: ExpertTable) -> None:

@@ -52,7 +52,11 @@ def test_dqn_bootstraps_from_the_policy_too():
     ("algorithm", "options", "message"),
     [
         ("dqn", {}, "is a policy of ppo, and dqn does not go on from it"),
-        ("ppo", {"config": {}}, r"has hidden = \[8\] and activation = 'tanh'.*--hidden 8 --activation tanh"),
+        (
+            "ppo",
+            {"config": {"hidden": (64, 64)}},
+            r"has hidden = \[8\] and activation = 'tanh'.*--hidden 8 --activation tanh",
+        ),
         ("ppo", {"settings": {"num_replicas": 2}}, r"the policy observes .*and the environment has"),
     ],
 )
