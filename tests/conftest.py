@@ -1,5 +1,7 @@
 """Every test runs with strict dtypes and ranks, so that an accidental promotion fails where it happens.
 
+The shapes and types that env, algorithms and policy say of their arguments and results are checked as the tests run.
+
 What one test has compiled, no other test and no process that a test starts compiles again; nobody's home is written to.
 """
 
@@ -17,6 +19,9 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook(["jaxmoe.env", "jaxmoe.algorithms", "jaxmoe.policy"], "typechecking.checked")
 
 import jaxmoe  # noqa: E402
 

@@ -10,11 +10,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def td_targets(
-    r_t: Float[Array, " T"],
-    v_t: Float[Array, " T"],
-    terminated_t: Bool[Array, " T"],
-    discount: float | Float[Array, ""] | Float[Array, " T"],
-) -> Float[Array, " T"]:
+    r_t: Float[Array, "T *batch"],
+    v_t: Float[Array, "T *batch"],
+    terminated_t: Bool[Array, "T *batch"],
+    discount: float | Float[Array, ""] | Float[Array, "T *batch"],
+) -> Float[Array, "T *batch"]:
     """One-step targets `r_t + discount * (1 - terminated_t) * v_t` (Sutton and Barto 2018, equation 6.2).
 
     >>> td_targets(jnp.array([1.0, 1.0]), jnp.array([2.0, 2.0]), jnp.array([False, True]), 0.5).tolist()

@@ -70,7 +70,7 @@ def situation(
     return Situation(env, known, known.replace(table=own), state)
 
 
-def predicted_qos(at: Situation) -> Float[Array, " 2**E"]:
+def predicted_qos(at: Situation) -> Float[Array, " A"]:
     """What `predict_then_optimise` expects of each subset."""
     return predicted_values(at.env, at.known)(at.state, at.params)
 
