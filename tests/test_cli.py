@@ -110,7 +110,7 @@ def test_train_takes_keys_of_the_spec(trained):
     where, _ = trained
     spec = json.loads((where / "run" / "experiment.json").read_text())["spec"]
     assert spec["hypers"] == {"clip": 0.1}
-    assert (spec["config"]["epochs"], spec["config"]["hidden"]) == (2, [[8]])
+    assert (spec["config"]["epochs"], spec["config"]["hidden"]) == (2, [8])
     assert (spec["params"], spec["objective"]["statistic"]) == ({"latency_weight": 0.01}, "iqm")
 
 

@@ -92,7 +92,7 @@ def _train_command(algorithm: str) -> Any:
             typer.Option(help="The folder of the experiment, new or to go on with; without it nothing is kept."),
         ] = None,
         scenario: Annotated[
-            str | None, typer.Option(help="oneshot (default), fading or queueing; with --init-from the policy's own.")
+            str | None, typer.Option(help="The scenario; oneshot if absent, or that of the policy of --init-from.")
         ] = None,
         seeds: Annotated[str, typer.Option(help="How many agents, or their seeds joined by commas.")] = "16",
         env_steps: Annotated[
@@ -105,7 +105,7 @@ def _train_command(algorithm: str) -> Any:
         root_seed: Annotated[int, typer.Option(help="All random numbers come from it and the agents' seeds.")] = 0,
         init_from: Annotated[
             Path | None,
-            typer.Option(help="Go on from a policy that was exported as .safetensors, as it was trained unless said."),
+            typer.Option(help="Go on from an exported .safetensors policy, with what it was trained in and with."),
         ] = None,
         requests: Annotated[
             int, typer.Option(help="Requests that each agent, and each baseline, serves in the end.")

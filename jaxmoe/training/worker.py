@@ -16,12 +16,17 @@ from jaxmoe.training.storage import Folder
 
 def main(arguments: list[str]) -> int:
     """Run the job; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m jaxmoe.training.worker", description="Run one job.")
+    name = "python -m jaxmoe.training.worker"
+    usage = f"{name} DIR JOB [--plugin FILE] [--trust-plugins]"
+    parser = argparse.ArgumentParser(prog=name, usage=usage, description="Run one job.")
     parser.add_argument("folder", metavar="DIR", type=Path, help="of the experiment")
     parser.add_argument("job", metavar="JOB", type=int, help="its number")
     parser.add_argument("--plugin", action="append", default=[], help="file or module to import before")
     parser.add_argument("--trust-plugins", action="store_true", help="import those that the experiment names")
-    said = parser.parse_args(arguments)
+    try:
+        said = parser.parse_args(arguments)
+    except SystemExit as error:  # argparse has said what is wrong
+        return int(error.code or 0)
     try:
         use_caches()
         load_plugins(said.plugin)

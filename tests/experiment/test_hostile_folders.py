@@ -197,7 +197,7 @@ def about(**changes):
     """An `experiment.json` that is whole but for something."""
     whole = {"format": 2, "jaxmoe": "9.9", "spec": {"algorithm": ["ppo"], "env_steps": 1}, "table": {"digest": "0"}}
     whole |= {"devices": {"platform": "cpu", "devices": 1, "memory_gib": 1.0}, "keep_states": True, "start": ""}
-    return json.dumps({**whole, "plugins": [], **changes}).encode()
+    return json.dumps({**whole, "plugins": [], "scenarios": {}, **changes}).encode()
 
 
 DAMAGED = {

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxmoe.algorithms import ppo
+from jaxmoe.algorithms import registered_algorithm, registry
 from jaxmoe.errors import InputError, StorageError
 from jaxmoe.training import prepared, running
 from jaxmoe.training.arrays import pieces, read_arrays
@@ -263,7 +263,7 @@ def test_an_agents_results_depend_on_no_other_agent_of_the_job(planned, expected
 def test_jobs_of_one_signature_compile_once(planned, monkeypatch):
     storage, jobs = planned(devices__agents_per_job=4, hypers__clip=0.25)
     assert [len(job.rows) for job in jobs] == [4, 1]
-    traces, make = [], ppo.make
+    traces, make = [], registered_algorithm("ppo").make
 
     def counted(*arguments):
         algorithm = make(*arguments)
@@ -275,7 +275,7 @@ def test_jobs_of_one_signature_compile_once(planned, monkeypatch):
         return algorithm._replace(step=step)
 
     monkeypatch.setattr(prepared, "_PREPARED", {})
-    monkeypatch.setattr(ppo, "make", counted)
+    monkeypatch.setitem(registry._ALGORITHMS, "ppo", registered_algorithm("ppo")._replace(make=counted))
     run_job(jobs[0], storage)
     once = len(traces)
     assert once > 0
