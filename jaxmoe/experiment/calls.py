@@ -88,6 +88,7 @@ def train(
     Raises:
         InputError: an unknown name, a value that is not allowed, or a folder that holds something else.
     """
+    require_times(time_budget_s, checkpoint_every_s)
     start = None if init_from is None else str(folder.expanded(init_from))
     if algorithm is None:
         algorithm = "ppo" if start is None else algorithm_of(start)
@@ -145,8 +146,8 @@ def sweep(
             cannot be written.
     """
     part = parse_shard(shard)
-    checked = _told(load_spec(spec, overrides), callback)
     require_times(time_budget_s, checkpoint_every_s)
+    checked = _told(load_spec(spec, overrides), callback)
     own = load_table(checked.table, relevance=checked.relevance) if table is None else given_table(table)
     experiment = Experiment(create(checked, own, out))
     return experiment.run(

@@ -63,8 +63,8 @@ class Axis(NamedTuple):
         return self.range is not None or len(self.values) > 1
 
     def __str__(self) -> str:
-        shown = [shown(value) for value in self.values]
-        return f"{self.key}: " + (f"{self.range} from {' to '.join(shown)}" if self.range else ", ".join(shown))
+        texts = [shown(value) for value in self.values]
+        return f"{self.key}: " + (f"{self.range} from {' to '.join(texts)}" if self.range else ", ".join(texts))
 
     def at(self, share: float) -> Any:
         """The value at a share from 0 to 1 of the axis.
