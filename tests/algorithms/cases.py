@@ -63,7 +63,9 @@ CASES = {
         _values_of_ppo,
         waiting=0,
     ),
-    "dqn": Case(dqn, REPLAY, dqn.Hypers(learning_rate=1e-2, target_tau=0.1), _values_of_dqn, waiting=1),
+    "dqn": Case(
+        dqn, dqn.Config(**vars(REPLAY)), dqn.Hypers(learning_rate=1e-2, target_tau=0.1), _values_of_dqn, waiting=1
+    ),
     "sac": Case(
         sac,
         REPLAY,

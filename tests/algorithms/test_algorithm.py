@@ -8,7 +8,7 @@ from jaxmoe.algorithms import dqn, off_policy, ppo, sac
 from jaxmoe.algorithms.algorithm import AgentState, Clock, about, freeze_if_diverged
 
 
-@pytest.mark.parametrize("settings", [ppo.Hypers, ppo.Config, dqn.Hypers, sac.Hypers, off_policy.Config])
+@pytest.mark.parametrize("settings", [ppo.Hypers, ppo.Config, dqn.Hypers, dqn.Config, sac.Hypers, off_policy.Config])
 def test_every_setting_says_what_it_means_and_its_default_is_allowed(settings):
     defaults = settings()
     for name, found in about(settings).items():
