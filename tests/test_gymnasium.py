@@ -17,7 +17,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_every_scenario_has_an_id():
-    assert {scenario: f"jaxmoe/{scenario}-v0" for scenario in SCENARIOS} == jaxmoe.gymnasium.IDS
+    ours = ("oneshot", "fading", "queueing")  # another test may have registered its own
+    assert {scenario: f"jaxmoe/{scenario}-v0" for scenario in ours}.items() <= jaxmoe.gymnasium.IDS.items()
     assert set(jaxmoe.gymnasium.IDS.values()) <= set(gymnasium.registry)
 
 

@@ -57,7 +57,7 @@ def own(tmp_path_factory):
     [
         (lambda name: jaxmoe.register_algorithm(name, None, None, None), "ppo"),
         (lambda name: jaxmoe.register_scenario(name, {}, {"slot_s": 3.0}), "oneshot"),
-        (lambda name: jaxmoe.register_baseline(name, None, knows="", deployable=True), "random"),
+        (lambda name: jaxmoe.register_baseline(name, random, knows="", deployable=True), "random"),
     ],
 )
 def test_a_name_is_registered_once_and_is_a_name(register, name):

@@ -1,5 +1,6 @@
 """Exported policies in the evaluation: each format brings what the agent brings, on any table and in any scenario."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -52,8 +53,8 @@ def test_a_policy_keeps_its_own_scaling_and_expected_words(tmp_path):
     scaled[:, 4:8] *= 2
     scaled[:, 12:16] /= 2
     scaled[:, 16] *= 2
-    actions = [int(ours(None, row, None, None)) for row in seen]
-    assert actions == [int(elsewhere(None, row, None, None)) for row in scaled]
+    actions = [int(ours(None, row, None, None)) for row in jnp.asarray(seen)]
+    assert actions == [int(elsewhere(None, row, None, None)) for row in jnp.asarray(scaled)]
     assert actions == agent.preferences(seen).argmax(axis=1).tolist()
 
 

@@ -8,12 +8,12 @@ import tiny
 
 import jaxmoe
 from jaxmoe.algorithms.algorithm import Clock
-from jaxmoe.algorithms.networks import tensors_of
+from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.experiment.dry_run import describe_plan
 from jaxmoe.experiment.going_on import with_policy
 from jaxmoe.experiment.spec import load_spec
 from jaxmoe.training.events import Noted
-from jaxmoe.training.inputs import algorithm_module, checked_config
+from jaxmoe.training.inputs import checked_config
 from jaxmoe.training.starting import started_from, warmed_up
 
 FEW = {"requests": 256, "baselines": "none"}
@@ -91,13 +91,13 @@ def test_training_goes_on_where_the_policy_was_trained_and_says_so(path):
 @pytest.mark.parametrize("algorithm", ["ppo", "sac", "dqn"])
 def test_a_policy_is_held_while_fresh_critics_learn(algorithm):
     env, params = jaxmoe.make("oneshot")
-    module = algorithm_module(algorithm)
+    module = registered_algorithm(algorithm)
     small = {"num_envs": 4, "rollout_length": 8, "hidden": (8,)}
     replay = {"replay_capacity": 64, "warmup_steps": 32, "updates": 1, "batch_size": 8}
     config = checked_config(module.Config, small if algorithm == "ppo" else small | replay)
     plain, hypers = module.make(env, config, params), module.Hypers()
     other = plain.init(jax.random.key(1), hypers, params)
-    tensors = {name: np.asarray(leaf) for name, leaf in tensors_of(other.policy).items()}
+    tensors = {name: np.asarray(leaf) for name, leaf in plain.actor.tensors(other.policy).items()}
     bound = warmed_up(started_from(plain, tensors))
     if algorithm == "dqn":
         assert bound.step is plain.step
