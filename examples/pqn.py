@@ -18,7 +18,7 @@ from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, beg
 from jaxmoe.algorithms.categorical import of_action
 from jaxmoe.algorithms.dqn import epsilon, epsilon_greedy
 from jaxmoe.algorithms.networks import MLP
-from jaxmoe.algorithms.ppo import shuffles
+from jaxmoe.algorithms.ppo import minibatches
 from jaxmoe.algorithms.returns import generalised_advantages
 from jaxmoe.algorithms.rollout import collect
 from jaxmoe.policy.contract import Network
@@ -101,16 +101,16 @@ def make(env: Any, config: Config, env_params: Any) -> Algorithm:
         )
         batch = Batch(rollout.observation, rollout.action, target)
         batch = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
-        order = shuffles(key_order, config.epochs, env_steps).reshape(config.epochs * config.minibatches, -1)
         rate = clock.falling(hypers.learning_rate, hypers.final_rate)
 
-        def update(carry: tuple[Any, Any], rows: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
+        def update(carry: tuple[Any, Any], minibatch: Batch) -> tuple[tuple[Any, Any], dict[str, Array]]:
             policy, moments = carry
-            minibatch = jax.tree.map(lambda leaf: leaf[rows], batch)
             gradient, metrics = jax.grad(loss, has_aux=True)(policy, minibatch)
             return optimiser.update(gradient, moments, policy, rate, hypers.max_grad_norm), metrics
 
-        (policy, moments), metrics = jax.lax.scan(update, (state.policy, state.learner), order)
+        (policy, moments), metrics = jax.lax.scan(
+            update, (state.policy, state.learner), minibatches(key_order, batch, config)
+        )
         learned = AgentState(policy, moments, env_state, observation, key, state.diverged)
         return freeze_if_diverged(state, learned), {
             "reward": jnp.mean(rollout.reward),

@@ -7,3 +7,9 @@ class InputError(ValueError):
 
 class StorageError(InputError):
     """What the operating system says of a file that cannot be written or read: a full disk, no permission."""
+
+
+def require_name(name: str, kind: str) -> None:
+    """Refuse what cannot be a name in specs and on the command line."""
+    if not name.isidentifier() or not name.isascii():
+        raise InputError(f"{name!r} cannot name {kind}: it must be a letter, then letters, digits or _")

@@ -130,7 +130,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         env_state, observation, rollout = collect(
             key_rollout, choose, env, state.env_state, state.observation, env_params, config.rollout_length
         )
-        minibatches = _minibatches(key_epochs, _learning_batch(rollout, state, hypers), config)
+        stacked = minibatches(key_epochs, _learning_batch(rollout, state, hypers), config)
         learning_rate = clock.falling(hypers.learning_rate, hypers.final_rate)
         flat, networks_of = ravel_pytree((state.policy, state.learner.critic))
 
@@ -139,7 +139,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
             gradient, metrics = jax.grad(loss, has_aux=True)(flat, networks_of, minibatch, hypers)
             return optimiser.update(gradient, moments, flat, learning_rate, hypers.max_grad_norm), metrics
 
-        (flat, moments), metrics = jax.lax.scan(update, (flat, state.learner.moments), minibatches)
+        (flat, moments), metrics = jax.lax.scan(update, (flat, state.learner.moments), stacked)
         policy, critic_parameters = networks_of(flat)
         learner = Learner(critic_parameters, moments)
         after = AgentState(policy, learner, env_state, observation, key, state.diverged)
@@ -186,7 +186,7 @@ def surrogate_loss(
     return policy_loss + hypers.value_coef * value_loss - hypers.entropy_coef * entropy, metrics
 
 
-def _minibatches(key: Array, batch: Batch, config: Config) -> Batch:
+def minibatches(key: Array, batch: Any, config: Any) -> Any:
     """The minibatch of each update, stacked: every pass visits each row once, in a new order."""
     size = config.num_envs * config.rollout_length
     order = shuffles(key, config.epochs, size).reshape(config.epochs * config.minibatches, -1)

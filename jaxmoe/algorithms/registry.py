@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from jaxmoe.errors import InputError
+from jaxmoe.errors import InputError, require_name
 
 Preferences = Literal["logits", "action_values"]
 
@@ -54,8 +54,7 @@ def register_algorithm(
         ...
     jaxmoe.errors.InputError: an algorithm named 'ppo' is registered already
     """
-    if not name.isidentifier() or not name.isascii():
-        raise InputError(f"{name!r} cannot name an algorithm: it must be a letter, then letters, digits or _")
+    require_name(name, "an algorithm")
     if name in _ALGORITHMS:
         raise InputError(f"an algorithm named {name!r} is registered already")
     _ALGORITHMS[name] = Registered(

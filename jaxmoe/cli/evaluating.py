@@ -27,10 +27,9 @@ from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 from jaxmoe.plugins import load_plugins
 from jaxmoe.policy.bundle import is_policy_file
-from jaxmoe.policy.contract import FILE_FORMATS
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 
 def evaluate(
@@ -85,10 +84,4 @@ def evaluate(
     if as_json:
         emit({"comparison": found})
         return
-    print_comparison(found, highlight=_name_of_no_baseline(found))
-
-
-def _name_of_no_baseline(comparison: "pd.DataFrame") -> str | None:
-    """Of the policy that the others are compared with, if there is one."""
-    endings = ("agent)", "agents)", *(f".{name}" for name in FILE_FORMATS))
-    return next((name for name in comparison["policy"].unique() if name.endswith(endings)), None)
+    print_comparison(found)

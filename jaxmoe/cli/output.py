@@ -10,6 +10,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
 
+from jaxmoe.policy.contract import FILE_FORMATS
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -77,10 +79,12 @@ def _least(column: Column) -> int:
     return max((cell_len(part) for part in (*str(column.header).split(), *cells)), default=0)
 
 
-def print_comparison(comparison: "pd.DataFrame", highlight: str | None) -> None:
-    """Two tables: how good each policy is, and what it does."""
+def print_comparison(comparison: "pd.DataFrame") -> None:
+    """Two tables: how good each policy is, and what it does; the one that is no baseline stands out."""
     from jaxmoe.analysis.comparison import behaviour_table, quality_table
 
+    endings = ("agent)", "agents)", *(f".{name}" for name in FILE_FORMATS))
+    highlight = next((name for name in comparison["policy"].unique() if str(name).endswith(endings)), None)
     OUT.print()
     title = "Mean QoS, and normalised score [95 % interval over prompts and seeds]"
     print_table(quality_table(comparison, title, highlight))

@@ -146,9 +146,7 @@ def _print_found(experiment: "Experiment") -> None:
 
     ranked = rankings(experiment.tables)
     if len(ranked) == 1 and len(ranked[0].settings) == 1:
-        comparison = experiment.comparison()
-        own = [name for name in comparison["policy"].unique() if str(name).endswith(("agent)", "agents)"))]
-        print_comparison(comparison, highlight=own[0] if own else None)
+        print_comparison(experiment.comparison())
     for title, table in printed(experiment.tables) if ranked and len(ranked[0].settings) > 1 else []:
         OUT.print()
         table.title = title

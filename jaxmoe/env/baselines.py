@@ -16,7 +16,7 @@ from jaxmoe.env import rules
 from jaxmoe.env.observation import quantities
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.env.rules import EnvState, Slot, encode_action
-from jaxmoe.errors import InputError
+from jaxmoe.errors import InputError, require_name
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -85,8 +85,7 @@ def register_baseline(
     Raises:
         InputError: the name is taken, or is no name.
     """
-    if not name.isidentifier() or not name.isascii():
-        raise InputError(f"{name!r} cannot name a baseline: it must be a letter, then letters, digits or _")
+    require_name(name, "a baseline")
     if name in BASELINES:
         raise InputError(f"a baseline named {name!r} is registered already")
     BASELINES[name] = Registered(make, knows, deployable, applies, members, label, level)

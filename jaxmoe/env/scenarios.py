@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxmoe.devices import start_jax
 from jaxmoe.env.params import EnvParams, Settings
-from jaxmoe.errors import InputError
+from jaxmoe.errors import InputError, require_name
 from jaxmoe.table import ExpertTable, given_table
 from jaxmoe.values import plain
 
@@ -82,8 +82,7 @@ def register_scenario(name: str, settings: Mapping[str, Any], params: Mapping[st
     Raises:
         InputError: the name is taken by another scenario or is no name, or there is no such setting or number.
     """
-    if not name.isidentifier() or not name.isascii():
-        raise InputError(f"{name!r} cannot name a scenario: it must be a letter, then letters, digits or _")
+    require_name(name, "a scenario")
     numbers = {each: _checked_number(each, value) for each, value in plain(params, "params").items()}
     scenario = replace(Settings(), **_checked_settings(plain(settings, "settings"))), numbers
     if SCENARIOS.get(name, scenario) != scenario:

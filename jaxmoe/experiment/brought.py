@@ -4,7 +4,6 @@ An action that does not exist is an `InputError` that names the policy and the a
 """
 
 import inspect
-import itertools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,12 +35,8 @@ def bundle_of(policy: Any) -> Bundle | None:
     """What a policy's file, or a policy that was loaded or taken out of an experiment, holds; nothing of others."""
     if isinstance(policy, str | os.PathLike):
         return read_bundle(policy)
-    if isinstance(policy, exporting.Policy):
+    if isinstance(policy, exporting.Policy | loading.Policy):
         return Bundle(policy.contract, Path("policy"), "safetensors", b"", policy.tensors)
-    if isinstance(policy, loading.Policy):
-        names = policy.contract.network.shapes()
-        tensors = dict(zip(names, itertools.chain.from_iterable(policy._layers), strict=True))
-        return Bundle(policy.contract, Path("policy"), "safetensors", b"", tensors)
     return None
 
 

@@ -88,17 +88,9 @@ def _to_safetensors(contract: Contract, tensors: Tensors) -> bytes:
     return save({name: tensors[name] for name in contract.network.shapes()})
 
 
-def _to_stablehlo(contract: Contract, tensors: Tensors) -> bytes:
-    """The same program whatever JAX is set to."""
-    import jax
-
-    with jax.enable_x64(False):
-        return to_stablehlo(contract, tensors)
-
-
 WRITERS: dict[str, Callable[[Contract, Tensors], bytes]] = {
     "safetensors": _to_safetensors,
-    "stablehlo": _to_stablehlo,
+    "stablehlo": to_stablehlo,
     "onnx": to_onnx,
 }
 assert set(WRITERS) == set(FILE_FORMATS)

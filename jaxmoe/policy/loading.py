@@ -55,7 +55,7 @@ class Policy:
     """A trained policy: what to do in a situation that is given by an observation, or in physical units."""
 
     def __init__(self, contract: Contract, tensors: Tensors) -> None:
-        self.contract = contract
+        self.contract, self.tensors = contract, tensors
         pairs = [tensors[name] for name in contract.network.shapes()]
         self._layers = list(zip(pairs[::2], pairs[1::2], strict=True))
         self._activation = _ACTIVATIONS[contract.network.activation]

@@ -20,7 +20,12 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def to_stablehlo(contract: Contract, tensors: Tensors) -> bytes:
-    """The content of a file."""
+    """The content of a file, the same whatever precision JAX is set to."""
+    with jax.enable_x64(False):
+        return _serialised(contract, tensors)
+
+
+def _serialised(contract: Contract, tensors: Tensors) -> bytes:
     preferences_of = network_function(contract.network, tensors)
 
     def decide(observations: Float[Array, "B O"]) -> dict[str, Array]:
