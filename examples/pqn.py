@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxmoe.algorithms import optimiser, register_algorithm
 from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, begin_environments, freeze_if_diverged
@@ -82,7 +83,7 @@ def make(env: Any, config: Config, env_params: Any) -> Algorithm:
 
     def loss(policy: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:
         found = of_action(values(policy, batch.observation), batch.action)
-        value_loss = 0.5 * jnp.mean(jnp.square(found - batch.target))
+        value_loss = jnp.mean(optax.losses.l2_loss(found, batch.target))
         return value_loss, {"value_loss": value_loss, "value": jnp.mean(found)}
 
     def step(state: AgentState, hypers: Hypers, env_params: Any, clock: Clock) -> tuple[AgentState, dict[str, Array]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
@@ -92,7 +93,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
 
     def loss(flat: Array, batch: Batch, target: Array, hypers: Hypers) -> tuple[Array, dict[str, Array]]:
         values = of_action(preferences(network_of(flat), batch.observation), batch.action)
-        value_loss = jnp.mean(huber(values - target, hypers.huber_delta))
+        value_loss = jnp.mean(optax.losses.huber_loss(values, target, delta=hypers.huber_delta))
         return value_loss, {"value_loss": value_loss, "value": jnp.mean(values)}
 
     def update(
@@ -108,8 +109,8 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         gradient, metrics = jax.grad(loss, has_aux=True)(flat, batch, target, hypers)
         learning_rate = clock.falling(hypers.learning_rate, hypers.final_rate)
         flat, moments = optimiser.update(gradient, learner.moments, flat, learning_rate, hypers.max_grad_norm)
-        weight = off_policy.target_weight(hypers.target_tau, hypers.target_period, number)
-        return (network_of(flat), Learner(off_policy.mixed(learner.target, flat, weight), moments)), metrics
+        target = off_policy.moved_target(learner.target, flat, hypers.target_tau, hypers.target_period, number)
+        return (network_of(flat), Learner(target, moments)), metrics
 
     def adopt(state: AgentState, policy: Any) -> AgentState:
         return state._replace(policy=policy, learner=state.learner._replace(target=ravel_pytree(policy)[0]))
@@ -129,16 +130,6 @@ def next_values(online: Float[Array, "B A"], delayed: Float[Array, "B A"], doubl
     """
     choosing = jnp.where(jnp.float32(double_q) > 0.5, online, delayed)
     return of_action(delayed, jnp.argmax(choosing, axis=-1))
-
-
-def huber(error: Float[Array, "*batch"], delta: Number) -> Float[Array, "*batch"]:
-    """Half the squared error up to `delta`, and linear beyond, `delta * (|error| - delta / 2)` (Huber 1964).
-
-    >>> huber(jnp.array([-1.0, 3.0]), 2.0).tolist()
-    [0.5, 4.0]
-    """
-    squared = jnp.minimum(jnp.abs(error), delta)
-    return squared * (jnp.abs(error) - 0.5 * squared)
 
 
 def epsilon(hypers: Hypers, clock: Clock) -> Float[Array, ""]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms import replay
@@ -136,22 +137,17 @@ def make_step(env: "Environment", config: Config, act: ActFunction, update: Upda
     return step
 
 
-def target_weight(
-    tau: float | Float[Array, ""], period: float | Float[Array, ""], number: Int[Array, ""]
-) -> Float[Array, ""]:
-    """How much of the learned parameters enters the target after an update: `tau` each `period` updates, else 0.
+def moved_target(
+    target: Float[Array, "*shape"],
+    learned: Float[Array, "*shape"],
+    tau: float | Float[Array, ""],
+    period: float | Float[Array, ""],
+    number: Int[Array, ""],
+) -> Float[Array, "*shape"]:
+    """A target network after an update: `tau` of what is learned enters it each `period` updates, else nothing.
 
-    >>> [float(target_weight(0.5, 2.0, jnp.int32(number))) for number in range(4)]
-    [0.0, 0.5, 0.0, 0.5]
+    >>> [moved_target(jnp.zeros(1), jnp.ones(1), 0.5, 2.0, jnp.int32(number)).tolist() for number in range(4)]
+    [[0.0], [0.5], [0.0], [0.5]]
     """
     due = (number + 1) % jnp.int32(period) == 0
-    return jnp.where(due, jnp.float32(tau), 0.0)
-
-
-def mixed(old: Float[Array, "*shape"], new: Float[Array, "*shape"], weight: Float[Array, ""]) -> Float[Array, "*shape"]:
-    """`(1 - weight) * old + weight * new`, exact at both ends.
-
-    >>> mixed(jnp.array([1.0]), jnp.array([3.0]), jnp.float32(0.25)).tolist()
-    [1.5]
-    """
-    return (1.0 - weight) * old + weight * new
+    return optax.incremental_update(learned, target, jnp.where(due, jnp.float32(tau), 0.0))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
@@ -174,7 +175,7 @@ def surrogate_loss(
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - hypers.clip, 1.0 + hypers.clip)
     policy_loss = -jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
-    value_loss = 0.5 * jnp.mean(jnp.square(values - batch.target))
+    value_loss = jnp.mean(optax.losses.l2_loss(values, batch.target))
     entropy = -jnp.mean(jnp.sum(jnp.exp(log_probabilities) * log_probabilities, axis=-1))
     metrics = {
         "policy_loss": policy_loss,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
@@ -85,8 +86,8 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
 
     def critics_loss(critics: Array, batch: Batch, target: Array) -> tuple[Array, Array]:
         found = values(critics, batch.observation)
-        errors = jax.vmap(of_action, in_axes=(0, None))(found, batch.action) - target[None, :]
-        return 0.5 * jnp.sum(jnp.mean(jnp.square(errors), axis=1)), jnp.min(found, axis=0)
+        losses = jax.vmap(lambda each: optax.losses.l2_loss(of_action(each, batch.action), target))(found)
+        return jnp.sum(jnp.mean(losses, axis=1)), jnp.min(found, axis=0)
 
     def actor_loss(flat: Array, batch: Batch, lowest: Array, temperature: Array) -> tuple[Array, Array]:
         log_probabilities = jax.nn.log_softmax(preferences(actor_of(flat), batch.observation))
@@ -128,10 +129,9 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
             learner.log_temperature,
             hypers.temperature_rate * hypers.learn_temperature,
         )
-        weight = off_policy.target_weight(hypers.target_tau, hypers.target_period, number)
         learner = Learner(
             critics,
-            off_policy.mixed(learner.targets, critics, weight),
+            off_policy.moved_target(learner.targets, critics, hypers.target_tau, hypers.target_period, number),
             log_temperature,
             (actor_moments, critics_moments, temperature_moments),
         )

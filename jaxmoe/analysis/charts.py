@@ -94,7 +94,7 @@ def profile_chart(ranking: Ranking, name: str) -> Drawing:
     lowest, highest = np.nanquantile(scores, [0.01, 1.0])
     reach = max(highest - lowest, 0.05)
     thresholds = np.linspace(lowest - 0.02 * reach, highest + 0.02 * reach, 121)
-    algorithms = ranking.settings["algorithm"].to_numpy()
+    algorithms = ranking.configurations["algorithm"].to_numpy()
     figure, axes = canvas(2.3)
     frames = []
     for number, (algorithm, position) in enumerate(ranking.best_of("algorithm").items()):

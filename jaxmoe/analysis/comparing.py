@@ -54,21 +54,21 @@ class Compared(NamedTuple):
         return pd.DataFrame(rows).sort_values("train", ascending=rising, kind="stable", ignore_index=True)
 
 
-def compare_tables(studies: list[Tables]) -> Compared:
+def compare_tables(several: list[Tables]) -> Compared:
     """Set the best configuration of each algorithm and scenario of experiments against each other.
 
     Raises:
         InputError: an experiment has no trained agents, or there is but one competitor.
     """
-    for tables in studies:
+    for tables in several:
         if not len(tables.results):
             raise InputError(f"{tables.where}: none of {len(tables.agents):,} agents is trained yet")
-    measures = {tables.measure for tables in studies}
+    measures = {tables.measure for tables in several}
     measure = measures.pop() if len(measures) == 1 else "qos"
-    names = _names(studies)
+    names = _names(several)
     competitors = [
         found
-        for tables, name in zip(studies, names, strict=True)
+        for tables, name in zip(several, names, strict=True)
         for ranking in rankings(tables)
         for found in _competitors(ranking, name, measure)
     ]
@@ -103,9 +103,9 @@ def _pairs(competitors: list[Competitor], sign: float) -> Iterable[Pair]:
             yield Pair(first.name, second.name, split, difference(iqm, one, other), better)
 
 
-def _names(studies: list[Tables]) -> list[str]:
+def _names(several: list[Tables]) -> list[str]:
     """What tells the folders apart: nothing if there is one, their names, or their paths if names are the same."""
-    if len(studies) == 1:
+    if len(several) == 1:
         return [""]
-    short = [tables.name for tables in studies]
-    return short if len(set(short)) == len(short) else [tables.where for tables in studies]
+    short = [tables.name for tables in several]
+    return short if len(set(short)) == len(short) else [tables.where for tables in several]

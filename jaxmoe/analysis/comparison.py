@@ -104,11 +104,11 @@ def comparison(ranking: "Ranking") -> pd.DataFrame:
     """The winner and every baseline of a scenario: one row per split, policy and metric, with its keys in front."""
     position = ranking.winner
     agents = ranking.agents[position][:, ranking.measured_on]
-    name = agents_name(str(ranking.settings.iloc[position]["algorithm"]), agents.size)
+    name = agents_name(str(ranking.configurations.iloc[position]["algorithm"]), agents.size)
     found = against_baselines(ranking.tables, agents, ranking.environments[position], name)
     keys: dict[str, str | int] = {"scenario": ranking.scenario}
-    keys["algorithm"] = str(ranking.settings.iloc[position]["algorithm"])
-    keys |= {"configuration": int(ranking.settings.iloc[position]["configuration"])}
+    keys["algorithm"] = str(ranking.configurations.iloc[position]["algorithm"])
+    keys |= {"configuration": int(ranking.configurations.iloc[position]["configuration"])}
     is_agent = found["policy"] == name
     for number, (key, value) in enumerate(keys.items()):
         found.insert(number, key, value if key == "scenario" else [value if own else None for own in is_agent])

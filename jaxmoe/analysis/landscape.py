@@ -29,8 +29,8 @@ class Points:
     def __init__(self, ranking: Ranking, algorithm: str) -> None:
         """Gather them from a ranking."""
         tables = ranking.tables
-        chosen = np.flatnonzero((ranking.settings["algorithm"] == algorithm).to_numpy())
-        columns = [*tables.setting_columns, *tables.environment_columns]
+        chosen = np.flatnonzero((ranking.configurations["algorithm"] == algorithm).to_numpy())
+        columns = [*tables.configuration_columns, *tables.environment_columns]
         first = ranking.agents[chosen][:, :, 0].ravel()
         self.algorithm, self.measure = algorithm, tables.measure
         self.table = tables.agents.set_index("agent").loc[first, columns].reset_index(drop=True)
@@ -45,7 +45,7 @@ class Points:
 
 def points_of(ranking: Ranking) -> list[Points]:
     """Of each algorithm of a ranking, where anything varies."""
-    found = [Points(ranking, str(algorithm)) for algorithm in dict.fromkeys(ranking.settings["algorithm"])]
+    found = [Points(ranking, str(algorithm)) for algorithm in dict.fromkeys(ranking.configurations["algorithm"])]
     return [points for points in found if points.axes]
 
 

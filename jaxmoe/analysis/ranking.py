@@ -30,7 +30,7 @@ class Ranking:
 
     tables: Tables
     scenario: str
-    settings: pd.DataFrame  # one row per configuration: its columns, and those of its environment if it has its own
+    configurations: pd.DataFrame  # a row each: its columns, and those of its environment if it has its own
     agents: NDArray[np.int64]  # numbers of the agents, [configurations, tasks, runs]
     environments: NDArray[np.int64]  # of each configuration and task, [configurations, tasks]
     left_out: int  # configurations that have fewer runs so far
@@ -48,18 +48,18 @@ class Ranking:
     @property
     def chosen_on(self) -> slice:
         """The runs that configurations are chosen on: the only one, or all where there is nothing to choose."""
-        return slice(0, self.runs if len(self.settings) == 1 else max(1, self.runs // 2))
+        return slice(0, self.runs if len(self.configurations) == 1 else max(1, self.runs // 2))
 
     @property
     def measured_on(self) -> slice:
         """The runs that configurations are measured on."""
-        return slice(0 if len(self.settings) == 1 else self.runs // 2, self.runs)
+        return slice(0 if len(self.configurations) == 1 else self.runs // 2, self.runs)
 
     @cached_property
     def axes(self) -> list[str]:
         """What differs between configurations of an algorithm."""
-        names = [str(name) for name in self.settings if name not in ("setting", "algorithm", "configuration")]
-        return [name for name in names if varies(self.settings, name)]
+        names = [str(name) for name in self.configurations if name not in ("number", "algorithm", "configuration")]
+        return [name for name in names if varies(self.configurations, name)]
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -80,7 +80,7 @@ class Ranking:
     def within_limits(self) -> NDArray[np.bool_]:
         """Which configurations keep the objective's limits, on average."""
         objective = self.tables.objective
-        kept = np.ones(len(self.settings), bool)
+        kept = np.ones(len(self.configurations), bool)
         for name, top in objective.limits.items():
             kept &= ~(self.scores(objective.split, name)[..., self.chosen_on].mean(axis=(1, 2)) > top)
         return kept
@@ -101,7 +101,7 @@ class Ranking:
 
     def table(self) -> pd.DataFrame:
         """One row per configuration, best first: what it is, and its scores with intervals."""
-        found = self.settings.drop(columns="setting").assign(rank=np.argsort(self.order) + 1)
+        found = self.configurations.drop(columns="number").assign(rank=np.argsort(self.order) + 1)
         found.insert(0, "scenario", self.scenario)
         found["chosen"] = self.chosen
         for split in self.tables.splits:
@@ -115,8 +115,8 @@ class Ranking:
         return found.iloc[self.order].reset_index(drop=True)
 
     def best_of(self, column: str) -> dict[str, int]:
-        """Position of the best configuration for each value of a column of `settings`, the best first."""
-        values = self.settings[column].to_numpy()
+        """Position of the best configuration for each value of a column of `configurations`, the best first."""
+        values = self.configurations[column].to_numpy()
         best: dict[str, int] = {}
         for position in self.order:
             best.setdefault(str(values[position]), int(position))
@@ -124,12 +124,12 @@ class Ranking:
 
     def identity(self, position: int) -> tuple[object, ...]:
         """What tells a configuration, or a drawn point, from every other one."""
-        row = self.settings.iloc[position]
+        row = self.configurations.iloc[position]
         return (self.scenario, row["algorithm"], row["configuration"], *sorted(self.environments[position].tolist()))
 
     def describe(self, position: int, axes: list[str] | None = None) -> str:
         """A configuration in words; axes of other algorithms say nothing."""
-        row = self.settings.iloc[position]
+        row = self.configurations.iloc[position]
         said = [f"{words(name)} {value(row.get(name))}" for name in (self.axes if axes is None else axes)]
         said = [text for text in said if not text.endswith(" ")]
         return row["algorithm"].upper() + (f" with {listed(said)}" if said else "")
@@ -181,27 +181,27 @@ def value(cell: object) -> str:
 
 def _ranking(tables: Tables, scenario: str, rows: pd.DataFrame) -> Ranking | None:
     planned = tables.agents[tables.agents["scenario"] == scenario]
-    identity, own = ["algorithm", "configuration"], ["algorithm", "configuration", *tables.setting_columns]
+    identity, own = ["algorithm", "configuration"], ["algorithm", "configuration", *tables.configuration_columns]
     if not _crossed(planned, identity):
         identity, own = [*identity, "environment"], [*own, *tables.environment_columns]
     numbers = planned.groupby(identity, sort=False).ngroup()
-    rows = rows.assign(setting=rows["agent"].map(pd.Series(numbers.to_numpy(), index=planned["agent"].to_numpy())))
-    tasks = planned.assign(setting=numbers).groupby("setting")["environment"].nunique().max()
-    ordered = rows[["setting", "environment", "seed", "agent"]].sort_values(["setting", "environment", "seed"])
-    grouped = ordered.groupby(["setting", "environment"])
+    rows = rows.assign(number=rows["agent"].map(pd.Series(numbers.to_numpy(), index=planned["agent"].to_numpy())))
+    tasks = planned.assign(number=numbers).groupby("number")["environment"].nunique().max()
+    ordered = rows[["number", "environment", "seed", "agent"]].sort_values(["number", "environment", "seed"])
+    grouped = ordered.groupby(["number", "environment"])
     cells = grouped.size()
     runs = int(cells.mode().max())
     full = cells[cells >= runs]
-    enough = full.groupby("setting").size()
+    enough = full.groupby("number").size()
     kept = enough.index[enough == tasks]
     if not len(kept):
         return None
-    full = full[full.index.get_level_values("setting").isin(kept)]
+    full = full[full.index.get_level_values("number").isin(kept)]
     environments = full.index.get_level_values("environment").to_numpy().reshape(len(kept), tasks)
-    chosen = (grouped["agent"].transform("size") >= runs) & (grouped.cumcount() < runs) & ordered["setting"].isin(kept)
+    chosen = (grouped["agent"].transform("size") >= runs) & (grouped.cumcount() < runs) & ordered["number"].isin(kept)
     agents = ordered["agent"][chosen].to_numpy().reshape(len(kept), tasks, runs)
-    settings = rows.drop_duplicates("setting").set_index("setting").loc[kept, own].reset_index()
-    return Ranking(tables, scenario, settings, agents, environments, int(numbers.nunique()) - len(kept))
+    configurations = rows.drop_duplicates("number").set_index("number").loc[kept, own].reset_index()
+    return Ranking(tables, scenario, configurations, agents, environments, int(numbers.nunique()) - len(kept))
 
 
 def _crossed(planned: pd.DataFrame, own: list[str]) -> bool:
@@ -278,11 +278,11 @@ def printed(tables: Tables, most: int = 10) -> "list[tuple[str, Table]]":
     for each in rankings(tables):
         rows = each.table().head(most)
         title = (
-            f"{each.scenario}: the best {len(rows)} of {len(each.settings)} configurations, by the {tables.objective}, "
-            f"chosen on {each.chosen_on.stop} of {each.runs} seeds"
+            f"{each.scenario}: the best {len(rows)} of {len(each.configurations)} configurations, "
+            f"by the {tables.objective}, chosen on {each.chosen_on.stop} of {each.runs} seeds"
         )
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        axes = (["algorithm"] if len(set(each.settings["algorithm"])) > 1 else []) + each.axes
+        axes = (["algorithm"] if len(set(each.configurations["algorithm"])) > 1 else []) + each.axes
         scores = ["chosen", *tables.splits]
         counts = [name for name in ("within_limits",) if name in rows]
         counts += ["diverged"] if rows["diverged"].any() else []

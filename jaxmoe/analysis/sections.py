@@ -38,7 +38,7 @@ def asked(tables: Tables) -> str:
     """What was searched, in a line."""
     spec, agents = tables.spec, tables.agents
     counts = {
-        "configuration": len(agents[["algorithm", *tables.setting_columns]].drop_duplicates()),
+        "configuration": len(agents[["algorithm", *tables.configuration_columns]].drop_duplicates()),
         "environment": agents["environment"].nunique(),
         "seed": agents["seed"].nunique(),
     }
@@ -122,14 +122,14 @@ def _sentence(ranking: Ranking, found: Answer) -> str:
         best = found.estimate(split, "normalised") or found.estimate(split, "qos") or found.measured[split]
         scores.append(f"{best:.3f} {ON_PROMPTS[split]}")
     kind = "normalised score" if found.estimate("train", "normalised") else "QoS"
-    verb = "wins," if len(ranking.settings) > 1 else "reaches"
+    verb = "wins," if len(ranking.configurations) > 1 else "reaches"
     return f"{ranking.scenario}: {found.winner} {verb} {kind} {', '.join(scores)}"
 
 
 def _opening(ranking: Ranking, found: Answer, fresh: Ranking | None, prefix: str) -> tuple[str, Drawing | None]:
     metric = "normalised" if found.estimate("train", "normalised") else "qos"
-    several = len(ranking.settings) > 1
-    verb = f"wins among {len(ranking.settings):,} configurations" if several else "is the only configuration"
+    several = len(ranking.configurations) > 1
+    verb = f"wins among {len(ranking.configurations):,} configurations" if several else "is the only configuration"
     survived = not ranking.diverged().all()
     heading = f"In {ranking.scenario}, {f'{found.winner} {verb}' if survived else 'every agent diverged'}"
     left = [f"<h1>{escape(heading)}</h1>"]
@@ -170,7 +170,7 @@ def _how_sure(ranking: Ranking, found: Answer) -> str:
     text = f"Interquartile mean of its {kind} over seeds {measured:.3f} on train prompts ({others})"
     if ranking.runs < 2:
         return f"{text}. There is one seed only: it is measured where it was chosen, and chance is not told from skill."
-    if len(ranking.settings) == 1:
+    if len(ranking.configurations) == 1:
         return f"{text}."
     text += (
         f", on {ranking.measured_on.stop - ranking.measured_on.start} seeds on which nothing was chosen; on the "
@@ -216,7 +216,7 @@ def _by_environment(found: ByEnvironment) -> str:
 def _configurations(ranking: Ranking, rows: pd.DataFrame, prefix: str) -> str:
     whole, rows = rows, rows.head(MOST_ROWS)
     shown = pd.DataFrame({"rank": rows["rank"]})
-    if len(set(ranking.settings["algorithm"])) > 1:
+    if len(set(ranking.configurations["algorithm"])) > 1:
         shown["algorithm"] = rows["algorithm"].str.upper()
     for axis in ranking.axes:
         shown[words(axis)] = [(value(cell), cell) for cell in rows[axis]]
@@ -262,15 +262,15 @@ def _diverged(ranking: Ranking) -> str:
         )
     text = paragraph(f"{int(diverged.sum()):,} of {diverged.size:,} agents diverged: {rate:.1%}. By axis:")
     lines = []
-    for axis in [name for name in ("algorithm", *ranking.axes) if len(set(ranking.settings[name])) > 1]:
-        column = ranking.settings[axis]
+    for axis in [name for name in ("algorithm", *ranking.axes) if len(set(ranking.configurations[name])) > 1]:
+        column = ranking.configurations[axis]
         few = column.nunique() <= MOST_VALUES
         groups = (
             column
             if few
             else pd.qcut(column.rank(method="first"), 4, labels=["lowest quarter", "2nd", "3rd", "highest"])
         )
-        for cell, numbers in ranking.settings.groupby(groups, observed=True, sort=True).groups.items():
+        for cell, numbers in ranking.configurations.groupby(groups, observed=True, sort=True).groups.items():
             found = divergence_rate(diverged[np.asarray(numbers)].ravel())
             lines.append({"axis": words(axis), "value": value(cell), "diverged": (f"{found:.1%}", found.mean)})
     return text + page.table(pd.DataFrame(lines), texts=["axis", "value"], sortable=True)

@@ -32,9 +32,11 @@ def tuned_minus_shared(chosen: Scores, measured: Scores) -> tuple[list[int], int
 def sensitivity_table(rankings: list[Ranking]) -> pd.DataFrame | None:
     """One row per environment, the last over all; nothing where configurations do not meet several environments."""
     first = rankings[0]
-    if any(not ranking.settings.equals(first.settings) or ranking.runs != first.runs for ranking in rankings):
+    if any(
+        not ranking.configurations.equals(first.configurations) or ranking.runs != first.runs for ranking in rankings
+    ):
         return None
-    if sum(ranking.tasks for ranking in rankings) < 2 or len(first.settings) < 2:
+    if sum(ranking.tasks for ranking in rankings) < 2 or len(first.configurations) < 2:
         return None
     scores = np.concatenate([ranking.scores("train") for ranking in rankings], axis=1)
     worth = first.tables.sign * scores

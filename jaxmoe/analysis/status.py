@@ -66,7 +66,7 @@ def leaders(tables: Tables) -> list[Leader]:
     return [
         Leader(
             each.scenario,
-            len(each.settings),
+            len(each.configurations),
             each.describe(each.winner),
             measure_words(tables.measure),
             float(each.chosen[each.winner]),

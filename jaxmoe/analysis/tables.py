@@ -106,7 +106,7 @@ class Tables:
         return [name for name in names if name in self.agents]
 
     @property
-    def setting_columns(self) -> list[str]:
+    def configuration_columns(self) -> list[str]:
         """Columns that say how an agent learns."""
         own = {*IDENTITY, *self.environment_columns}
         return [str(name) for name in self.agents if name not in own]
@@ -114,7 +114,7 @@ class Tables:
     @property
     def varied(self) -> list[str]:
         """Columns in which configurations or environments differ, beside algorithm and scenario."""
-        names = [*self.setting_columns, *self.environment_columns]
+        names = [*self.configuration_columns, *self.environment_columns]
         return [name for name in names if len(set(self.agents[name].dropna())) > 1]
 
 

@@ -145,9 +145,9 @@ def _print_found(experiment: "Experiment") -> None:
     from jaxmoe.analysis.ranking import printed, rankings
 
     ranked = rankings(experiment.tables)
-    if len(ranked) == 1 and len(ranked[0].settings) == 1:
+    if len(ranked) == 1 and len(ranked[0].configurations) == 1:
         print_comparison(experiment.comparison())
-    for title, table in printed(experiment.tables) if ranked and len(ranked[0].settings) > 1 else []:
+    for title, table in printed(experiment.tables) if ranked and len(ranked[0].configurations) > 1 else []:
         OUT.print()
         table.title = title
         print_table(table, keys=2 if table.columns[1].header == "algorithm" else 1)

@@ -33,18 +33,6 @@ def test_double_q_never_expects_more(pairs):
     assert dqn.next_values(online, delayed, 1.0) <= dqn.next_values(online, delayed, 0.0)
 
 
-def test_the_loss_is_squared_for_small_errors_and_linear_for_large_ones():
-    errors = jnp.array([-0.5, 0.5, 1.0, -3.0])
-    np.testing.assert_allclose(dqn.huber(errors, 1.0), [0.125, 0.125, 0.5, 2.5])
-    np.testing.assert_allclose(dqn.huber(errors, 1e6), 0.5 * np.square(errors))
-
-
-@given(NUMBERS, st.floats(0.125, 2, width=32))
-def test_the_slope_of_the_loss_is_the_clipped_error(error, delta):
-    slope = jax.grad(dqn.huber)(jnp.float32(error), jnp.float32(delta))
-    np.testing.assert_allclose(slope, np.clip(error, -delta, delta), rtol=1e-5, atol=1e-6)
-
-
 def test_epsilon_falls_linearly_over_the_exploring_part_of_the_run():
     hypers = dqn.Hypers(epsilon_start=1.0, epsilon_end=0.2, exploration_fraction=0.5)
     found = [float(dqn.epsilon(hypers, Clock(jnp.int32(i), jnp.int32(8)))) for i in (0, 1, 2, 4, 8)]

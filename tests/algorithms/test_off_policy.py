@@ -57,8 +57,8 @@ def test_a_target_network_moves_a_little_at_each_update_or_becomes_a_copy_now_an
     def target(tau, period, parameters):
         found = [jnp.zeros(1)]
         for number, value in enumerate(parameters):
-            weight = off_policy.target_weight(jnp.float32(tau), jnp.float32(period), jnp.int32(number))
-            found.append(off_policy.mixed(found[-1], jnp.full(1, value), weight))
+            rates = jnp.float32(tau), jnp.float32(period)
+            found.append(off_policy.moved_target(found[-1], jnp.full(1, value), *rates, jnp.int32(number)))
         return [float(value[0]) for value in found[1:]]
 
     assert target(0.5, 1, [1.0, 1.0, 3.0]) == [0.5, 0.75, 1.875]
@@ -70,10 +70,11 @@ NUMBERS = st.floats(-1e3, 1e3, width=32, allow_subnormal=False)
 
 
 @given(NUMBERS, NUMBERS, st.floats(0, 1, width=32, allow_subnormal=False))
-def test_a_mixture_lies_between_its_parts(old, new, weight):
-    found = float(off_policy.mixed(jnp.float32(old), jnp.float32(new), jnp.float32(weight)))
+def test_a_target_lies_between_what_it_was_and_what_is_learned(old, new, tau):
+    every = jnp.float32(1), jnp.int32(0)
+    found = float(off_policy.moved_target(jnp.float32(old), jnp.float32(new), jnp.float32(tau), *every))
     assert min(old, new) - 1e-3 <= found <= max(old, new) + 1e-3
-    assert weight not in (0.0, 1.0) or found == (new if weight else old)
+    assert tau not in (0.0, 1.0) or found == (new if tau else old)
 
 
 @pytest.mark.parametrize(

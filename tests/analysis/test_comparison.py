@@ -112,7 +112,7 @@ def test_the_winner_and_every_baseline_are_compared_with_their_keys(crossed):
     assert set(rows["policy"]) == {name, *map(family, synthetic.LEVELS)}
     own = rows[rows["policy"] == name]
     assert set(own["algorithm"]) == {"ppo"}
-    assert set(own["configuration"]) == {ranking.settings["configuration"].iloc[ranking.winner]}
+    assert set(own["configuration"]) == {ranking.configurations["configuration"].iloc[ranking.winner]}
     assert rows[rows["policy"] == "random"]["configuration"].isna().all()
 
 

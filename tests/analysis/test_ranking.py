@@ -38,7 +38,7 @@ def test_configurations_meet_environments_and_seeds(crossed):
     for number, agents in enumerate(first.agents):
         own = results.loc[agents.ravel().tolist()]
         assert own[["algorithm", "learning_rate", "entropy_coef"]].drop_duplicates().shape[0] == 1
-        assert own["learning_rate"].iloc[0] == first.settings["learning_rate"].iloc[number]
+        assert own["learning_rate"].iloc[0] == first.configurations["learning_rate"].iloc[number]
         assert [set(own["environment"][:6]), set(own["environment"][6:])] == [{e} for e in first.environments[number]]
 
 
@@ -46,7 +46,7 @@ def test_points_drawn_together_with_their_environment_are_ranked_as_points(drawn
     [ranking] = rankings(drawn)
     assert ranking.agents.shape == (40, 1, 4)
     assert ranking.axes == ["learning_rate", "entropy_coef", "latency_weight"]
-    assert "latency_weight" not in rankings(crossed)[0].settings
+    assert "latency_weight" not in rankings(crossed)[0].configurations
     winner = ranking.table().iloc[0]
     own = drawn.results[drawn.results["configuration"] == winner["configuration"]]
     assert winner["latency_weight"] == own["latency_weight"].iloc[0]
@@ -79,7 +79,7 @@ def test_the_objective_says_by_which_statistic_over_seeds(statistic, winner):
         for seed, score in enumerate(scores):
             tables = synthetic.changed(tables, of(configuration, [seed]), "train_normalised", score)
     [ranking] = rankings(tables)
-    assert ranking.settings["configuration"].iloc[ranking.winner] == winner
+    assert ranking.configurations["configuration"].iloc[ranking.winner] == winner
     expected = {"mean": np.mean, "iqm": lambda scores: iqm(np.array([scores])), "min": min}[statistic](seeds[winner])
     assert ranking.table()["chosen"].iloc[0] == pytest.approx(expected)
 
@@ -130,7 +130,7 @@ def test_one_configuration_has_all_its_seeds_for_the_judgement():
 
 def test_a_configuration_with_fewer_agents_so_far_is_left_out():
     [ranking] = rankings(synthetic.make(trained=45))
-    assert (len(ranking.settings), ranking.left_out) == (5, 1)
+    assert (len(ranking.configurations), ranking.left_out) == (5, 1)
     assert rankings(synthetic.make(weights=(0.0, 1.0), trained=8)) == []  # none has met both environments
 
 
@@ -155,7 +155,7 @@ def test_the_best_agent_is_never_one_that_diverged(finished):
 def test_the_best_of_an_algorithm(crossed):
     ranking = ranking_of(crossed, "queueing")
     position = best_position(ranking, "dqn")
-    assert ranking.settings["algorithm"].iloc[position] == "dqn"
+    assert ranking.configurations["algorithm"].iloc[position] == "dqn"
     assert position != ranking.winner == best_position(ranking)
     with pytest.raises(InputError, match="has no algorithm 'sac' in queueing; choose one of ppo, dqn"):
         best_agent(ranking, "sac")
@@ -246,5 +246,5 @@ def test_agents_worse_than_random_are_counted():
 
 def test_what_is_searched_and_what_is_the_environments(crossed):
     assert crossed.environment_columns == ["latency_weight"]
-    assert crossed.setting_columns == ["learning_rate", "discount", "entropy_coef"]
+    assert crossed.configuration_columns == ["learning_rate", "discount", "entropy_coef"]
     assert crossed.varied == ["learning_rate", "entropy_coef", "latency_weight"]

@@ -51,10 +51,10 @@ def test_a_profile_falls_from_all_to_none():
     assert np.all(np.diff(profile) <= 0)
 
 
-def test_settings_side_by_side_are_as_one_by_one():
-    settings = np.stack([SCORES, SCORES[::-1] * 2])
-    together = bootstrap(iqm, settings, resamples=500)
-    for number, scores in enumerate(settings):
+def test_configurations_side_by_side_are_as_one_by_one():
+    configurations = np.stack([SCORES, SCORES[::-1] * 2])
+    together = bootstrap(iqm, configurations, resamples=500)
+    for number, scores in enumerate(configurations):
         alone = bootstrap(iqm, scores, resamples=500)
         assert [part[number] for part in together] == pytest.approx(alone)
 
