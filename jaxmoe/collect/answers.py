@@ -8,7 +8,9 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 
 from jaxmoe.collect.templates import Trusted
 
@@ -20,6 +22,7 @@ MAX_SCORE = 10
 MAX_SUBTASK = 300  # characters, where a server enforces it: a small model may not find an end
 COVERED = 0.95  # of the probability, at least, that must be read off for a weighted score
 
+_PLACES = {"integer": 0, "decimal": 2}
 _SURROGATE = re.compile("[\\ud800-\\udfff]")  # half of a character, which no file can hold
 
 Schema = dict[str, Any]
@@ -34,6 +37,31 @@ class Task(NamedTuple):
 
     subtask: str
     relevance: float  # in [0, 1]
+
+
+class Shape(BaseModel):
+    """The fields of an object in an answer, each with what it must be; no other field is there."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Entry(Shape):
+    subtask: Annotated[
+        str,
+        StringConstraints(strip_whitespace=True, min_length=1),
+        Field(description="a text of whole characters that is not empty"),
+    ]
+    relevance: Annotated[Decimal, Field(ge=0, le=1, description="a number from 0 to 1")]
+
+
+_SCORES = {
+    scale: create_model(
+        "Score",
+        __base__=Shape,
+        score=(Decimal, Field(ge=0, le=MAX_SCORE, decimal_places=_PLACES[scale], description=words)),
+    )
+    for scale, words in SCALES.items()
+}
 
 
 class Structure(NamedTuple):
@@ -93,7 +121,8 @@ def parse_gate(reply: str, experts: Sequence[str]) -> dict[str, Task]:
     answer = parse_json(reply)
     if not isinstance(answer, dict) or set(answer) != set(experts):
         raise ReplyError(f"the answer must be an object with exactly the experts {', '.join(experts)}")
-    return {expert: _task(expert, answer[expert]) for expert in experts}
+    entries = {expert: shaped(_Entry, answer[expert], f" of {expert}") for expert in experts}
+    return {expert: Task(entry.subtask, float(entry.relevance)) for expert, entry in entries.items()}
 
 
 def parse_score(reply: str, scale: str) -> float:
@@ -103,16 +132,8 @@ def parse_score(reply: str, scale: str) -> float:
     (7.0, 6.5)
     """
     answer = parse_json(reply)
-    if isinstance(answer, dict):
-        if set(answer) != {"score"}:
-            raise ReplyError('the answer must be an object with the one field "score"')
-        answer = answer["score"]
-    if not isinstance(answer, (int, Decimal)) or isinstance(answer, bool):
-        raise ReplyError(f"the score must be {SCALES[scale]}")
-    value = Decimal(answer)
-    if not (0 <= value <= MAX_SCORE and value == round(value, 0 if scale == "integer" else 2)):
-        raise ReplyError(f"the score is {str(answer)[:20]}, it must be {SCALES[scale]}")
-    return float(value) + 0.0  # no negative zero
+    found: Any = shaped(_SCORES[scale], answer if isinstance(answer, dict) else {"score": answer})
+    return float(found.score) + 0.0  # no negative zero
 
 
 def weighted_score(tokens: Sequence[Token]) -> float | None:
@@ -173,27 +194,32 @@ def _object(properties: Schema) -> Schema:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-def _task(expert: str, entry: Any) -> Task:
-    if not isinstance(entry, dict) or set(entry) != {"subtask", "relevance"}:
-        raise ReplyError(f"the entry of {expert} must have exactly the fields subtask and relevance")
-    subtask, relevance = entry["subtask"], entry["relevance"]
-    if not isinstance(subtask, str) or not subtask.strip():
-        raise ReplyError(f"the subtask of {expert} must be a text that is not empty")
-    if _SURROGATE.search(subtask):
-        raise ReplyError(f"the subtask of {expert} holds half of a character")
-    if not isinstance(relevance, (int, Decimal)) or isinstance(relevance, bool) or not 0 <= relevance <= 1:
-        raise ReplyError(f"the relevance of {expert} is {str(relevance)[:20]}, it must be a number from 0 to 1")
-    return Task(subtask.strip(), float(relevance))
+_Shaped = TypeVar("_Shaped", bound=Shape)
+
+
+def shaped(shape: type[_Shaped], answer: Any, of: str = "") -> _Shaped:
+    """What is of this shape. Raises `ReplyError` for all else; ` of` says whose it is."""
+    try:
+        return shape.model_validate(answer)
+    except ValidationError as error:
+        found, fields = error.errors()[0], shape.model_fields
+    if not found["loc"] or found["type"] in ("missing", "extra_forbidden"):
+        exactly = f"exactly the field{'s' if len(fields) > 1 else ''} {' and '.join(fields)}"
+        raise ReplyError(f"the {'entry' if of else 'answer'}{of} must be an object with {exactly}")
+    name = str(found["loc"][0])
+    given = repr(found["input"]) if isinstance(found["input"], str) else str(found["input"])
+    raise ReplyError(f"the {name}{of} is {given[:20]}, it must be {fields[name].description}")
 
 
 def parse_json(reply: str) -> Any:
-    """The reply as JSON, alone or as one fenced block, with no NaN and no name twice."""
+    """The reply as JSON, alone or as one fenced block, its numbers exact, with no NaN and no name twice."""
     first, *lines = reply.strip().split("\n")
     fenced = lines and first.strip() in ("```", "```json") and lines[-1].strip() == "```"
     try:
         return json.loads(
             "\n".join(lines[:-1]) if fenced else reply,
             parse_float=Decimal,
+            parse_int=Decimal,
             parse_constant=_no_constant,
             object_pairs_hook=_once,
         )

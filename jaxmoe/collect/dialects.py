@@ -7,9 +7,12 @@ each by itself, as its reason names them; where it names none, those that the fe
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from decimal import Decimal
+from typing import Annotated, Any, NamedTuple
 
-from jaxmoe.collect.answers import MAX_SCORE, ReplyError, Structure, parse_json, unbounded
+from pydantic import Field
+
+from jaxmoe.collect.answers import MAX_SCORE, SCALES, Shape, Structure, parse_json, shaped, unbounded
 from jaxmoe.collect.reasons import Reason, any_of
 from jaxmoe.collect.requests import Endpoint, Request
 from jaxmoe.collect.templates import Message
@@ -170,11 +173,14 @@ def _word(name: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Za-z0-9]){either}(?![A-Za-z0-9])", re.IGNORECASE)
 
 
+class _Probed(Shape):
+    word: Annotated[str, Field(description="a word")]
+    score: Annotated[Decimal, Field(ge=0, le=MAX_SCORE, decimal_places=0, description=SCALES["integer"])]
+
+
 def _parse_probe(reply: str) -> None:
     """A server that takes a schema and does not keep to it adds words, or leaves fields out."""
-    answer = parse_json(reply)
-    if not isinstance(answer, dict) or set(answer) != {"word", "score"} or answer["score"] not in range(MAX_SCORE + 1):
-        raise ReplyError("the answer must be an object with a word and a score from 0 to 10")
+    shaped(_Probed, parse_json(reply))
 
 
 _PROBE = Structure(

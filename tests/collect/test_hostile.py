@@ -51,7 +51,7 @@ def test_fields_of_another_type_are_stored_as_text(files, fields):
 
 
 def test_half_a_character_in_a_subtask_is_invalid():
-    with pytest.raises(ReplyError, match="half of a character"):
+    with pytest.raises(ReplyError, match="must be a text of whole characters"):
         parse_gate('{"setting": {"subtask": "a \\ud800", "relevance": 0.5}}', ["setting"])
 
 
