@@ -1,7 +1,6 @@
 """`load_policy`: a trained policy in NumPy, without JAX or anything else of jaxmoe."""
 
 import os
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,24 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import read_bundle
 from jaxmoe.policy.contract import Contract, Field
+from jaxmoe.policy.network import apply
 from jaxmoe.policy.tensors import Tensors
 
 PART = 1024  # observations that are decided on at once: more do not fit a core's cache
-
-_GELU = np.float32(np.sqrt(2 / np.pi)), np.float32(0.044715)
-
-
-def _gelu(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """As jax.nn.gelu has it by default: Hendrycks and Gimpel, arXiv 1606.08415, the form with tanh."""
-    return np.float32(0.5) * x * (1 + np.tanh(_GELU[0] * (x + _GELU[1] * x * x * x)))
-
-
-_ACTIVATIONS: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0),
-    "gelu": _gelu,
-    "swish": lambda x: x * (np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * x))),
-}
 
 
 class Choice(NamedTuple):
@@ -56,9 +41,6 @@ class Policy:
 
     def __init__(self, contract: Contract, tensors: Tensors) -> None:
         self.contract, self.tensors = contract, tensors
-        pairs = [tensors[name] for name in contract.network.shapes()]
-        self._layers = list(zip(pairs[::2], pairs[1::2], strict=True))
-        self._activation = _ACTIVATIONS[contract.network.activation]
 
     def __repr__(self) -> str:
         of, experts = self.contract, ", ".join(self.contract.experts)
@@ -94,13 +76,17 @@ class Policy:
         given = self._checked(observations)
         with np.errstate(over="ignore", invalid="ignore"):
             if given.size <= PART * given.shape[-1]:
-                found = self._network(given)
+                found = self._of(given)
             else:
                 rows = given.reshape(-1, given.shape[-1])
-                parts = [self._network(rows[begin : begin + PART]) for begin in range(0, len(rows), PART)]
+                parts = [self._of(rows[begin : begin + PART]) for begin in range(0, len(rows), PART)]
                 found = np.concatenate(parts).reshape(*given.shape[:-1], -1)
         if not np.isfinite(found).all():
             raise InputError("the observation holds a number so large that the preferences are not finite")
+        return found
+
+    def _of(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = apply(self.contract.network, self.tensors, observations)
         return found
 
     def probabilities(self, observations: ArrayLike) -> NDArray[np.float64]:
@@ -161,12 +147,6 @@ class Policy:
         )
         best = choices[int(values.argmax())]
         return Decision(best.action, best.subset, best.experts, best.replicas, choices)
-
-    def _network(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-        for kernel, bias in self._layers[:-1]:
-            hidden = self._activation(hidden @ kernel + bias)
-        kernel, bias = self._layers[-1]
-        return hidden @ kernel + bias
 
     def _choice(self, action: int, available: list[bool], value: float, probability: float | None) -> Choice:
         replicas = self.contract.num_replicas

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxmoe.errors import InputError
 from jaxmoe.policy.contract import Contract, Network
+from jaxmoe.policy.network import apply
 from jaxmoe.policy.tensors import Tensors
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -58,15 +59,9 @@ def from_stablehlo(content: bytes, contract: Contract, source: str) -> Callable[
 def network_function(network: Network, tensors: Tensors) -> Callable[[Float[Array, "*B O"]], Float[Array, "*B A"]]:
     """A policy's preferences in JAX, with products in full float32 on every kind of device."""
     parameters = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
-    activation, last = getattr(jax.nn, network.activation), len(network.hidden)
 
     def preferences(observations: Float[Array, "*B O"]) -> Float[Array, "*B A"]:
-        hidden = observations
-        with jax.default_matmul_precision("highest"):
-            for layer in range(last + 1):
-                bias = parameters[f"layer{layer}/bias"].reshape(*(1,) * (hidden.ndim - 1), -1)
-                hidden = hidden @ parameters[f"layer{layer}/kernel"] + bias
-                hidden = hidden if layer == last else activation(hidden)
-        return hidden
+        with jax.default_matmul_precision("highest"), jax.numpy_rank_promotion("allow"):
+            return apply(network, parameters, observations, jnp)
 
     return preferences
