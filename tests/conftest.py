@@ -36,6 +36,13 @@ def _strict_promotion():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forgotten_programs():
+    """What a file has compiled goes with it: in one process all programs together are more than a process can map."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def trained_folder(tmp_path_factory):
     """A training run of a few small agents with PPO in `oneshot`, made once; it is only read."""

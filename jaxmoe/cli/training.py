@@ -1,7 +1,7 @@
 """`jaxmoe train`: one command per algorithm."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,6 +87,7 @@ def _train_command(algorithm: str) -> Any:
     kinds = {"Hyperparameters": (module.Hypers, hypers), "Configuration": (module.Config, config)}
 
     def command(
+        ctx: typer.Context,
         out: Annotated[
             Path | None,
             typer.Option(help="The folder of the experiment, new or to go on with; without it nothing is kept."),
@@ -120,12 +121,12 @@ def _train_command(algorithm: str) -> Any:
         **algorithm_options: Any,
     ) -> None:
         given, others = _changes(changed)
-        given["hypers"] = {name: algorithm_options[name] for name in hypers} | given["hypers"]
-        given["config"] = {name: _parsed(name, algorithm_options[name], config[name]) for name in config} | given[
-            "config"
-        ]
         for section, defaults in (("hypers", hypers), ("config", config)):
-            given[section] = {key: value for key, value in given[section].items() if value != defaults.get(key)}
+            told = {name: _parsed(name, algorithm_options[name], defaults[name]) for name in _told(ctx, defaults)}
+            values = told | given[section]
+            if init_from is None:  # else a default that is told is not that of the policy
+                values = {name: value for name, value in values.items() if value != defaults.get(name)}
+            given[section] = values
         with telling(quiet) as callback:
             experiment = jaxmoe.train(
                 algorithm,
@@ -155,6 +156,12 @@ def _train_command(algorithm: str) -> Any:
         for name, default in defaults.items()
     ]
     return _command_of(command, [*fixed, *generated], module.summary)
+
+
+def _told(ctx: typer.Context, names: Iterable[str]) -> list[str]:
+    """Those options that somebody has written, even if only to say what is so anyway."""
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
 def _changes(texts: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:

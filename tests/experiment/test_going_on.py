@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from typer.testing import CliRunner
 
 import jaxmoe
 from jaxmoe.algorithms.algorithm import Clock
 from jaxmoe.algorithms.registry import registered_algorithm
+from jaxmoe.cli.app import app
 from jaxmoe.experiment.dry_run import describe_plan
 from jaxmoe.experiment.going_on import with_policy
 from jaxmoe.experiment.spec import load_spec
@@ -86,6 +88,17 @@ def test_training_goes_on_where_the_policy_was_trained_and_says_so(path):
     again = found.policy(0).contract
     assert again.hypers["learning_rate"] == pytest.approx(0.002)
     assert again.scenario["params"]["latency_weight"] == 0.25
+
+
+def test_an_option_at_its_default_counts_as_said(path, tmp_path):
+    folder = tmp_path / "run"
+    rate = str(registered_algorithm("ppo").Hypers().learning_rate)
+    command = ["train", "ppo", "--init-from", str(path), "--learning-rate", rate, "--out", str(folder), "--quiet"]
+    few = ["--seeds", "1", "--env-steps", "32", "--evaluations", "1", "--requests", "64", "--baselines", "none"]
+    done = CliRunner().invoke(app, [*command, *few], catch_exceptions=False)
+    assert done.exit_code == 0
+    hypers = jaxmoe.load(folder).spec.hypers
+    assert hypers == {"learning_rate": float(rate)} != {"learning_rate": 0.002}
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "sac", "dqn"])
