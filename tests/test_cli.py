@@ -1,8 +1,10 @@
 """The command line as a user meets it: what it prints, exit codes, one sentence for bad input."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -161,6 +163,23 @@ def test_tables_and_evaluations_are_there_as_json():
     assert len(as_json("table", "show")["subsets"]) == 16
     rows = as_json("evaluate", *FEW[2:], "--quiet")["comparison"]
     assert {row["policy"] for row in rows} == {"random", "one_slot_optimum"}
+
+
+def test_what_is_written_is_named_as_json(trained, tmp_path):
+    """Commands that write something for people say to programs what and where."""
+    where, _ = trained
+    shutil.copytree(where / "run", run := tmp_path / "run")
+    page = as_json("report", run)
+    assert Path(page["report"]).is_file()
+    assert page["figures"] == len(list((run / "report").glob("**/*.png")))
+    assert any("PPO" in sentence for sentence in page["sentences"])
+    more = as_json("extend", run, "--seeds", "3,5,8")
+    assert (more["complete"], more["agents"], more["ranking"][0]["seeds"]) == (True, 3, 3)
+    pages = as_json("table", "report", "--out", tmp_path / "page")
+    assert Path(pages["report"]).parent == tmp_path / "page"
+    built = as_json("table", "build", "data/stories", "--out", tmp_path / "built.parquet")
+    assert (built["table"], built["prompts"]) == (str(tmp_path / "built.parquet"), 32)
+    assert built["experts"] == list(jaxmoe.load_table(tmp_path / "built.parquet").experts)
 
 
 def test_quiet_says_nothing_on_standard_error(trained):

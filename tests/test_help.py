@@ -75,6 +75,11 @@ def test_each_option_is_explained_in_one_sentence(name):
             assert len(textwrap.wrap(text, LINE)) <= 2, f"{name} {parameter.name}: {text}"
 
 
+def test_every_command_that_says_something_says_it_as_json():
+    without = [name for name, found in COMMANDS.items() if not any("--json" in each.opts for each in found.params)]
+    assert without == []
+
+
 def test_shells_complete_commands_without_jax_and_algorithms():
     assert complete("jaxmoe ext") == ["extend", "False"]
     assert complete("jaxmoe train ") == [*registered_algorithms(), "True"]

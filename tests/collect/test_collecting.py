@@ -256,6 +256,17 @@ def test_texts_cannot_speak_to_the_judge(files):
         assert "[INST]" not in story
 
 
+def test_what_a_collection_found_is_there_as_json(files):
+    with ChatServer() as server:
+        done = command_line.run(*arguments(files, server), "--json", "--quiet")
+    assert (done.code, done.error) == (0, "")
+    found = json.loads(done.out, parse_constant=pytest.fail)
+    assert (found["folder"], found["complete"], found["missing_entries"]) == (str(files.out), True, 0)
+    assert {each["status"] for each in found["requests"]} == {"done"}
+    scores = pd.read_csv(files.out / "scores.csv")
+    assert next(each["count"] for each in found["requests"] if each["stage"] == "judge") == len(scores)
+
+
 def test_a_wrong_key_is_said_without_it(files):
     def fault(asked, _):
         return 401, f"Incorrect API key provided: {asked.authorization}"

@@ -108,6 +108,19 @@ def ask(server, *arguments, code=0):
     return done.out + done.error
 
 
+def test_the_same_as_json():
+    where = ("--snr-db", "12,3,18,7", "--model", "gpt-4o-mini", "--json", "--quiet")
+    with ChatServer() as server:
+        done = command_line.run("generate", "a whale", *where, "--base-url", server.base_url)
+        texts = [server.answered[asked.key][0] for asked in server.log]
+    assert (done.code, done.error) == (0, "")
+    found = json.loads(done.out, parse_constant=pytest.fail)
+    assert found["text"] in texts
+    assert found["requests"] == len(server.log)
+    assert [each["snr_db"] for each in found["experts"]] == [12, 3, 18, 7]
+    assert found["chosen"] == max(found["values"], key=found["values"].get)
+
+
 def test_the_command_says_what_was_chosen_and_why():
     where = ("--snr-db", "12,3,18,7", "--model", "gpt-4o-mini")
     with ChatServer() as server:
