@@ -100,7 +100,7 @@ def improvement(first: Scores, second: Scores, resamples: int = 2000, seed: int 
         rows, columns = (_weights(generator, size, resamples) for size in task.shape)
         totals += np.einsum("br,rc,bc->b", rows, task, columns, optimize=True) / task.size
     low, high = _ends(totals / len(wins), first, second)
-    return Estimate(float(wins.mean()), float(low), float(high))
+    return Estimate(probability_of_improvement(first, second), float(low), float(high))
 
 
 def divergence_rate(diverged: NDArray[np.bool_]) -> Estimate:

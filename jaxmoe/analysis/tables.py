@@ -111,12 +111,6 @@ class Tables:
         own = {*IDENTITY, *self.environment_columns}
         return [str(name) for name in self.agents if name not in own]
 
-    @property
-    def varied(self) -> list[str]:
-        """Columns in which configurations or environments differ, beside algorithm and scenario."""
-        names = [*self.configuration_columns, *self.environment_columns]
-        return [name for name in names if len(set(self.agents[name].dropna())) > 1]
-
 
 def sign_of(metric: str) -> float:
     """By what a metric is multiplied, so that the larger is the better one."""

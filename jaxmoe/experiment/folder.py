@@ -36,7 +36,7 @@ from jaxmoe.plugins import Plugin, recorded
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.arrays import pieces
 from jaxmoe.training.job import Job, read_jobs, write_jobs
-from jaxmoe.training.storage import Folder, Memory, Storage
+from jaxmoe.training.storage import Folder, Storage
 from jaxmoe.training.stored import TABLE, checksum, parquet, read_done, read_table
 
 FORMAT = 2
@@ -330,11 +330,6 @@ def storage_of(source: str | os.PathLike[str]) -> Folder:
     folder = Folder(path)
     read_about(folder)
     return folder
-
-
-def in_memory() -> Memory:
-    """Where an experiment is kept that nobody wants on disk."""
-    return Memory()
 
 
 def _table_file(table: ExpertTable) -> bytes:

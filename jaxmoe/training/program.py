@@ -51,12 +51,6 @@ class Engine(NamedTuple):
     shape: Callable[[], list[Batch]]
     overrides: list[dict[str, Array]]  # of the agents of each batch
 
-    def segment(
-        self, parts: list[Batch], clock: Clock, iterations: int
-    ) -> tuple[list[Batch], dict[str, Float[np.ndarray, " A"]]]:
-        """Train for some iterations; the agents and the means of their metrics."""
-        return self.metrics(self.advance(parts, clock, iterations), iterations)
-
     def metrics(self, parts: list[Batch], iterations: int) -> tuple[list[Batch], dict[str, Float[np.ndarray, " A"]]]:
         """Take the sums of the metrics, of so many iterations, and begin anew; the agents, and the means."""
         totals = joined([part.totals for part in parts], self.agents)

@@ -247,4 +247,3 @@ def test_agents_worse_than_random_are_counted():
 def test_what_is_searched_and_what_is_the_environments(crossed):
     assert crossed.environment_columns == ["latency_weight"]
     assert crossed.configuration_columns == ["learning_rate", "discount", "entropy_coef"]
-    assert crossed.varied == ["learning_rate", "entropy_coef", "latency_weight"]

@@ -60,7 +60,6 @@ def test_results_say_who_an_agent_is_and_all_that_it_brings(tables):
     assert tables.experts == EXPERTS
     assert (tables.splits, tables.measure, tables.complete) == (["train", "test"], "normalised", True)
     assert (tables.environment_columns, tables.where, tables.environments) == (["latency_weight"], "memory", [0, 1])
-    assert tables.varied == ["learning_rate", "latency_weight"]
 
 
 def test_an_evaluation_has_a_row_of_sums_per_unit(tables):

@@ -37,12 +37,17 @@ def clock(iteration, iterations=4):
     return Clock(jnp.int32(iteration), jnp.int32(iterations))
 
 
+def segment(engine, parts, at, iterations):
+    """Train for some iterations; the agents and the means of their metrics."""
+    return engine.metrics(engine.advance(parts, at, iterations), iterations)
+
+
 def trained(group, segments=2, **options):
     """The engine, the agents' final batches and the last segment's metrics."""
     engine = engine_of(group, **options)
     state = engine.init()
-    for segment in range(segments):
-        state, metrics = engine.segment(state, clock(2 * segment, 2 * segments), 2)
+    for number in range(segments):
+        state, metrics = segment(engine, state, clock(2 * number, 2 * segments), 2)
     return engine, state, metrics
 
 
@@ -102,14 +107,14 @@ def test_numbers_of_the_scenario_may_differ_from_agent_to_agent(three):
 
 def test_where_a_run_is_cut_into_segments_does_not_matter(three):
     engine = engine_of(agents([5, 6, 7]))
-    state, _ = engine.segment(engine.init(), clock(0), 1)
-    state, _ = engine.segment(state, clock(1), 3)
+    state, _ = segment(engine, engine.init(), clock(0), 1)
+    state, _ = segment(engine, state, clock(1), 3)
     np.testing.assert_array_equal(flat(engine, state), three)
 
 
 def test_the_means_of_metrics_do_not_depend_on_where_a_run_is_cut():
     engine = engine_of(agents([5, 6, 7]))
-    whole = engine.segment(engine.init(), clock(0), 3)[1]
+    whole = segment(engine, engine.init(), clock(0), 3)[1]
     state = engine.advance(engine.init(), clock(0), 1)
     state = engine.advance(state, clock(1), 2)
     cut = engine.metrics(state, 3)[1]
@@ -132,10 +137,10 @@ def test_a_segment_is_compiled_once_and_takes_the_states_memory_over():
 
     engine = engine_of(agents([0, 1]), make_program(ALGORITHM._replace(step=step), PARAMS))
     first = engine.init()
-    state, _ = engine.segment(first, clock(0, 6), 2)
+    state, _ = segment(engine, first, clock(0, 6), 2)
     after_one = len(traces)
     for begin, iterations in ((2, 3), (5, 1)):
-        state, _ = engine.segment(state, clock(begin, 6), iterations)
+        state, _ = segment(engine, state, clock(begin, 6), iterations)
     assert len(traces) == after_one
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first[0].state.policy))
 
@@ -150,7 +155,7 @@ def test_more_agents_need_no_further_compilation():
     program = make_program(ALGORITHM._replace(step=step), PARAMS)
     for count in (1, WIDTH + 1):
         engine = engine_of(agents(list(range(count))), program)
-        engine.segment(engine.init(), clock(0, 1), 1)
+        segment(engine, engine.init(), clock(0, 1), 1)
         if count == 1:
             after_one = len(traces)
     assert len(traces) == after_one
