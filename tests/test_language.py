@@ -26,7 +26,9 @@ ALLOWED = {  # file, and what stands there; each helps somebody over, or means a
     ("jaxmoe/experiment/spec.py", "chunk_width"),
     ("experiments/README.md", "called configurations settings and baselines references"),
 }
-PLACES = {  # of a device in space, of bytes in a file
+PLACES = {  # of a device in space, of bytes in a file, of a digit as pydantic calls it
+    "jaxmoe/collect/answers.py": {"decimal_places"},
+    "jaxmoe/collect/dialects.py": {"decimal_places"},
     "jaxmoe/env/rules.py": {"_place_devices"},
     "jaxmoe/policy/tensors.py": {"_place"},
     "jaxmoe/training/arrays.py": {"Place", "_place"},

@@ -22,7 +22,7 @@ MAX_SCORE = 10
 MAX_SUBTASK = 300  # characters, where a server enforces it: a small model may not find an end
 COVERED = 0.95  # of the probability, at least, that must be read off for a weighted score
 
-_PLACES = {"integer": 0, "decimal": 2}
+_DECIMALS = {"integer": 0, "decimal": 2}
 _SURROGATE = re.compile("[\\ud800-\\udfff]")  # half of a character, which no file can hold
 
 Schema = dict[str, Any]
@@ -58,7 +58,7 @@ _SCORES = {
     scale: create_model(
         "Score",
         __base__=Shape,
-        score=(Decimal, Field(ge=0, le=MAX_SCORE, decimal_places=_PLACES[scale], description=words)),
+        score=(Decimal, Field(ge=0, le=MAX_SCORE, decimal_places=_DECIMALS[scale], description=words)),
     )
     for scale, words in SCALES.items()
 }
