@@ -56,6 +56,7 @@ def trained_folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Programs that run once need no optimisation, and compile in half the time without."""
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)

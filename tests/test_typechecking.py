@@ -1,6 +1,7 @@
 """The tests check the shapes of annotations as they run."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 
@@ -15,4 +16,4 @@ def test_an_array_of_another_shape_or_type_is_refused():
         with pytest.raises(TypeCheckError):
             td_targets(targets, targets, wrong, 0.9)
     with pytest.raises(TypeCheckError):
-        ridge(jnp.zeros((4, 2)), jnp.zeros((3, 2)), 0.0)
+        ridge(np.zeros((4, 2)), np.zeros((3, 2)), 0.0)

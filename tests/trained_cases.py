@@ -81,6 +81,7 @@ def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activa
 
 def _trained(algorithm, hypers, params, iterations):
     """The acting network after so many iterations; after none, no weight is zero all the same."""
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)  # what runs so little need not run fast
     try:
         state = jax.jit(algorithm.init)(jax.random.key(3), hypers, params)
@@ -88,7 +89,7 @@ def _trained(algorithm, hypers, params, iterations):
         for number in range(iterations):
             state, _ = step(state, hypers, params, Clock(jnp.int32(number), jnp.int32(iterations)))
     finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+        jax.config.update("jax_disable_most_optimizations", before)
     return state.policy if iterations else jax.tree.map(_stirred, state.policy)
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Float, Float64, Int
 
 from jaxmoe.env import rules
 from jaxmoe.env.observation import quantities
@@ -218,8 +219,9 @@ def lookahead(env: "EdgeExperts", rollouts: int = 16, horizon: int = 8, weight: 
 
 def predicted_values(env: "EdgeExperts", train: EnvParams) -> Callable[[EnvState, EnvParams], Float[Array, " A"]]:
     """What `predict_then_optimise` believes: the QoS of every action in this slot."""
-    table, prompts = train.table, train.prompts[: int(train.num_prompts)]
-    weights = ridge(table.relevance[prompts], table.score_mean[prompts], RIDGE_PENALTY)
+    table, prompts = train.table, np.asarray(train.prompts)[: int(train.num_prompts)]
+    known = np.asarray(table.relevance)[prompts], np.asarray(table.score_mean)[prompts]
+    weights = jnp.asarray(ridge(*known, RIDGE_PENALTY), jnp.float32)
     local_words = jnp.mean(table.fused_words[prompts, 0])
 
     def values(state: EnvState, params: EnvParams) -> Float[Array, " A"]:
@@ -227,7 +229,7 @@ def predicted_values(env: "EdgeExperts", train: EnvParams) -> Callable[[EnvState
         believed = rules.true_slot(state, params)._replace(
             words=params.words_hat,
             local_words=local_words,
-            score_mean=features @ weights,
+            score_mean=jnp.matmul(features, weights, precision=jax.lax.Precision.HIGHEST),
             snr_db=state.observed_snr_db,
         )
         return slot_values(believed, params, env.settings)
@@ -245,18 +247,21 @@ def slot_values(slot: Slot, params: EnvParams, settings: Settings) -> Float[Arra
 
 
 def ridge(
-    features: Float[Array, "N F"], targets: Float[Array, "N S"], penalty: float | Float[Array, ""]
-) -> Float[Array, "F1 S"]:
+    features: Float[np.ndarray, "N F"], targets: Float[np.ndarray, "N S"], penalty: float
+) -> Float64[np.ndarray, "F1 S"]:
     """Weights of ridge regression (Hoerl and Kennard 1970), the last row the intercept, which is not penalised.
 
-    >>> ridge(jnp.array([[0.0], [1.0], [2.0]]), jnp.array([[1.0], [3.0], [5.0]]), 0.0).round(3).tolist()
+    In float64 on the host: on a GPU or a TPU a product in default precision would lose most digits.
+
+    >>> ridge(np.array([[0.0], [1.0], [2.0]]), np.array([[1.0], [3.0], [5.0]]), 0.0).round(3).tolist()
     [[2.0], [1.0]]
     """
-    mean_features, mean_targets = jnp.mean(features, axis=0), jnp.mean(targets, axis=0)
-    centred = features - mean_features[None, :]
-    gram = centred.T @ centred + penalty * jnp.eye(features.shape[1])
-    slopes = jnp.linalg.solve(gram, centred.T @ (targets - mean_targets[None, :]))
-    return jnp.concatenate([slopes, (mean_targets - mean_features @ slopes)[None, :]])
+    features, targets = features.astype(np.float64), targets.astype(np.float64)
+    mean_features, mean_targets = features.mean(axis=0), targets.mean(axis=0)
+    centred = features - mean_features
+    gram = centred.T @ centred + penalty * np.eye(features.shape[1])
+    slopes = np.linalg.solve(gram, centred.T @ (targets - mean_targets))
+    return np.concatenate([slopes, (mean_targets - mean_features @ slopes)[None, :]])
 
 
 def _drift_values(state: EnvState, params: EnvParams, settings: Settings, weight: float) -> Float[Array, " A"]:

@@ -132,7 +132,8 @@ def sums(
         slot_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, time)
         states, metrics = jax.vmap(serve)(slot_keys, states)
         by_episode = totals.episodes + metrics * counted[:, None]
-        by_prompt, requests = totals.prompts + prompts.T @ metrics, totals.prompt_requests + jnp.sum(prompts, axis=0)
+        of_prompts = jnp.matmul(prompts.T, metrics, precision=jax.lax.Precision.HIGHEST)  # each number as it is
+        by_prompt, requests = totals.prompts + of_prompts, totals.prompt_requests + jnp.sum(prompts, axis=0)
         return (states, Sums(by_prompt, requests, by_episode, totals.episode_requests + counted)), None
 
     num_metrics = len(metric_names(("",) * env.settings.num_experts))

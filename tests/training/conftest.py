@@ -1,6 +1,5 @@
 """What the tests of training share: tiny experiments, planned in memory, and where their jobs are run."""
 
-import jax
 import pytest
 
 from jaxmoe.experiment.creating import create
@@ -37,11 +36,3 @@ def planned():
         return storage, read_round(storage, 0).jobs
 
     return plan
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Programs that run once need no optimisation, and compile in half the time without."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

@@ -97,6 +97,17 @@ def test_every_request_is_counted_once_by_prompt_and_by_episode(table, scenario)
     assert not found.prompts.sums[0, 2].any()
 
 
+def test_no_product_loses_digits_on_a_gpu_or_a_tpu():
+    """They round the factors of a product to 10 or 8 bits unless they are told otherwise."""
+    env, params = jaxmoe.make("queueing")
+    for policy in (always(1), baselines.BASELINES["predict_then_optimise"].policy(env, params, 0)):
+        program = jax.jit(lambda key, policy=policy: evaluation.sums(policy, env, params, key, Schedule(4, 2), 4))
+        lowered = program.lower(jax.random.key(0)).as_text()
+        products = [line for line in lowered.splitlines() if "dot_general" in line]
+        assert products
+        assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
 def test_the_mean_over_all_prompts_is_made_of_those_of_each(table):
     env, params = jaxmoe.make("oneshot", table, "all")
     found = brought(always(1), env, params)
