@@ -129,7 +129,7 @@ def make_step(env: "Environment", config: Config, act: ActFunction, update: Upda
 
         networks = (state.policy, state.learner)
         metrics_shape = jax.eval_shape(learn, networks)[1]
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics_shape)
+        nothing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), metrics_shape)  # missing, not 0
         (policy, learner), metrics = jax.lax.cond(warming_up, lambda networks: (networks, nothing), learn, networks)
         after = AgentState(policy, learner, env_state, observation, key, state.diverged, memory)
         return freeze_if_diverged(state, after), {"reward": jnp.mean(rollout.reward), **metrics}

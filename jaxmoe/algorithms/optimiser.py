@@ -28,5 +28,10 @@ def update(
     return jax.tree.map(lambda value, change: value - learning_rate * change, parameters, updates), moments
 
 
+def clipped(gradients: Any, max_norm: float | Float[Array, ""]) -> Any:
+    """Gradients scaled down to a global norm, where theirs is larger (Pascanu et al. 2013, arXiv 1211.5063)."""
+    return optax.clip_by_global_norm(max_norm).update(gradients, optax.EmptyState())[0]
+
+
 def _transformation(max_grad_norm: float | Float[Array, ""]) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.scale_by_adam(eps=1e-5))

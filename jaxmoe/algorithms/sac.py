@@ -116,13 +116,17 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         aim = hypers.target_entropy_ratio * jnp.log(jnp.float32(num_actions))
         temperature_gradient = jax.grad(temperature_loss)(learner.log_temperature, mean_entropy, aim)
 
-        def move(gradient: Array, moments: Any, parameters: Array, rate: Number) -> tuple[Array, Any]:
-            rate = clock.falling(rate, hypers.final_rate)
-            return optimiser.update(gradient, moments, parameters, rate, hypers.max_grad_norm)
+        def move(
+            gradient: Array, moments: Any, parameters: Array, rate: Number, limit: Number = hypers.max_grad_norm
+        ) -> tuple[Array, Any]:
+            return optimiser.update(gradient, moments, parameters, clock.falling(rate, hypers.final_rate), limit)
 
         actor_moments, critics_moments, temperature_moments = learner.moments
         flat, actor_moments = move(actor_gradient, actor_moments, flat, hypers.actor_rate)
-        critics, critics_moments = move(critics_gradient, critics_moments, learner.critics, hypers.critic_rate)
+        each_clipped = jax.vmap(optimiser.clipped, (0, None))(critics_gradient, hypers.max_grad_norm)
+        critics, critics_moments = move(
+            each_clipped, critics_moments, learner.critics, hypers.critic_rate, limit=jnp.inf
+        )
         log_temperature, temperature_moments = move(
             temperature_gradient,
             temperature_moments,

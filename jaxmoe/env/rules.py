@@ -21,6 +21,8 @@ from jaxtyping import Array, Bool, Complex, Float, Int
 from jaxmoe import wireless
 from jaxmoe.env.params import EnvParams, Settings
 
+LEAST = 2.0**-24  # of uniform numbers, half of the smallest that is not 0
+
 
 class Link(NamedTuple):
     """What lies behind the SNR of a `link_budget` channel."""
@@ -106,12 +108,15 @@ def action_choices(settings: Settings) -> tuple[tuple[int, ...], ...]:
 
 
 def draw(key: Array, settings: Settings) -> Draws:
-    """Draw the randomness of one slot: one block of uniforms, cut up, because one large draw is far cheaper."""
+    """Draw the randomness of one slot: one block of uniforms, cut up, because one large draw is far cheaper.
+
+    A uniform number has 23 bits, and may be 0, which has no logarithm: it counts as half of the smallest other one.
+    """
     devices, fades = settings.num_devices, settings.channel == "link_budget"
     sizes = {"prompt": 1, "judge": 1, "available": devices, "background": devices, "channel": devices}
     if fades:
         sizes |= {"channel": 2 * devices, "shadowing": devices, "place": 2 * devices}
-    uniforms = jax.random.uniform(key, (sum(sizes.values()),), minval=jnp.finfo(jnp.float32).tiny)
+    uniforms = jnp.maximum(jax.random.uniform(key, (sum(sizes.values()),)), LEAST)
     cuts = np.cumsum(list(sizes.values()))[:-1].tolist()
     part = dict(zip(sizes, jnp.split(uniforms, cuts), strict=True))
     nothing = jnp.zeros(devices)

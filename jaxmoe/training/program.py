@@ -29,6 +29,7 @@ class Batch(NamedTuple):
 
     state: AgentState
     totals: dict[str, Float[Array, " W"]]  # sum of each metric over iterations, since `Engine.metrics` took it last
+    counted: dict[str, Float[Array, " W"]]  # in how many iterations there was a number to add
 
 
 class Program(NamedTuple):
@@ -51,11 +52,15 @@ class Engine(NamedTuple):
     shape: Callable[[], list[Batch]]
     overrides: list[dict[str, Array]]  # of the agents of each batch
 
-    def metrics(self, parts: list[Batch], iterations: int) -> tuple[list[Batch], dict[str, Float[np.ndarray, " A"]]]:
-        """Take the sums of the metrics, of so many iterations, and begin anew; the agents, and the means."""
-        totals = joined([part.totals for part in parts], self.agents)
-        means = {name: total / np.float32(iterations) for name, total in totals.items()}
-        return [part._replace(totals=jax.tree.map(jnp.zeros_like, part.totals)) for part in parts], means
+    def metrics(self, parts: list[Batch]) -> tuple[list[Batch], dict[str, Float[np.ndarray, " A"]]]:
+        """Take the sums of the metrics, and begin anew; the agents, and the means: NaN of what was never measured."""
+        totals, counted = joined([(part.totals, part.counted) for part in parts], self.agents)
+        with np.errstate(invalid="ignore"):
+            means = {name: total / counted[name] for name, total in totals.items()}
+        fresh = [jax.tree.map(jnp.zeros_like, (part.totals, part.counted)) for part in parts]
+        return [
+            part._replace(totals=sums, counted=counts) for part, (sums, counts) in zip(parts, fresh, strict=True)
+        ], means
 
     def policies(self, parts: list[Batch]) -> Any:
         """Parameters of the acting networks, agents along the leading axis."""
@@ -86,7 +91,8 @@ def make_program(algorithm: Algorithm, env_params: Any) -> Program:
         env_params, root = shared
         own = env_params.replace(**agent.overrides)
         state = algorithm.init(jax.random.fold_in(root, agent.seed), agent.hypers, own)
-        return Batch(state, zeros(metrics_shape(state, agent.hypers, own)))
+        shape = metrics_shape(state, agent.hypers, own)
+        return Batch(state, zeros(shape), zeros(shape))
 
     def advance_agent(batch: Batch, agent: Agents, shared: tuple[Any, Clock, Array]) -> Batch:
         env_params, clock, iterations = shared
@@ -95,7 +101,12 @@ def make_program(algorithm: Algorithm, env_params: Any) -> Program:
         def iterate(done: Array, batch: Batch) -> Batch:
             now = clock._replace(iteration=clock.iteration + done)
             state, metrics = algorithm.step(batch.state, agent.hypers, own, now)
-            return Batch(state, jax.tree.map(jnp.add, batch.totals, metrics))
+            there = jax.tree.map(lambda value: ~jnp.isnan(value), metrics)
+            added = jax.tree.map(lambda value, there: jnp.where(there, value, 0.0), metrics, there)
+            counts = jax.tree.map(lambda there: there.astype(jnp.float32), there)
+            return Batch(
+                state, *(jax.tree.map(jnp.add, *pair) for pair in ((batch.totals, added), (batch.counted, counts)))
+            )
 
         return jax.lax.fori_loop(jnp.int32(0), iterations, iterate, batch)
 

@@ -99,6 +99,6 @@ class Trainer:
 
     def take_metrics(self) -> dict[str, np.ndarray]:
         """Means of the metrics since they were taken last, one number per agent."""
-        self.batches, metrics = self.engine.metrics(self.batches, self.reached - self.measured)
+        self.batches, metrics = self.engine.metrics(self.batches)
         self.measured = self.reached
         return metrics

@@ -48,7 +48,7 @@ def test_the_warm_up_acts_at_random_and_does_not_learn(case):
     networks = [jax.tree.leaves((state.policy, state.learner)) for state in (start, warm, learned)]
     assert all(np.array_equal(*pair) for pair in zip(networks[0], networks[1], strict=True))
     assert not all(np.array_equal(*pair) for pair in zip(networks[1], networks[2], strict=True))
-    assert {float(value) for name, value in metrics.items() if name != "reward"} == {0.0}
+    assert np.isnan([value for name, value in metrics.items() if name != "reward"]).all()  # missing, not zero
     actions = np.asarray(warm.memory.outcome[:64, 0])
     assert 20 < actions.sum() < 44
 

@@ -1,8 +1,11 @@
 """The parts of discrete SAC by hand; how it learns is tested with all algorithms."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from cases import CASES, learn, numbers
 from probe_envs import Contextual, OneStep
@@ -47,6 +50,25 @@ def test_the_temperature_is_what_was_given_unless_it_is_learned():
     log_temperature, hypers = jnp.log(jnp.float32(0.3)), sac.Hypers(temperature=0.0, learn_temperature=0.0)
     assert float(sac.current_temperature(log_temperature, hypers)) == 0.0
     assert float(sac.current_temperature(log_temperature, hypers._replace(learn_temperature=1.0))) == pytest.approx(0.3)
+
+
+def test_one_critics_gradient_does_not_shrink_the_others():
+    case = CASES["sac"]
+    algorithm = sac.make(Contextual(), replace(case.config, updates=1), Contextual.numbers())
+    hypers = numbers(case.hypers._replace(max_grad_norm=0.01))
+    step = jax.jit(algorithm.step)
+    begun = algorithm.init(jax.random.key(0), hypers, Contextual.numbers())
+    warm, _ = step(begun, hypers, Contextual.numbers(), Clock(jnp.int32(0), jnp.int32(10)))
+
+    def first_moments(scale):
+        critics = warm.learner.critics * jnp.array([[1.0], [scale]])
+        state = warm._replace(learner=warm.learner._replace(critics=critics))
+        learned, _ = step(state, hypers, Contextual.numbers(), Clock(jnp.int32(1), jnp.int32(10)))
+        return optax.tree.get(learned.learner.moments[1], "mu")
+
+    calm, wild = first_moments(1.0), first_moments(100.0)
+    assert not np.allclose(calm[1], wild[1])
+    np.testing.assert_array_equal(calm[0], wild[0])
 
 
 def test_a_learned_temperature_brings_the_entropy_to_what_is_aimed_at():

@@ -274,6 +274,15 @@ def test_draws_have_the_distributions_that_they_claim(many_devices):
     assert draws.judge.var() == pytest.approx(1.0, abs=0.08)
 
 
+def test_a_uniform_number_of_zero_is_a_long_job_and_not_an_endless_one(monkeypatch):
+    env, params = jaxmoe.make("queueing")
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.zeros(shape))  # noqa: ARG005
+    draws = rules.draw(jax.random.key(0), env.settings)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(draws))
+    longest = rules.background_s(draws.background, params) / params.background_mean_s
+    np.testing.assert_allclose(longest, -math.log(2.0**-24 / params.background_probability), rtol=1e-5)
+
+
 def test_background_jobs_come_with_their_probability_and_mean():
     _, params = jaxmoe.make("queueing")
     uniforms = jax.random.uniform(jax.random.key(3), (200_000,), minval=1e-30)

@@ -39,7 +39,7 @@ def clock(iteration, iterations=4):
 
 def segment(engine, parts, at, iterations):
     """Train for some iterations; the agents and the means of their metrics."""
-    return engine.metrics(engine.advance(parts, at, iterations), iterations)
+    return engine.metrics(engine.advance(parts, at, iterations))
 
 
 def trained(group, segments=2, **options):
@@ -117,9 +117,23 @@ def test_the_means_of_metrics_do_not_depend_on_where_a_run_is_cut():
     whole = segment(engine, engine.init(), clock(0), 3)[1]
     state = engine.advance(engine.init(), clock(0), 1)
     state = engine.advance(state, clock(1), 2)
-    cut = engine.metrics(state, 3)[1]
+    cut = engine.metrics(state)[1]
     for name, values in whole.items():
         np.testing.assert_array_equal(cut[name], values)
+
+
+def test_what_is_measured_now_and_then_has_the_mean_of_those_times_and_what_never_is_none():
+    def step(state, hypers, env_params, clock):
+        state, _ = ALGORITHM.step(state, hypers, env_params, clock)
+        at = clock.iteration.astype(jnp.float32)
+        return state, {"odd": jnp.where(clock.iteration % 2 == 1, at, jnp.nan), "never": jnp.float32(jnp.nan)}
+
+    engine = engine_of(agents([5, 6]), make_program(ALGORITHM._replace(step=step), PARAMS))
+    state, metrics = segment(engine, engine.init(), clock(0, 8), 4)
+    np.testing.assert_array_equal(metrics["odd"], [2.0, 2.0])  # of 1 and 3
+    assert np.isnan(metrics["never"]).all()
+    _, metrics = segment(engine, state, clock(4, 8), 3)
+    np.testing.assert_array_equal(metrics["odd"], [5.0, 5.0])
 
 
 def test_metrics_are_one_number_per_agent():
