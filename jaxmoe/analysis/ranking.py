@@ -171,11 +171,13 @@ def words(name: str) -> str:
 def value(cell: object) -> str:
     """A cell for readers; nothing for what is missing.
 
-    >>> value(0.00123456), value(64.0), value(None), value("64,64")
-    ('0.001235', '64', '', '64,64')
+    >>> value(0.00123456), value(64.0), value(None), value("64,64"), value(True)
+    ('0.001235', '64', '', '64,64', 'true')
     """
     if cell is None or (isinstance(cell, float) and cell != cell):
         return ""
+    if isinstance(cell, bool | np.bool_):
+        return str(cell).lower()
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 

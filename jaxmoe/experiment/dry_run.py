@@ -5,14 +5,15 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxmoe.algorithms.registry import speed
+from jaxmoe.algorithms.algorithm import about
+from jaxmoe.algorithms.registry import registered_algorithm, speed
 from jaxmoe.devices import start_jax
 from jaxmoe.experiment import plan
 from jaxmoe.experiment.creating import this_machine
 from jaxmoe.experiment.engines import parse_shard
 from jaxmoe.experiment.going_on import with_policy
 from jaxmoe.experiment.rounds import Settled
-from jaxmoe.experiment.search import open_axes
+from jaxmoe.experiment.search import Axis, open_axes
 from jaxmoe.experiment.spec import Spec, load_spec, with_plugins
 from jaxmoe.progress import duration, size
 from jaxmoe.table import load_table
@@ -81,11 +82,18 @@ def axis_lines(spec: Spec) -> list[str]:
     for algorithm, scenario in pairs:
         for axis in open_axes(spec, algorithm, scenario):
             owner = algorithm if axis.section in ("hypers", "config") else scenario
-            found = owners.setdefault(f"axis {axis}", [])
+            found = owners.setdefault(f"axis {_as_said(axis, algorithm)}", [])
             if owner not in found:
                 found.append(owner)
     every = (spec.algorithm, spec.scenario)
     return [line + ("" if found in every else f" ({', '.join(found)})") for line, found in owners.items()]
+
+
+def _as_said(axis: Axis, algorithm: str) -> Axis:
+    """The axis with true and false where its numbers stand for them."""
+    known = about(registered_algorithm(algorithm).Hypers) if axis.section == "hypers" else {}
+    boolean = axis.name in known and known[axis.name].boolean and axis.range is None
+    return axis._replace(values=tuple(map(bool, axis.values))) if boolean else axis
 
 
 def _counted(count: int, what: str) -> str:

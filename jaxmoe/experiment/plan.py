@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxmoe.algorithms.algorithm import about
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env.baselines import levels
 from jaxmoe.env.scenarios import settings_of
@@ -217,11 +218,17 @@ def _table_of(wanted: list[tuple[Member, int]], first_agent: int, of_agent: Mapp
 
 def _row(member: Member) -> dict[str, Any]:
     point = member.point
-    hypers = registered_algorithm(point.algorithm).Hypers()._asdict() | point.hypers
+    make_hypers = registered_algorithm(point.algorithm).Hypers
+    hypers = make_hypers()._asdict() | point.hypers
     row: dict[str, Any] = {"configuration": member.configuration, "environment": member.environment}
     row |= {"algorithm": point.algorithm, "scenario": point.scenario}
-    row |= {name: float(value) for name, value in hypers.items()}
+    row |= {name: _hyper(value, about(make_hypers)[name].boolean) for name, value in hypers.items()}
     return row | {name: cell(value) for name, value in {**point.config, **point.params, **point.settings}.items()}
+
+
+def _hyper(value: Any, boolean: bool) -> float | bool:
+    """A hyperparameter as a table has it: a number, or true or false where 1 and 0 stand for these."""
+    return bool(value) if boolean and value in (0, 1) else float(value)
 
 
 def cell(value: Any) -> Any:

@@ -247,4 +247,6 @@ def test_a_swept_temperature_is_not_mixed_up_with_the_one_that_is_measured(tmp_p
     found = tiny.sweep(tmp_path / "sac", spec=spec)
     assert found.results["temperature"].tolist() == [0.01, 0.01, 0.1, 0.1]
     assert found.results["temperature_reached"].notna().all()
+    assert found.results["learn_temperature"].tolist() == [True] * 4  # as in a spec, and not 1.0
+    assert found.curves.groupby("env_steps")["entropy"].apply(lambda of: of.notna().all()).iloc[-1]
     assert "temperature 0." in found.report().sentences[0]

@@ -235,7 +235,7 @@ def test_a_dry_run_names_the_axes():
         "axis hypers.learning_rate: log_uniform from 0.0001 to 0.01",
         "axis config.hidden: [16], [64, 64]",
         "axis params.latency_weight: 0, 0.05",
-        "axis hypers.double_q: 1, 0 (dqn)",
+        "axis hypers.double_q: true, false (dqn)",
     ]
     assert not [line for line in describe_plan({"algorithm": "ppo", "env_steps": 64}) if line.startswith("axis")]
 
