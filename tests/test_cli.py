@@ -165,6 +165,7 @@ def test_tables_and_evaluations_are_there_as_json():
     assert {row["policy"] for row in rows} == {"random", "one_slot_optimum"}
 
 
+@pytest.mark.slow
 def test_what_is_written_is_named_as_json(trained, tmp_path):
     """Commands that write something for people say to programs what and where."""
     where, _ = trained
@@ -188,7 +189,7 @@ def test_quiet_says_nothing_on_standard_error(trained):
 
 
 def test_train_without_a_folder_prints_and_keeps_nothing(tmp_path):
-    printed = succeeds("train", "ppo", "--seeds", "3,5", "--steps", "64", *SIZES, *FEW, cwd=tmp_path)
+    printed = succeeds(*TRAIN[: TRAIN.index("--out")], cwd=tmp_path)
     assert "ppo (2 agents)" in printed
     assert "tables and policies" not in printed
     assert list(tmp_path.iterdir()) == []

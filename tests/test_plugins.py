@@ -76,6 +76,7 @@ def test_a_scenario_says_what_is_wrong_with_it():
     assert "mine" not in scenarios.SCENARIOS
 
 
+@pytest.mark.slow
 def test_an_algorithm_without_a_speed_counts_as_the_slowest(pqn):
     del pqn
     assert "pqn" in registered_algorithms()
@@ -123,6 +124,7 @@ def test_another_version_is_not_taken_for_the_recorded_one(tmp_path):
 # An algorithm
 
 
+@pytest.mark.slow
 def test_an_experiment_records_its_plugins(pqn):
     [recorded] = json.loads((pqn / "experiment.json").read_text())["plugins"]
     assert recorded["name"] == "pqn.py"
@@ -133,6 +135,7 @@ def test_an_experiment_records_its_plugins(pqn):
     assert {job.signature.plugins for job in experiment.contents.jobs} == {(f"pqn.py {recorded['digest'][:12]}",)}
 
 
+@pytest.mark.slow
 def test_a_plugin_may_be_moved_but_not_changed(pqn, tmp_path):
     asked = {**SMALL, **CONFIG, "baselines": ["random", "one_slot_optimum"]}
     text = (EXAMPLES / "pqn.toml").read_text()
@@ -177,6 +180,7 @@ def test_who_goes_on_imports_it_only_if_it_is_named_or_trusted(pqn, tmp_path):
 # A scenario and a baseline
 
 
+@pytest.mark.slow
 def test_a_baseline_of_ones_own_is_evaluated_and_reported(own):
     experiment = jaxmoe.load(own)
     policies = experiment.comparison().query("metric == 'qos' and split == 'train'").set_index("policy")["mean"]
@@ -185,6 +189,7 @@ def test_a_baseline_of_ones_own_is_evaluated_and_reported(own):
     assert "relevance, and who is idle" in experiment.report().files["report.html"].decode()
 
 
+@pytest.mark.slow
 def test_a_scenario_of_ones_own_is_read_where_nobody_has_registered_it(own, tmp_path, monkeypatch):
     known = {name: scenario for name, scenario in scenarios.SCENARIOS.items() if name != "campus"}
     monkeypatch.setattr(scenarios, "SCENARIOS", known)
@@ -215,6 +220,7 @@ def test_the_example_without_a_folder_learns(capsys, monkeypatch):
     assert float(said.split("episodes of ")[1].split()[0]) > 100  # a random policy falls after 22 steps
 
 
+@pytest.mark.slow
 def test_tables_of_both_are_one_table(pqn):
     frame = jaxmoe.load(pqn).curves
     assert isinstance(frame, pd.DataFrame)

@@ -129,8 +129,8 @@ def winners(folder, tmp_path):
     "objective",
     [
         {"metric": "qos"},
-        {"metric": "latency_s"},
-        {"metric": "normalised", "statistic": "min"},
+        pytest.param({"metric": "latency_s"}, marks=pytest.mark.slow),
+        pytest.param({"metric": "normalised", "statistic": "min"}, marks=pytest.mark.slow),
         {"metric": "qos", "limits": {"transmission_cost": 0.15}},
     ],
     ids=str,

@@ -220,6 +220,7 @@ def test_automatic_jobs_take_about_so_long_and_fit_the_memory(monkeypatch):
     assert [len(job.rows) for job in found.contents.jobs] == [8] * 4
 
 
+@pytest.mark.slow
 def test_exhausted_memory_halves_what_is_trained_at_once(monkeypatch):
     begin, widths, said = running._TrainingRun._begin, [], []
 

@@ -164,6 +164,7 @@ def test_a_folder_without_an_experiment_is_refused(tmp_path):
         jaxmoe.load(tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_agents_go_on_from_an_exported_policy_and_another_one_is_another_experiment(trained, tmp_path):
     for number in range(2):
         jaxmoe.export(trained, tmp_path / f"{number}.safetensors", agent=number)

@@ -61,7 +61,12 @@ numpy.save({str(folder / "actions.npy")!r}, actions)
 
 @pytest.mark.parametrize("form", RUNTIMES)
 @pytest.mark.parametrize(
-    ("algorithm", "scenario", "iterations"), [("ppo", "oneshot", 20), ("dqn", "fading", 20), ("sac", "queueing", 60)]
+    ("algorithm", "scenario", "iterations"),
+    [
+        ("ppo", "oneshot", 20),
+        pytest.param("dqn", "fading", 20, marks=pytest.mark.slow),
+        pytest.param("sac", "queueing", 60, marks=pytest.mark.slow),
+    ],
 )
 def test_ten_thousand_actions_are_those_of_the_agent(tmp_path, algorithm, scenario, iterations, form):
     agent = case(algorithm, scenario, iterations)

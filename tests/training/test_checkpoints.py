@@ -47,7 +47,10 @@ def engine_of(name, agents_per_device=1):
     return bind(program, agents, agents_per_device, agent_key(0, 0))
 
 
-@pytest.fixture(scope="module", params=CONFIGS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name == "ppo" else pytest.mark.slow) for name in CONFIGS],
+)
 def each_engine(request):
     return engine_of(request.param)
 

@@ -431,6 +431,7 @@ def test_agents_go_on_from_final_states_as_if_they_had_been_trained_at_once(plan
         run_job(again, storage)
 
 
+@pytest.mark.slow
 def test_agents_begin_with_a_policy_of_the_experiment(planned, whole):
     done, _, _ = whole
     storage, [job] = planned()
