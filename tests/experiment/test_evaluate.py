@@ -44,6 +44,7 @@ def test_the_agents_of_an_experiment_with_baselines_that_are_chosen(trained):
         jaxmoe.evaluate(trained, baselines=["oracle"])
 
 
+@pytest.mark.slow
 def test_agents_in_another_scenario_with_other_params_and_settings(found):
     elsewhere = found.evaluate("fading", params={"latency_weight": 0.05}, agents=[0], requests=128, baselines="none")
     assert qos(elsewhere)["ppo (1 agent)"] < 1

@@ -64,7 +64,7 @@ def test_chosen_seeds_must_hold_those_that_are_there(tmp_path, swept):
     assert sorted(set(found.results["seed"])) == [0, 1, 2, 9]
 
 
-@pytest.mark.parametrize("method", ["random", "sobol"])
+@pytest.mark.parametrize("method", [pytest.param("random", marks=pytest.mark.slow), "sobol"])
 def test_more_samples_change_none_and_are_as_planned_at_once(method):
     own = {"search": {"method": method, "samples": 3}, "hypers": BOX, "params.latency_weight": {"uniform": [0.0, 0.01]}}
     found = tiny.sweep(None, own)

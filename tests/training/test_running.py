@@ -447,6 +447,7 @@ def test_agents_begin_with_a_policy_of_the_experiment(planned, whole):
 # Memory
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_trained_in_narrower_batches_and_said(planned, monkeypatch):
     storage, [job] = planned(devices__agents_per_device=4)
     prepare = running.prepare
