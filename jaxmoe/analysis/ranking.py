@@ -41,6 +41,12 @@ class Ranking:
         return self.agents.shape[2]
 
     @property
+    def seeds(self) -> list[int]:
+        """Which they are, of the first configuration in the first task."""
+        of_agent = self.tables.agents.set_index("agent")["seed"]
+        return of_agent.loc[self.agents[0, 0].tolist()].tolist()
+
+    @property
     def tasks(self) -> int:
         """Environments that each configuration meets."""
         return self.agents.shape[1]

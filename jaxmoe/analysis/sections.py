@@ -189,8 +189,9 @@ def _fresh_text(ranking: Ranking, found: Answer, fresh: Ranking | None) -> str:
         return f"jaxmoe confirm {ranking.tables.where} --seeds 32 trains the winner again on seeds that chose nothing."
     again = {split: charts.whole_iqm(fresh, split) for split in ranking.tables.splits}
     said = ", ".join(f"{of:.3f} {ON_PROMPTS[split]}" for split, of in again.items())
-    drop = found.chosen.mean - again["train"].mean
-    return f"Trained again on {fresh.runs} fresh seeds it reaches {said} (interquartile mean), a drop of {drop:.3f}."
+    change = again["train"].mean - found.chosen.mean
+    than = f"{abs(change):.3f} {'less' if change < 0 else 'more'} on train prompts than on the seeds that chose it"
+    return f"Trained again on {fresh.runs} fresh seeds it reaches {said} (interquartile mean), {than}."
 
 
 def _landscape(ranking: Ranking, prefix: str) -> tuple[list[Drawing], list[str]]:
@@ -234,8 +235,8 @@ def _configurations(ranking: Ranking, rows: pd.DataFrame, prefix: str) -> str:
     kind = measure_words(ranking.tables.measure)
     text = (
         f"Interquartile means of the {kind} with 95 % intervals over seeds, best first. Configurations are ranked "
-        f"by the {ranking.tables.objective} and {_seeds(ranking.chosen_on)} (chosen on), and measured on "
-        f"{_seeds(ranking.measured_on)}; unseen prompts choose nothing. Click a heading to sort."
+        f"by the {ranking.tables.objective} and {_seeds(ranking, ranking.chosen_on)} (chosen on), and measured on "
+        f"{_seeds(ranking, ranking.measured_on)}; unseen prompts choose nothing. Click a heading to sort."
     )
     if ranking.left_out:
         text += f" {ranking.left_out} configurations are left out: not all their agents are trained yet."
@@ -244,9 +245,10 @@ def _configurations(ranking: Ranking, rows: pd.DataFrame, prefix: str) -> str:
     return paragraph(text, "note") + page.table(shown, texts=["algorithm"], sortable=True)
 
 
-def _seeds(runs: slice) -> str:
-    count = runs.stop - runs.start
-    return f"the {'first' if runs.start == 0 else 'last'} {count} seeds" if count > 1 else f"seed {runs.start + 1}"
+def _seeds(ranking: Ranking, runs: slice) -> str:
+    """Those of some runs, in words: of a single one its number."""
+    first, *others = ranking.seeds[runs]
+    return f"the {'last' if runs.start else 'first'} {1 + len(others)} seeds" if others else f"seed {first}"
 
 
 def _number(mean: float, low: float = np.nan, high: float = np.nan) -> tuple[str, float]:

@@ -157,7 +157,7 @@ def confirm(
     OUT.print(f"train prompts, seeds that chose it  {found.chosen:.3f}")
     for split, of in found.fresh.items():
         OUT.print(f"{split} prompts, {seeds} fresh seeds".ljust(36) + f"{of:.3f}")
-    OUT.print(f"drop on train prompts  {found.chosen.mean - found.fresh['train'].mean:.3f}")
+    OUT.print(f"change on train prompts  {found.fresh['train'].mean - found.chosen.mean:+.3f}")
 
 
 def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:

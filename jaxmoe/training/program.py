@@ -104,9 +104,8 @@ def make_program(algorithm: Algorithm, env_params: Any) -> Program:
             there = jax.tree.map(lambda value: ~jnp.isnan(value), metrics)
             added = jax.tree.map(lambda value, there: jnp.where(there, value, 0.0), metrics, there)
             counts = jax.tree.map(lambda there: there.astype(jnp.float32), there)
-            return Batch(
-                state, *(jax.tree.map(jnp.add, *pair) for pair in ((batch.totals, added), (batch.counted, counts)))
-            )
+            totals = jax.tree.map(jnp.add, batch.totals, added)
+            return Batch(state, totals, jax.tree.map(jnp.add, batch.counted, counts))
 
         return jax.lax.fori_loop(jnp.int32(0), iterations, iterate, batch)
 

@@ -173,7 +173,7 @@ def test_drawn_points_are_one_ranking(drawn, plain):
 @pytest.mark.parametrize("which", ["finished", "drawn"])
 def test_the_winner_trained_again_is_told_and_watched(which, plain, request):
     text, _ = plain(synthetic.confirmed(request.getfixturevalue(which)))
-    told = re.search(r"Trained again on 5 fresh seeds it reaches (0\.\d+) .* a drop of (0\.\d+)\.", text)
+    told = re.search(r"Trained again on 5 fresh seeds it reaches (0\.\d+) .* (0\.\d+) less on train prompts than", text)
     reached, drop = told.groups()
     assert 0.7 < float(reached) < 1.0
     assert float(drop) > 0.05
@@ -223,6 +223,18 @@ def test_the_objective_is_named_and_its_limits_are_shown(plain):
     text, _ = plain(tables)
     assert "ranked by the mean latency s on train prompts, qos at most 0.57 and the first 4 seeds" in text
     assert ">within limits<" in text
+
+
+def test_a_single_seed_is_called_by_its_number(plain):
+    tables = synthetic.make(seeds=2)
+    others = {name: getattr(tables, name).assign(seed=lambda of: of["seed"] + 7) for name in ("agents", "results")}
+    text, _ = plain(replace(tables, **others))
+    assert "and seed 7 (chosen on), and measured on seed 8;" in text
+
+
+def test_a_winner_that_does_better_again_does_more_and_has_no_negative_drop(plain):
+    text, _ = plain(synthetic.confirmed(synthetic.make(), worse=-0.1))
+    assert re.search(r"Trained again on 5 fresh seeds it reaches .* 0\.\d+ more on train prompts than", text)
 
 
 def test_more_than_a_thousand_configurations_are_cut_on_the_page_and_whole_in_the_file(plain):
