@@ -90,10 +90,13 @@ def test_more_resamples_than_fit_at_once_are_drawn_in_parts(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seeds", [32, 64])
+@pytest.mark.parametrize("seeds", [2, 4, 5, 8, 32, 64])
 @pytest.mark.parametrize("kind", ["normal", "skewed", "some fail"])
 def test_the_interval_of_the_iqm_covers_the_true_one(seeds, kind):
-    """1,000 simulated studies: in 93 to 97 % of them the interval holds the interquartile mean of the population."""
+    """1,000 simulated studies: in 93 to 97 % of them the interval holds the interquartile mean of the population.
+
+    Of few runs in up to 98.5 %: no method is exact there.
+    """
     generator = np.random.default_rng(3)
 
     def studies(count, runs):
@@ -108,7 +111,16 @@ def test_the_interval_of_the_iqm_covers_the_true_one(seeds, kind):
     for number, scores in enumerate(studies(1000, seeds)):
         found = interval(iqm, scores, resamples=1000, seed=number)
         covered += found.low <= truth <= found.high
-    assert 930 <= covered <= 970, covered
+    assert 930 <= covered <= (970 if seeds >= 32 else 985), covered
+
+
+def test_of_few_runs_the_interval_is_students_and_may_leave_their_range():
+    scores = SCORES[:1, :4]
+    reach = stats.t.ppf(0.975, 3) * scores.std(ddof=1) * np.sqrt(1.2 / 4)
+    found = interval(iqm, scores)
+    assert (found.low, found.high) == pytest.approx((found.mean - reach, found.mean + reach))
+    pair = interval(iqm, SCORES[:1, :2])
+    assert pair.low < SCORES[0, :2].min() < SCORES[0, :2].max() < pair.high
 
 
 def test_of_single_runs_no_comparison_has_an_interval():
