@@ -54,7 +54,8 @@ def baseline_chart(found: pd.DataFrame, winner: str, measure: str, name: str) ->
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside upper right", ncols=2, handletextpad=0.3)
     caption = (
-        "Means over requests with 95 % intervals that count prompts and seeds; every policy serves the same requests."
+        "Means over requests with 95 % intervals over seeds, prompts and episodes; every policy serves the same "
+        "requests."
     )
     return Drawing(f"{name}baselines", "The winner and every baseline", caption, figure, rows)
 

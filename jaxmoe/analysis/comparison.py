@@ -1,4 +1,4 @@
-"""Policies side by side: agents and baselines on the same requests, with intervals that count prompts and seeds."""
+"""Policies side by side: agents and baselines on the same requests, with intervals over seeds, prompts and episodes."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jaxmoe.analysis.intervals import Estimate, UnitSums, estimate
+from jaxmoe.analysis.intervals import Brought, Estimate, Means, UnitSums, estimate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from jaxmoe.analysis.tables import Tables
 
 KEYS = ("agent", "environment", "policy", "split", "by", "unit", "requests")
-Means = NDArray[np.float64]
 
 
 def family(policy: object) -> str:
@@ -43,7 +42,7 @@ def against_baselines(
     """One row per split, policy and metric: `mean`, `low` and `high` of its 95 % interval, and `requests`.
 
     Beside the metrics of an evaluation there are the `normalised` score, and how far the agents are `ahead` in QoS, of
-    which the interval is paired: all policies meet the same prompts. Of several environments each counts alike.
+    which the interval is paired: all policies meet the same requests. Of several environments each counts alike.
 
     Args:
         tables: of the experiment.
@@ -52,12 +51,11 @@ def against_baselines(
         name: of the agents, as a policy.
     """
     evaluation = tables.load_evaluation(agents.ravel().tolist())
-    evaluation = evaluation[evaluation["by"] == "prompts"]
     metrics = [str(column) for column in evaluation if column not in KEYS]
     rows: list[tuple[object, ...]] = []
     for split in tables.splits:
         of_split = evaluation[evaluation["split"] == split]
-        own = [sums_by(of_split[of_split["agent"].isin(numbers)], "agent", metrics) for numbers in agents]
+        own = [brought_by(of_split[of_split["agent"].isin(numbers)], "agent", metrics) for numbers in agents]
         policies = {name: own, **_baseline_evaluations(tables.baselines, split, environments, metrics)}
         rows += compared(split, policies, own, metrics, tables.levels(environments.tolist()))
     return pd.DataFrame(rows, columns=["split", "policy", "metric", *Estimate._fields, "requests"])
@@ -65,8 +63,8 @@ def against_baselines(
 
 def compared(
     split: str,
-    policies: dict[str, list[UnitSums]],
-    own: list[UnitSums] | None,
+    policies: dict[str, list[Brought]],
+    own: list[Brought] | None,
     metrics: Sequence[str],
     levels: Mapping[str, float],
 ) -> list[tuple[object, ...]]:
@@ -85,9 +83,15 @@ def compared(
             found["ahead"] = estimate(_lead, [*evaluations, *own])[0]
         if worst is not None and best is not None:
             found["normalised"] = estimate(_normalised, [*evaluations, *worst, *best])[0]
-        requests = int(sum(sums.counts[0].sum() for sums in evaluations))
+        requests = int(sum(each.prompts.counts[0].sum() for each in evaluations))
         rows += [(split, policy, metric, *of, requests) for metric, of in found.items()]
     return rows
+
+
+def brought_by(rows: pd.DataFrame, by: str, metrics: Sequence[str]) -> Brought:
+    """An evaluation as arrays: rows by a column, units, metrics."""
+    prompts, episodes = (rows[rows["by"] == kind] for kind in ("prompts", "episodes"))
+    return Brought(sums_by(prompts, by, metrics), sums_by(episodes, by, metrics) if len(episodes) else None)
 
 
 def sums_by(rows: pd.DataFrame, by: str, metrics: Sequence[str]) -> UnitSums:
@@ -120,23 +124,33 @@ def agents_name(algorithm: str, count: int) -> str:
     return f"{algorithm} ({count} agent{'s' if count > 1 else ''})"
 
 
+def interval_words(policies: Sequence[str]) -> str:
+    """What the intervals of these policies are over.
+
+    >>> interval_words(["random", "ppo (8 agents)"]), interval_words(["random", "ppo (1 agent)"])
+    ('over seeds, prompts and episodes', 'of this agent')
+    """
+    if any(policy.endswith("agents)") for policy in policies):
+        return "over seeds, prompts and episodes"
+    return "of this agent" if any(policy.endswith("(1 agent)") for policy in policies) else "over prompts and episodes"
+
+
 def _baseline_evaluations(
     baselines: pd.DataFrame, split: str, environments: NDArray[np.int64], metrics: Sequence[str]
-) -> dict[str, list[UnitSums]]:
+) -> dict[str, list[Brought]]:
     """What each baseline brought in each environment, as far as it is evaluated in all of them.
 
     In several environments another subset, or number of experts, can be the best: these go by the family's name.
     """
     if not len(baselines):
         return {}
-    chosen = (baselines["split"] == split) & (baselines["by"] == "prompts")
-    rows = baselines[chosen & baselines["environment"].isin(environments)]
+    rows = baselines[(baselines["split"] == split) & baselines["environment"].isin(environments)]
     if len(environments) > 1:
         rows = rows.assign(policy=rows["policy"].map(family))
-    found: dict[str, list[UnitSums]] = {}
+    found: dict[str, list[Brought]] = {}
     for policy, part in rows.groupby("policy", sort=False, observed=True):
         evaluations = {
-            environment: sums_by(each, "policy", metrics) for environment, each in part.groupby("environment")
+            environment: brought_by(each, "policy", metrics) for environment, each in part.groupby("environment")
         }
         if set(evaluations) == set(environments.tolist()):
             found[str(policy)] = [evaluations[environment] for environment in environments.tolist()]

@@ -107,7 +107,7 @@ def _map(found: ByEnvironment, rival: str, name: str) -> Drawing:
     axes.set_ylabel(words(up))
     caption = (
         f"QoS of the winner minus that of {rival}, on train prompts; \N{ALMOST EQUAL TO} where its 95 % interval over "
-        "prompts and seeds holds 0. The lighter, the further ahead."
+        "seeds, prompts and episodes holds 0. The lighter, the further ahead."
     )
     return Drawing(f"{name}ahead_of_{rival}", f"Ahead of {rival}", caption, figure, found.leads)
 
@@ -126,5 +126,5 @@ def _line(found: ByEnvironment, name: str) -> Drawing:
     axes.set_xlabel(words(axis))
     axes.set_ylabel("QoS of the winner beyond")
     figure.legend(loc="outside upper left", ncols=2)
-    caption = "How far the winner is ahead on train prompts, with 95 % intervals over prompts and seeds."
+    caption = "How far the winner is ahead on train prompts, with 95 % intervals over seeds, prompts and episodes."
     return Drawing(f"{name}ahead_of_baselines", "Ahead of baselines", caption, figure, found.leads)

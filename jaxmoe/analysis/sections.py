@@ -208,8 +208,8 @@ def _landscape(ranking: Ranking, prefix: str) -> tuple[list[Drawing], list[str]]
 
 def _by_environment(found: ByEnvironment) -> str:
     text = (
-        "The winner in each environment, in QoS on the same requests, with 95 % intervals over prompts and seeds. "
-        "Click a heading to sort."
+        "The winner in each environment, in QoS on the same requests, with 95 % intervals over seeds, prompts and "
+        "episodes. Click a heading to sort."
     )
     return paragraph(text, "note") + page.table(found.cells, texts=["environment"], sortable=True)
 

@@ -81,12 +81,13 @@ def _least(column: Column) -> int:
 
 def print_comparison(comparison: "pd.DataFrame") -> None:
     """Two tables: how good each policy is, and what it does; the one that is no baseline stands out."""
-    from jaxmoe.analysis.comparison import behaviour_table, quality_table
+    from jaxmoe.analysis.comparison import behaviour_table, interval_words, quality_table
 
     endings = ("agent)", "agents)", *(f".{name}" for name in FILE_FORMATS))
     highlight = next((name for name in comparison["policy"].unique() if str(name).endswith(endings)), None)
     OUT.print()
-    title = "Mean QoS, and normalised score [95 % interval over prompts and seeds]"
+    over = interval_words([str(policy) for policy in comparison["policy"].unique()])
+    title = f"Mean QoS, and normalised score [95 % interval {over}]"
     print_table(quality_table(comparison, title, highlight))
     OUT.print()
     title = "What each policy does per request, on train prompts: means, and how often it asks each expert"

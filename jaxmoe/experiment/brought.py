@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxmoe.analysis.intervals import Brought
 from jaxmoe.env.exported import policy_function
 from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
@@ -21,7 +22,7 @@ from jaxmoe.experiment import exporting
 from jaxmoe.policy import loading
 from jaxmoe.policy.bundle import Bundle, read_bundle
 from jaxmoe.table import ExpertTable
-from jaxmoe.training.evaluation import Brought, evaluate_policy
+from jaxmoe.training.evaluation import evaluate_policy
 
 if TYPE_CHECKING:
     from jaxmoe.env.baselines import Policy

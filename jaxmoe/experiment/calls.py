@@ -243,7 +243,8 @@ def evaluate(
         callback: told how the evaluation goes.
 
     Returns:
-        One row per split, policy and metric: `mean`, and `low` and `high` of the 95 % interval over prompts and seeds.
+        One row per split, policy and metric: `mean`, and `low` and `high` of its 95 % interval over what there are
+        several of: seeds, prompts, episodes.
 
     Raises:
         InputError: an unknown name, a value that is not allowed, or a policy that does not suit the environment.

@@ -8,7 +8,7 @@ import pandas as pd
 
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.analysis.comparison import agents_name, compared
-from jaxmoe.analysis.intervals import Estimate, UnitSums
+from jaxmoe.analysis.intervals import Brought, Estimate
 from jaxmoe.devices import start_jax
 from jaxmoe.env.baselines import levels
 from jaxmoe.env.exported import training_environment
@@ -20,7 +20,7 @@ from jaxmoe.table import ExpertTable, given_table
 from jaxmoe.training import evaluation
 from jaxmoe.training.baselines import BaselineEvaluation, chosen_baselines
 from jaxmoe.training.batches import batches
-from jaxmoe.training.evaluation import AgentEvaluation, Brought
+from jaxmoe.training.evaluation import AgentEvaluation
 from jaxmoe.training.events import Callback, Noted
 from jaxmoe.training.inputs import checked_config, environments, require_positive
 from jaxmoe.training.sizes import agents_per_device
@@ -169,7 +169,7 @@ def _rows(where: Where, agents: Mapping[str, dict[str, Brought]], policies: Mapp
     metrics = evaluation.metric_names(where.table.experts)
     rows: list[tuple[object, ...]] = []
     for split in where.splits:
-        evaluations: dict[str, list[UnitSums]] = {name: [brought[split].prompts] for name, brought in found.items()}
+        evaluations = {name: [brought[split]] for name, brought in found.items()}
         rows += compared(split, evaluations, None, metrics, levels(where.env.settings))
     return pd.DataFrame(rows, columns=["split", "policy", "metric", *Estimate._fields, "requests"])
 

@@ -4,13 +4,14 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
-from jaxmoe.analysis.intervals import UnitSums
+from jaxmoe.analysis.intervals import Brought
 from jaxmoe.env.baselines import BASELINES, Registered, suited_baselines
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.errors import InputError
-from jaxmoe.training.evaluation import EVALUATION_SEED, Brought, Check, PolicyEvaluation, Schedule, Splits
+from jaxmoe.training.evaluation import EVALUATION_SEED, Check, PolicyEvaluation, Schedule, Splits
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -50,7 +51,7 @@ class BaselineEvaluation:
             best = int(np.argmax(rows["train"].mean()[:, 0]))
             name = family if own.members is None else f"{family}({own.label(members[best])})"
             for split, brought in rows.items():
-                found[split][name] = Brought(*(UnitSums(*(leaf[[best]] for leaf in sums)) for sums in brought))
+                found[split][name] = jax.tree.map(lambda leaf, best=best: leaf[[best]], brought)
         return found
 
 

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms.algorithm import Algorithm
-from jaxmoe.analysis.intervals import UnitSums
+from jaxmoe.analysis.intervals import Brought, UnitSums
 from jaxmoe.env import rules
 from jaxmoe.env.baselines import Policy
 from jaxmoe.env.observation import observe
@@ -45,17 +45,6 @@ class Sums(NamedTuple):
     prompt_requests: Float[Array, " U"]
     episodes: Float[Array, "V M"]
     episode_requests: Float[Array, " V"]
-
-
-class Brought(NamedTuple):
-    """What R policies brought on one split."""
-
-    prompts: UnitSums  # by unit of prompts
-    episodes: UnitSums
-
-    def mean(self) -> np.ndarray:
-        """Mean of each metric over requests, [R, M]."""
-        return self.prompts.sums.sum(axis=1) / self.prompts.counts.sum(axis=1)[:, None]
 
 
 class Schedule(NamedTuple):
@@ -216,7 +205,7 @@ class AgentEvaluation:
                     check()
                     parts.append(self._run(None, batch, (params, self._key, jnp.int32(group * self._count))))
                 each.append(jax.tree.map(_wide, joined(parts, agents)))
-            found[split] = _brought(jax.tree.map(lambda *leaves: sum(leaves), *each))
+            found[split] = _brought(jax.tree.map(lambda *leaves: sum(leaves), *each), self._schedule)
         return found
 
 
@@ -234,6 +223,7 @@ class PolicyEvaluation:
     ) -> None:
         """Prepare; policies that are functions of the host are served by one device alone; `checked` as in `sums`."""
         devices = jax.local_devices()[: 1 if one_device else None]
+        self._schedule = schedule
         self._groups, self._count = schedule.groups(POLICY_GROUP)
         self._devices = len(devices)
 
@@ -262,7 +252,7 @@ class PolicyEvaluation:
                 part = jax.tree.map(lambda leaf, device=device: _wide(np.asarray(leaf[device])), found)
                 total = part if total is None else jax.tree.map(np.add, total, part)
         assert total is not None
-        return _brought(total)
+        return _brought(total, self._schedule)
 
 
 def evaluate_policy(
@@ -291,7 +281,9 @@ def evaluation_rows(who: Mapping[str, Any], found: Mapping[str, Brought], expert
     kinds: tuple[Literal["prompts", "episodes"], ...] = ("prompts", "episodes")
     for split, brought in found.items():
         for kind in kinds:
-            sums: UnitSums = getattr(brought, kind)
+            sums: UnitSums | None = getattr(brought, kind)
+            if sums is None:
+                continue
             met = np.flatnonzero(sums.counts.sum(axis=0) > 0)
             columns: dict[str, Any] = {name: np.repeat(np.asarray(of), len(met)) for name, of in who.items()}
             columns |= {"split": split, "by": kind, "unit": np.tile(met.astype(np.int32), len(sums.counts))}
@@ -315,8 +307,11 @@ def results_of(curves: pd.DataFrame, found: Mapping[str, Brought], experts: tupl
     return pd.concat([last[own], pd.DataFrame(means)], axis=1)
 
 
-def _brought(total: Sums) -> Brought:
-    return Brought(UnitSums(total.prompts, total.prompt_requests), UnitSums(total.episodes, total.episode_requests))  # type: ignore[arg-type]
+def _brought(total: Sums, schedule: Schedule) -> Brought:
+    """On the host; episodes of one request are no units of their own: by prompts they are counted already."""
+    prompts = UnitSums(total.prompts, total.prompt_requests)  # type: ignore[arg-type]
+    episodes = UnitSums(total.episodes, total.episode_requests)  # type: ignore[arg-type]
+    return Brought(prompts, episodes if schedule.length > 1 else None)
 
 
 def _wide(leaf: np.ndarray) -> np.ndarray:

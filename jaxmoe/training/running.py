@@ -17,13 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from jaxmoe.analysis.intervals import Brought
 from jaxmoe.devices import start_devices
 from jaxmoe.env.scenarios import settings_of
 from jaxmoe.errors import InputError
 from jaxmoe.training import baseline_cache, checkpoints
 from jaxmoe.training.arrays import pieces, read_arrays
 from jaxmoe.training.baselines import BaselineEvaluation, facts
-from jaxmoe.training.evaluation import Brought, evaluation_rows, results_of
+from jaxmoe.training.evaluation import evaluation_rows, results_of
 from jaxmoe.training.events import (
     SILENT,
     Advanced,

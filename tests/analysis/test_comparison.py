@@ -19,7 +19,7 @@ from jaxmoe.analysis.comparison import (
     quality_table,
     sums_by,
 )
-from jaxmoe.analysis.intervals import UnitSums
+from jaxmoe.analysis.intervals import Brought, UnitSums
 from jaxmoe.analysis.ranking import rankings
 from jaxmoe.analysis.tables import BaselineFacts
 
@@ -33,7 +33,7 @@ COLUMNS = ["split", "policy", "metric", "mean", "low", "high", "requests"]
 
 def sums(qos):
     sums = np.tile(np.array([qos, 7.0, 0.1, 0.2, 3.0, 0.5, 0.9, 0.25, 0.75]) * 10, (2, 4, 1))
-    return UnitSums(sums, np.full((2, 4), 10.0))
+    return Brought(UnitSums(sums, np.full((2, 4), 10.0)), None)
 
 
 def rows_of(levels):
