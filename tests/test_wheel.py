@@ -11,13 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 USE = """
-import json, sys
+import importlib.metadata, json, sys
 import jaxmoe
 heavy = sorted({"jax", "openai", "pandas", "pyarrow", "numpy"} & set(sys.modules))
 table = jaxmoe.load_table()
 print(json.dumps({
     "file": jaxmoe.__file__, "heavy": heavy, "prompts": table.num_prompts, "experts": table.experts,
-    "jax": "jax" in sys.modules,
+    "jax": "jax" in sys.modules, "version": jaxmoe.__version__, "installed": importlib.metadata.version("jaxmoe"),
 }))
 """
 
@@ -47,6 +47,7 @@ def test_installed_wheel_loads_its_table_in_an_empty_folder(python: Path, tmp_pa
     report = json.loads(_run(python, "-I", "-W", "error", "-c", USE, cwd=tmp_path))
     assert Path(report["file"]).is_relative_to(python.parents[1])
     assert report["heavy"] == []
+    assert report["installed"] == report["version"]
     assert (report["prompts"], len(report["experts"])) == (32, 4)
     assert not report["jax"]
 
