@@ -99,12 +99,14 @@ def stuck(generator, shape):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("episodes", [0, 8, 32])
-@pytest.mark.parametrize("prompts", [8, 24, 96])
-@pytest.mark.parametrize("seeds", [1, 4, 8, 32])
-@pytest.mark.parametrize("share", [0.9, 0.5, 0.1])
+@pytest.mark.parametrize("episodes", [0, 8])
+@pytest.mark.parametrize("prompts", [8, 96])
+@pytest.mark.parametrize("seeds", [1, 4, 32])
+@pytest.mark.parametrize("share", [0.9, 0.1])
 def test_it_holds_the_truth_in_95_of_100_studies(seeds, prompts, episodes, share):
-    """Whether seeds make most of what varies, or prompts; 1,500 studies, standard error 0.6 %."""
+    """Whether seeds make most of what varies, or prompts; 1,500 studies, standard error 0.6 %. The table of all is in
+    experiments/benchmarks.
+    """
     total = 0.3
     of_rows = total * np.sqrt(share) * np.sqrt(seeds) if seeds > 1 else 0.0
     of_prompts = total * np.sqrt(1 - share) * np.sqrt(prompts)

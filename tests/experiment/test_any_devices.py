@@ -21,6 +21,7 @@ def on_two(tmp_path_factory):
 def on(devices, folder):
     """The experiment as a process of its own makes it, that has so many devices."""
     environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # they run once
     environment["JAXMOE_CACHE_DIR"] = str(folder / "cache")  # or baselines would be looked up
     subprocess.run([sys.executable, "-c", SCRIPT, str(folder / "run")], env=environment, check=True)
     found = jaxmoe.load(folder / "run")
