@@ -77,6 +77,7 @@ def estimate(statistic: Statistic, evaluations: Sequence[Brought]) -> list[Estim
     """Estimate statistics of the policies' means.
 
     A thing of which there is one alone has no variance and is left out: the interval of one agent is of this agent.
+    Where there is one of each, there is no interval: low and high are NaN.
 
     Args:
         statistic: takes the means of each evaluation, `[..., M]` each, and returns one or several numbers, `[..., K]`.
@@ -92,6 +93,7 @@ def estimate(statistic: Statistic, evaluations: Sequence[Brought]) -> list[Estim
     """
     means = [each.prompts.mean() for each in evaluations]
     value = np.atleast_1d(statistic(*means))
+    several = any(len(each.prompts.counts) > 1 for each in evaluations)
     square = np.zeros_like(value)
     for kind in ("prompts", "episodes"):
         parts: list[UnitSums] = [getattr(each, kind) for each in evaluations]
@@ -99,10 +101,11 @@ def estimate(statistic: Statistic, evaluations: Sequence[Brought]) -> list[Estim
             continue
         met = np.any([part.counts.sum(axis=0) > 0 for part in parts], axis=0)
         if met.sum() > 1:
+            several = True
             left = statistic(*(part.without_each_unit()[met] for part in parts))
             square += _quantile(met.sum() - 1.0) ** 2 * _variance(left, value)
     square += _of_rows(statistic, evaluations, means, value)
-    reach = np.sqrt(square)
+    reach = np.sqrt(square) if several else np.full_like(value, np.nan)
     return [Estimate(*map(float, row)) for row in zip(value, value - reach, value + reach, strict=True)]
 
 

@@ -83,6 +83,11 @@ def test_a_difference_of_seeds_is_welchs():
     np.testing.assert_allclose([found.low, found.high], expected)
 
 
+def test_of_one_request_there_is_no_interval():
+    [found] = estimate(itself, [Brought(UnitSums(np.ones((1, 1, 1)), np.ones((1, 1))), None)])
+    assert f"{found:.2f}" == "1.00"
+
+
 def test_units_that_nobody_met_do_not_count():
     brought = crossed(np.random.default_rng(6))
     padded = UnitSums(
