@@ -52,7 +52,7 @@ def print_differences(requests: int) -> None:
     """What choices are worth in `queueing`: paired differences on train prompts."""
     env, params = jaxmoe.make("queueing")
     evaluations = {
-        policy.name: evaluate_policy(policy.act, env, {"train": params}, requests)["train"].prompts
+        policy.name: evaluate_policy(policy.act, env, {"train": params}, requests)["train"]
         for policy in (random(env), one_slot_optimum(env), drift_plus_penalty(env), lookahead(env))
     }
     length = Schedule.of(env, params, requests).length

@@ -3,7 +3,7 @@
     python experiments/cross_validation.py
 
 Every prompt is met as a test prompt exactly once, by agents that were trained on the other folds; differences are taken
-on the same requests, and their intervals count prompts and seeds. Writes `results/cross_validation.csv`.
+on the same requests, and their intervals are over prompts and seeds. Writes `results/cross_validation.csv`.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def cross_validate(algorithm: str, steps: int, seeds: int) -> list[tuple[object,
     print(f"\n{seeds} {algorithm.upper()} agents of {steps:,} env steps per fold; test prompts of {FOLDS} folds")
     print(f"| policy | QoS | normalised score | {algorithm.upper()} is ahead by |\n|---|---|---|---|")
     rows: list[tuple[object, ...]] = []
-    for name in sorted(pooled, key=lambda name: -pooled[name].mean()[0]):
+    for name in sorted(pooled, key=lambda name: -pooled[name].prompts.mean()[0]):
         [qos] = estimate(lambda means: means[..., :1], [pooled[name]])
         [score] = estimate(normalised_score, [pooled[name], pooled["random"], pooled["one_slot_optimum"]])
         [lead] = estimate(lambda one, other: one[..., :1] - other[..., :1], [pooled[algorithm], pooled[name]])

@@ -3,7 +3,7 @@
     python experiments/lookahead_gain.py
 
 The share is `(QoS - one-slot optimum) / (lookahead - one-slot optimum)`, on the same requests, with an interval over
-prompts and seeds. Agents see only observations; both baselines know the true scores and channels of the slot.
+seeds, prompts and episodes. Agents see only observations; both baselines know the true scores and channels of the slot.
 Writes `results/lookahead_gain.csv`.
 """
 

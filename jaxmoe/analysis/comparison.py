@@ -91,7 +91,8 @@ def compared(
 def brought_by(rows: pd.DataFrame, by: str, metrics: Sequence[str]) -> Brought:
     """An evaluation as arrays: rows by a column, units, metrics."""
     prompts, episodes = (rows[rows["by"] == kind] for kind in ("prompts", "episodes"))
-    return Brought(sums_by(prompts, by, metrics), sums_by(episodes, by, metrics) if len(episodes) else None)
+    complete = prompts[by].nunique() == episodes[by].nunique()  # not where an older version trained some of the agents
+    return Brought(sums_by(prompts, by, metrics), sums_by(episodes, by, metrics) if complete else None)
 
 
 def sums_by(rows: pd.DataFrame, by: str, metrics: Sequence[str]) -> UnitSums:

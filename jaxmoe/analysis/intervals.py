@@ -99,11 +99,16 @@ def estimate(statistic: Statistic, evaluations: Sequence[Brought]) -> list[Estim
         parts: list[UnitSums] = [getattr(each, kind) for each in evaluations]
         if any(part is None for part in parts):
             continue
-        met = np.any([part.counts.sum(axis=0) > 0 for part in parts], axis=0)
-        if met.sum() > 1:
-            several = True
-            left = statistic(*(part.without_each_unit()[met] for part in parts))
-            square += _quantile(met.sum() - 1.0) ** 2 * _variance(left, value)
+        for size in {part.counts.shape[1] for part in parts}:  # environments may have episodes of several lengths
+            met = np.any([part.counts.sum(axis=0) > 0 for part in parts if part.counts.shape[1] == size], axis=0)
+            if met.sum() > 1:
+                several = True
+                those = [
+                    part.without_each_unit()[met] if part.counts.shape[1] == size else mean
+                    for part, mean in zip(parts, means, strict=True)
+                ]
+                left = statistic(*np.broadcast_arrays(*those))
+                square += _quantile(met.sum() - 1.0) ** 2 * _variance(left, value)
     square += _of_rows(statistic, evaluations, means, value)
     reach = np.sqrt(square) if several else np.full_like(value, np.nan)
     return [Estimate(*map(float, row)) for row in zip(value, value - reach, value + reach, strict=True)]

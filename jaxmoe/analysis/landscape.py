@@ -33,7 +33,7 @@ class Points:
         columns = [*tables.configuration_columns, *tables.environment_columns]
         first = ranking.agents[chosen][:, :, 0].ravel()
         self.algorithm, self.measure = algorithm, tables.measure
-        self.table = tables.agents.set_index("agent").loc[first, columns].reset_index(drop=True)
+        self.table = tables.agents.set_index("agent").loc[first, columns].reset_index(drop=True).infer_objects()
         self.axes = [str(name) for name in self.table if len(set(self.table[name].dropna())) > 1][:MOST_AXES]
         self.scores: NDArray[np.float64] = ranking.scores("train")[chosen].reshape(len(first), ranking.runs)
         self.quality = iqm(self.scores[:, None, :])
@@ -150,7 +150,7 @@ def _line_chart(points: Points, axis: str, name: str) -> Drawing:
         there = column.iloc[np.asarray(numbers)]
         rows.append((there.iloc[0] if _is_grid(column) else there.mean(), *interval(mean, part, RESAMPLES)))
     data = pd.DataFrame(rows, columns=[axis, "score", "low", "high"])
-    numeric = pd.api.types.is_numeric_dtype(data[axis])
+    numeric = _is_numeric(data[axis])
     at = data[axis].to_numpy() if numeric else np.arange(len(data))
     if numeric and not _is_grid(column):
         axes.scatter(column, points.quality, s=6, color=MUTED, alpha=0.35, linewidths=0)
@@ -175,8 +175,12 @@ def _levels(column: pd.Series) -> list[object]:
     ([1, 2], ['64', '16,16'])
     """
     found = column.unique().tolist()
-    return sorted(found) if pd.api.types.is_numeric_dtype(column) else found
+    return sorted(found) if pd.api.types.is_numeric_dtype(column) else found  # and false before true
 
 
 def _is_grid(column: pd.Series) -> bool:
-    return len(set(column)) <= GRID_VALUES or not pd.api.types.is_numeric_dtype(column)
+    return len(set(column)) <= GRID_VALUES or not _is_numeric(column)
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)

@@ -10,6 +10,7 @@ import pandas as pd
 from jaxmoe.analysis import charts, page
 from jaxmoe.analysis.answer import NAMES, ON_PROMPTS, WINNER, Answer, answer, baseline_table
 from jaxmoe.analysis.environments import ByEnvironment, by_environment, environment_charts
+from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.landscape import importance_chart, importance_sentence, landscape_charts, points_of
 from jaxmoe.analysis.page import Section, paragraph
 from jaxmoe.analysis.ranking import Ranking, confirmed, listed, value, words
@@ -154,14 +155,19 @@ def _tiles(ranking: Ranking, found: Answer, metric: str) -> list[tuple[str, str,
     for split in ranking.tables.splits:
         best = found.estimate(split, metric)
         if best is not None:
-            tiles.append((f"{kind}, {NAMES[split]}", f"{best.mean:.3f}", f"[{best.low:.3f}, {best.high:.3f}]"))
+            tiles.append((f"{kind}, {NAMES[split]}", f"{best.mean:.3f}", _ends(best)))
     rule = found.strongest_rule()
     split = ranking.tables.splits[-1]
     lead = found.estimate(split, "ahead", rule) if rule else None
     if rule and lead is not None:
-        remark = f"[{lead.low:.3f}, {lead.high:.3f}] {ON_PROMPTS[split]}"
+        remark = f"{_ends(lead)} {ON_PROMPTS[split]}".strip()
         tiles.append((f"QoS beyond {rule}", f"{lead.mean:+.3f}".replace("-", "\N{MINUS SIGN}"), remark))
     return tiles
+
+
+def _ends(of: Estimate) -> str:
+    """Of an interval, if there is one."""
+    return "" if np.isnan(of.low) else f"[{of.low:.3f}, {of.high:.3f}]"
 
 
 def _how_sure(ranking: Ranking, found: Answer) -> str:

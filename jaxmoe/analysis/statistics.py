@@ -1,4 +1,4 @@
-"""What a few runs say about an algorithm: robust means with bootstrap intervals, and comparisons of two algorithms.
+"""What a few runs say about an algorithm: robust means with intervals, and comparisons of two algorithms.
 
 The measures are those of Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice"
 (arXiv 2108.13264), whose package rliable is archived. Scores come as arrays whose last two axes are tasks and runs

@@ -107,6 +107,8 @@ def _require_known(kind: str, name: str, allowed: Iterable[str]) -> None:
 def _require_number(kind: str, name: str, value: Any, limits: About, whole: bool = False) -> None:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
         raise InputError(f"{kind} {name} = {value!r} is not a {'whole' if whole else 'finite'} number")
+    if limits.boolean and value not in (0, 1):
+        raise InputError(f"{kind} {name} = {value!r} must be true or false")
     if not limits.low <= value <= limits.high:
         allowed = f"at least {limits.low:g}" if limits.high == math.inf else f"from {limits.low:g} to {limits.high:g}"
         raise InputError(f"{kind} {name} = {value!r} must be {allowed}")

@@ -12,6 +12,7 @@ from rich.console import Console
 from jaxmoe.analysis.comparison import (
     agents_name,
     behaviour_table,
+    brought_by,
     compared,
     comparison,
     family,
@@ -101,6 +102,14 @@ def test_sums_of_an_evaluation_become_arrays(finished):
     np.testing.assert_array_equal(mixed.counts, [synthetic.REQUESTS["test"]] * 2)
     first = rows[rows["agent"] == 3].sort_values("unit")
     np.testing.assert_array_equal(mixed.sums[0, :, 0], first["qos"].to_numpy(np.float64))
+
+
+def test_episodes_count_only_where_all_agents_have_them(finished):
+    rows = finished.load_evaluation([3, 5])
+    rows = rows[rows["split"] == "test"]
+    assert brought_by(rows, "agent", ["qos"]).episodes.sums.shape == (2, synthetic.EPISODES, 1)
+    partly = rows[(rows["by"] == "prompts") | (rows["agent"] == 3)]
+    assert brought_by(partly, "agent", ["qos"]).episodes is None
 
 
 def test_the_winner_and_every_baseline_are_compared_with_their_keys(crossed):

@@ -83,6 +83,16 @@ def test_a_difference_of_seeds_is_welchs():
     np.testing.assert_allclose([found.low, found.high], expected)
 
 
+def test_environments_may_have_episodes_of_several_lengths():
+    """Each counts alike; their episodes are not the same, so that their variances are added."""
+    generator = np.random.default_rng(7)
+    one, other = (crossed(generator, rows=1, episodes=episodes, sd=(0, 0, 1.0)) for episodes in (32, 16))
+    both = estimate(lambda a, b: (a + b) / 2, [one, other])[0]
+    alone = [estimate(itself, [each])[0] for each in (one, other)]
+    reach = np.linalg.norm([found.high - found.mean for found in alone]) / 2
+    assert both.high - both.mean == pytest.approx(reach, rel=0.02)
+
+
 def test_of_one_request_there_is_no_interval():
     [found] = estimate(itself, [Brought(UnitSums(np.ones((1, 1, 1)), np.ones((1, 1))), None)])
     assert f"{found:.2f}" == "1.00"

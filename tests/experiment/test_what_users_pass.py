@@ -243,4 +243,6 @@ def test_a_dry_run_names_the_axes():
 def test_functions_that_check_take_them_too():
     module = registered_algorithm("dqn")
     assert checked_hypers(module.Hypers, {"double_q": np.bool_(False)}).double_q == 0.0
+    with pytest.raises(InputError, match=r"double_q = 0.5 must be true or false"):
+        checked_hypers(module.Hypers, {"double_q": 0.5})
     assert checked_config(module.Config, {"hidden": np.array([4, 4])}).hidden == (4, 4)
