@@ -66,7 +66,7 @@ def test_an_evaluation_has_a_row_of_sums_per_unit(tables):
     rows = tables.load_evaluation([1, 11])
     assert list(rows) == ["agent", "split", "by", "unit", "requests", *metric_names(EXPERTS)]
     assert set(rows["agent"]) == {1, 11}
-    assert set(rows["by"]) == {"prompts", "episodes"}
+    assert set(rows["by"]) == {"prompts"}  # each request of `oneshot` is an episode of its own
     for of in (rows, tables.baselines):
         assert {str(of[name].dtype) for name in ("split", "by")} & {"category"} == set()
     who = ["environment", "policy"]
