@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from compiling import unoptimised
 from safetensors.numpy import save
 
 import jaxmoe
@@ -81,15 +82,11 @@ def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activa
 
 def _trained(algorithm, hypers, params, iterations):
     """The acting network after so many iterations; after none, no weight is zero all the same."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)  # what runs so little need not run fast
-    try:
+    with unoptimised():
         state = jax.jit(algorithm.init)(jax.random.key(3), hypers, params)
         step = jax.jit(algorithm.step)
         for number in range(iterations):
             state, _ = step(state, hypers, params, Clock(jnp.int32(number), jnp.int32(iterations)))
-    finally:
-        jax.config.update("jax_disable_most_optimizations", before)
     return state.policy if iterations else jax.tree.map(_stirred, state.policy)
 
 

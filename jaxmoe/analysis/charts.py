@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from jaxmoe.analysis.comparison import family
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking
-from jaxmoe.analysis.statistics import bootstrap, interval, iqm, performance_profile
+from jaxmoe.analysis.statistics import interval, iqm, performance_profile, with_interval
 from jaxmoe.analysis.style import (
     COLOURS,
     DASHES,
@@ -99,7 +99,7 @@ def profile_chart(ranking: Ranking, name: str) -> Drawing:
     figure, axes = canvas(2.3)
     frames = []
     for number, (algorithm, position) in enumerate(ranking.best_of("algorithm").items()):
-        of_best, low, high = bootstrap(
+        of_best, low, high = with_interval(
             lambda drawn: performance_profile(drawn, thresholds), scores[position], CURVE_RESAMPLES
         )
         of_all = performance_profile(np.concatenate(list(scores[algorithms == algorithm]), axis=-1), thresholds)
@@ -318,7 +318,7 @@ def _band(ranking: Ranking, position: int, column: str) -> pd.DataFrame:
     rows = curves[curves["env_steps"] > 0]
     wide = rows.pivot_table(index="env_steps", columns="agent", values=column)[ranking.agents[position].ravel()]
     scores = wide.to_numpy(np.float64).reshape(len(wide), ranking.tasks, ranking.runs)
-    value, low, high = bootstrap(iqm, scores, CURVE_RESAMPLES)
+    value, low, high = with_interval(iqm, scores, CURVE_RESAMPLES)
     return pd.DataFrame({"env_steps": wide.index, "iqm": value, "low": low, "high": high})
 
 

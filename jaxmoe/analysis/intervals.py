@@ -93,28 +93,33 @@ def estimate(statistic: Statistic, evaluations: Sequence[Brought]) -> list[Estim
     """
     means = [each.prompts.mean() for each in evaluations]
     value = np.atleast_1d(statistic(*means))
-    several = any(len(each.prompts.counts) > 1 for each in evaluations)
-    square = np.zeros_like(value)
-    for kind in ("prompts", "episodes"):
-        parts: list[UnitSums] = [getattr(each, kind) for each in evaluations]
-        if any(part is None for part in parts):
-            continue
-        for size in {part.counts.shape[1] for part in parts}:  # environments may have episodes of several lengths
-            met = np.any([part.counts.sum(axis=0) > 0 for part in parts if part.counts.shape[1] == size], axis=0)
-            if met.sum() > 1:
-                several = True
-                those = [
-                    part.without_each_unit()[met] if part.counts.shape[1] == size else mean
-                    for part, mean in zip(parts, means, strict=True)
-                ]
-                left = statistic(*np.broadcast_arrays(*those))
-                square += _quantile(met.sum() - 1.0) ** 2 * _variance(left, value)
-    square += _of_rows(statistic, evaluations, means, value)
-    reach = np.sqrt(square) if several else np.full_like(value, np.nan)
+    episodes = [each.episodes for each in evaluations if each.episodes is not None]
+    squares = _of_units(statistic, [each.prompts for each in evaluations], means, value)
+    if len(episodes) == len(evaluations):
+        squares += _of_units(statistic, episodes, means, value)
+    squares += _of_rows(statistic, evaluations, means, value)
+    reach = np.sqrt(np.sum(squares, axis=0)) if squares else np.full_like(value, np.nan)
     return [Estimate(*map(float, row)) for row in zip(value, value - reach, value + reach, strict=True)]
 
 
-def _of_rows(statistic: Statistic, evaluations: Sequence[Brought], means: list[Means], value: Means) -> Means:
+def _of_units(statistic: Statistic, parts: list[UnitSums], means: list[Means], value: Means) -> list[Means]:
+    """`t^2 V` of prompts or of episodes, apart where environments cut them into other numbers of units."""
+    found = []
+    for size in {part.counts.shape[1] for part in parts}:
+        alike = [part.counts.shape[1] == size for part in parts]
+        met = np.any([part.counts.sum(axis=0) > 0 for part, same in zip(parts, alike, strict=True) if same], axis=0)
+        if met.sum() < 2:
+            continue
+        those = [
+            part.without_each_unit()[met] if same else mean
+            for part, same, mean in zip(parts, alike, means, strict=True)
+        ]
+        variance = _variance(statistic(*np.broadcast_arrays(*those)), value)
+        found.append(t_quantile(met.sum() - 1) ** 2 * variance)
+    return found
+
+
+def _of_rows(statistic: Statistic, evaluations: Sequence[Brought], means: list[Means], value: Means) -> list[Means]:
     """`t^2 V` of agents: the variances of different evaluations are added, their freedom is Welch's (1947)."""
     apart = {id(each): each for each in evaluations if len(each.prompts.counts) > 1}
     variances, freedoms = [], []
@@ -124,12 +129,12 @@ def _of_rows(statistic: Statistic, evaluations: Sequence[Brought], means: list[M
         variances.append(_variance(statistic(*np.broadcast_arrays(*those)), value))
         freedoms.append(len(left) - 1.0)
     if not variances:
-        return np.zeros_like(value)
+        return []
     total = np.sum(variances, axis=0)
     even = np.full((len(variances), *total.shape), 1 / len(variances))
     shares = np.divide(variances, total, out=even, where=total > 0)
     freedom = 1 / np.sum(shares**2 / np.array(freedoms)[:, None], axis=0)
-    return _quantile(freedom) ** 2 * total
+    return [t_quantile(freedom) ** 2 * total]
 
 
 def _variance(left: Means, value: Means) -> Means:
@@ -138,8 +143,12 @@ def _variance(left: Means, value: Means) -> Means:
     return (units - 1) / units * np.square(left.reshape(units, -1) - value).sum(axis=0)
 
 
-def _quantile(freedom: float | Means) -> Means:
-    """Of Student's t, where an interval ends."""
-    from scipy.special import stdtrit
+def t_quantile(freedom: float | Means) -> Means:
+    """Of Student's t, where an interval ends.
+
+    >>> t_quantile(3).round(3).item()
+    3.182
+    """
+    from scipy.special import stdtrit  # slow to import, and `status` needs none of it
 
     return np.asarray(stdtrit(freedom, (1 + CONFIDENCE) / 2))

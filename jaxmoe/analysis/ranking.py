@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jaxmoe.analysis.statistics import STATISTICS, Scores, bootstrap, iqm
+from jaxmoe.analysis.statistics import STATISTICS, Scores, iqm, with_interval
 from jaxmoe.analysis.tables import Tables, varies
 from jaxmoe.errors import InputError
 
@@ -112,7 +112,7 @@ class Ranking:
         found["chosen"] = self.chosen
         for split in self.tables.splits:
             scores = self.scores(split)[..., self.measured_on]
-            found[split], found[f"{split}_low"], found[f"{split}_high"] = bootstrap(iqm, scores, TABLE_RESAMPLES)
+            found[split], found[f"{split}_low"], found[f"{split}_high"] = with_interval(iqm, scores, TABLE_RESAMPLES)
         if self.tables.objective.limits:
             found["within_limits"] = self.within_limits
         if self.tables.measure == "normalised":

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxmoe.analysis.intervals import CONFIDENCE, Estimate
+from jaxmoe.analysis.intervals import CONFIDENCE, Estimate, t_quantile
 
 Scores = NDArray[np.float64]  # [..., tasks, runs]
 Statistic = Callable[[Scores], NDArray[np.float64]]  # from [..., tasks, runs] to [...]
@@ -82,8 +82,7 @@ def probability_of_improvement(first: Scores, second: Scores) -> float:
     >>> probability_of_improvement(np.array([[1.0, 3.0]]), np.array([[1.0, 2.0]]))
     0.625
     """
-    pairs = first[..., :, None] - second[..., None, :]
-    return float(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
+    return float(_wins(first, second).mean())
 
 
 def improvement(first: Scores, second: Scores, resamples: int = 2000, seed: int = 0) -> Estimate:
@@ -96,13 +95,19 @@ def improvement(first: Scores, second: Scores, resamples: int = 2000, seed: int 
         seed: of the resampling.
     """
     generator = np.random.default_rng(seed)
-    wins = (first[:, :, None] > second[:, None, :]) + 0.5 * (first[:, :, None] == second[:, None, :])
+    wins = _wins(first, second)
     totals = np.zeros(resamples)
     for task in wins:
         rows, columns = (_weights(generator, size, resamples) for size in task.shape)
         totals += np.einsum("br,rc,bc->b", rows, task, columns, optimize=True) / task.size
     low, high = _ends(totals / len(wins), first, second)
-    return Estimate(probability_of_improvement(first, second), float(low), float(high))
+    return Estimate(float(wins.mean()), float(low), float(high))
+
+
+def _wins(first: Scores, second: Scores) -> NDArray[np.float64]:
+    """Which runs of the first beat which of the second, [tasks, runs, other runs]: 1, or 0.5 if they are equal."""
+    pairs = first[..., :, None] - second[..., None, :]
+    return (pairs > 0) + 0.5 * (pairs == 0)
 
 
 def divergence_rate(diverged: NDArray[np.bool_]) -> Estimate:
@@ -118,7 +123,7 @@ def divergence_rate(diverged: NDArray[np.bool_]) -> Estimate:
     return Estimate(float(found.statistic), float(low), float(high))
 
 
-def bootstrap(
+def with_interval(
     statistic: Statistic, scores: Scores, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """A statistic of each configuration with its interval: value, low and high, [...] each.
@@ -155,7 +160,7 @@ def bootstrap(
 
 def interval(statistic: Statistic, scores: Scores, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """The same of one configuration, [tasks, runs]."""
-    return Estimate(*(float(found) for found in bootstrap(statistic, scores, resamples, seed)))
+    return Estimate(*(float(found) for found in with_interval(statistic, scores, resamples, seed)))
 
 
 def difference(statistic: Statistic, first: Scores, second: Scores, resamples: int = 2000, seed: int = 0) -> Estimate:
@@ -177,13 +182,11 @@ def difference(statistic: Statistic, first: Scores, second: Scores, resamples: i
 
 def _students_reach(statistic: Statistic, scores: Scores) -> NDArray[np.float64]:
     """Half of Student's interval of a mean over the runs of one task, or of their interquartile mean."""
-    from scipy.special import stdtrit
-
     runs = scores.shape[-1]
     single = np.stack([statistic(scores[..., [run]]) for run in range(runs)])
     inflation = IQM_INFLATION.get(runs, 1.0) if statistic is iqm else 1.0
     reach: NDArray[np.float64] = single.std(axis=0, ddof=1) * np.sqrt(inflation / runs)
-    return reach * float(stdtrit(runs - 1, (1 + CONFIDENCE) / 2))
+    return reach * t_quantile(runs - 1)
 
 
 def _resampled(scores: Scores, drawn: NDArray[np.int64]) -> Scores:
@@ -205,8 +208,8 @@ def _ends(resampled: NDArray[np.float64], first: Scores, second: Scores) -> NDAr
 
 def _tails(tasks: int, runs: int) -> tuple[float, float]:
     """Quantiles at which an interval ends, widened for few runs; those of several tasks count half."""
-    from scipy.special import ndtr, stdtrit
+    from scipy.special import ndtr
 
     freedom = tasks * (runs - 1) / (1 if tasks == 1 else 2)
-    reach = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * (runs / (runs - 1)) ** 0.5
+    reach = t_quantile(freedom) * (runs / (runs - 1)) ** 0.5
     return float(ndtr(-reach)), float(ndtr(reach))

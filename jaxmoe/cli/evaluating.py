@@ -1,7 +1,7 @@
 """`jaxmoe evaluate`: compare policies on the same requests."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,9 +27,6 @@ from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
 from jaxmoe.plugins import load_plugins
 from jaxmoe.policy.bundle import is_policy_file
-
-if TYPE_CHECKING:
-    pass
 
 
 def evaluate(

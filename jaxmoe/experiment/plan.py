@@ -222,13 +222,9 @@ def _row(member: Member) -> dict[str, Any]:
     hypers = make_hypers()._asdict() | point.hypers
     row: dict[str, Any] = {"configuration": member.configuration, "environment": member.environment}
     row |= {"algorithm": point.algorithm, "scenario": point.scenario}
-    row |= {name: _hyper(value, about(make_hypers)[name].boolean) for name, value in hypers.items()}
+    known = about(make_hypers)
+    row |= {name: bool(value) if known[name].boolean else float(value) for name, value in hypers.items()}
     return row | {name: cell(value) for name, value in {**point.config, **point.params, **point.settings}.items()}
-
-
-def _hyper(value: Any, boolean: bool) -> float | bool:
-    """A hyperparameter as a table has it: a number, or true or false where 1 and 0 stand for these."""
-    return bool(value) if boolean and value in (0, 1) else float(value)
 
 
 def cell(value: Any) -> Any:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from jaxmoe.analysis import statistics
-from jaxmoe.analysis.statistics import bootstrap, divergence_rate, improvement, interval, iqm, performance_profile
+from jaxmoe.analysis.statistics import divergence_rate, improvement, interval, iqm, performance_profile, with_interval
 
 GENERATOR = np.random.default_rng(7)
 SCORES = GENERATOR.gamma(2.0, 0.4, (5, 11))  # tasks x runs
@@ -53,9 +53,9 @@ def test_a_profile_falls_from_all_to_none():
 
 def test_configurations_side_by_side_are_as_one_by_one():
     configurations = np.stack([SCORES, SCORES[::-1] * 2])
-    together = bootstrap(iqm, configurations, resamples=500)
+    together = with_interval(iqm, configurations, resamples=500)
     for number, scores in enumerate(configurations):
-        alone = bootstrap(iqm, scores, resamples=500)
+        alone = with_interval(iqm, scores, resamples=500)
         assert [part[number] for part in together] == pytest.approx(alone)
 
 
