@@ -186,6 +186,7 @@ def test_what_is_written_is_named_as_json(trained, tmp_path):
 def test_quiet_says_nothing_on_standard_error(trained):
     where, _ = trained
     assert command(*TRAIN, "--quiet", cwd=where).stderr == ""
+    assert command("evaluate", *FEW[2:], "--quiet").stderr == ""  # baselines included
 
 
 def test_train_without_a_folder_prints_and_keeps_nothing(tmp_path):

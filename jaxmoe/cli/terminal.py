@@ -141,7 +141,7 @@ class Teller:
         self.warn(f"job {event.job}, {event.what}, failed: {event.error}")  # type: ignore[union-attr]
 
     def _on_noted(self, event: "Event") -> None:
-        self.warn(event.text)  # type: ignore[union-attr]
+        (self.report.stage if event.progress else self.warn)(event.text)  # type: ignore[union-attr]
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def evaluate_agents(
         groups.setdefault((signature.algorithm, repr(signature.config)), []).append(agent)
     found: dict[str, dict[str, Brought]] = {}
     for (algorithm, _), members in groups.items():
-        callback(Noted(f"evaluating {len(members)} {algorithm.upper()} agents"))
+        callback(Noted(f"evaluating {len(members)} {algorithm.upper()} agents", progress=True))
         name = agents_name(algorithm, len(members))
         found[name if name not in found else f"{name}, {len(found)}"] = _agents(members, where)
     return _rows(where, found, policies)
@@ -151,7 +151,7 @@ def _rows(where: Where, agents: Mapping[str, dict[str, Brought]], policies: Mapp
     """Everything that is to be compared, as a tidy table."""
     found: dict[str, dict[str, Brought]] = dict(agents)
     for name, policy in policies.items():
-        where.callback(Noted(f"evaluating {name}"))
+        where.callback(Noted(f"evaluating {name}", progress=True))
         if isinstance(policy, TrainedAgent):
             _require_suited(policy, where)
             found[name] = _agents([policy], where)
@@ -162,7 +162,8 @@ def _rows(where: Where, agents: Mapping[str, dict[str, Brought]], policies: Mapp
     if where.families:
         evaluate_all = BaselineEvaluation(where.env, where.splits["train"], where.requests, where.families, where.seed)
         for split, named in evaluate_all(
-            where.splits, tell=lambda family: where.callback(Noted(f"evaluating the baselines: {family}"))
+            where.splits,
+            tell=lambda family: where.callback(Noted(f"evaluating the baselines: {family}", progress=True)),
         ).items():
             for name, brought in named.items():
                 found.setdefault(name, {})[split] = brought

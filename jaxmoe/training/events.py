@@ -87,6 +87,7 @@ class Noted(NamedTuple):
     """A sentence that a user should read."""
 
     text: str
+    progress: bool = False  # it only says how it goes
 
 
 class Finished(NamedTuple):

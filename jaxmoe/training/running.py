@@ -348,7 +348,7 @@ class _BaselineRun(_Attempt):
         self.tell(JobFinished(job.number, 0, 0, time.monotonic() - self.began, 0.0))
 
     def _say(self, family: str) -> None:
-        self.tell(Noted(f"job {self.job.number}: evaluating {family}"))
+        self.tell(Noted(f"job {self.job.number}: evaluating {family}", progress=True))
 
     def _evaluate(self, numbers: Mapping[str, float]) -> pd.DataFrame:
         """What each baseline brings in an environment of the signature, on each split."""
