@@ -15,7 +15,7 @@ from jaxmoe.experiment.rounds import Round, Settled, current_spec
 from jaxmoe.experiment.tables import BEHAVIOUR, MADE, Contents, Made
 from jaxmoe.experiment.trained import stacked, trained_agents
 from jaxmoe.table import ExpertTable
-from jaxmoe.training.job import CONFIRMATION
+from jaxmoe.training.keys import CONFIRMATION
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import parquet
 from jaxmoe.training.watching import watch

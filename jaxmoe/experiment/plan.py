@@ -28,7 +28,8 @@ from jaxmoe.training import sizes
 from jaxmoe.training.baselines import chosen_baselines
 from jaxmoe.training.evaluation import metric_names
 from jaxmoe.training.inputs import checked_config, seed_list
-from jaxmoe.training.job import TRAINING, Job, Phase, Signature, Start, batched, even_sizes
+from jaxmoe.training.job import Job, Phase, Signature, Start, batched, even_sizes
+from jaxmoe.training.keys import TRAINING
 from jaxmoe.training.prepared import prepare
 from jaxmoe.training.trainer import evaluation_times
 

@@ -26,11 +26,12 @@ from jaxmoe.env.observation import observe
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState, Outcome
 from jaxmoe.training.batches import for_each_agent, joined
+from jaxmoe.training.keys import EVALUATION, purpose_key
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
 
-EVALUATION_SEED = 0
+EVALUATION_SEED = 0  # of requests, which are the same in every experiment
 PROMPT_UNITS, EPISODE_UNITS = 128, 32  # at most
 AGENT_GROUP, POLICY_GROUP = 1024, 256  # about so many requests are served in one call on a device
 
@@ -168,7 +169,7 @@ class AgentEvaluation:
         """Prepare for agents of one algorithm, in one environment, who may differ in numbers of the scenario."""
         self._schedule = schedule = Schedule.of(env, splits["train"], requests)
         self.groups, self._count = schedule.groups(AGENT_GROUP)
-        self._splits, self._key = splits, jax.random.key(seed)
+        self._splits, self._key = splits, purpose_key(seed, EVALUATION)
 
         def evaluate_agent(nothing: None, agent: tuple[Any, Any], shared: tuple[EnvParams, Array, Array]) -> Sums:
             del nothing
@@ -228,7 +229,7 @@ class PolicyEvaluation:
         self._devices = len(devices)
 
         def serve(member: Array, params: EnvParams, first: Array) -> Sums:
-            key = jax.random.key(seed)
+            key = purpose_key(seed, EVALUATION)
             return sums(make_member(member), env, params, key, schedule, self._count, first, checked)
 
         def serve_all(members: Array, params: EnvParams, first: Array) -> Sums:

@@ -17,7 +17,6 @@ from jaxmoe.training.storage import Storage
 LONGEST_LINE = 256 * 2**20  # bytes of jobs.jsonl that are read at once
 Count = Annotated[int, Field(ge=1, le=2**53)]
 Whole = Annotated[int, Field(ge=0, le=2**53)]
-TRAINING, CONFIRMATION = 0, 2**31 + 1  # purposes of keys; seeds are below 2^31
 
 
 class Signature(NamedTuple):
@@ -68,7 +67,7 @@ class Job(NamedTuple):
     numbers: tuple[str, ...]  # columns of the plan that are numbers of each row's own environment
     agents_per_device: Count
     root_seed: Whole
-    purpose: Whole
+    purpose: Whole  # of its agents' keys
     phases: tuple[Phase, ...]
     evaluate_at: tuple[Whole, ...]  # env steps of each agent
     requests: Count

@@ -134,9 +134,3 @@ def bind(program: Program, agents: Agents, agents_per_device: int, root: Array) 
         shape=lambda: [program.shape(part) for part in parts],
         overrides=[part.overrides for part in parts],
     )
-
-
-def agent_key(root_seed: int, purpose: int) -> Array:
-    """Key of all agents' keys of one purpose; of training it is that of the root seed itself."""
-    root = jax.random.key(root_seed)
-    return root if purpose == 0 else jax.random.fold_in(root, jnp.uint32(purpose))

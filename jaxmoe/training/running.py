@@ -39,8 +39,9 @@ from jaxmoe.training.events import (
 )
 from jaxmoe.training.inputs import environments
 from jaxmoe.training.job import Job
+from jaxmoe.training.keys import purpose_key
 from jaxmoe.training.prepared import experiment_table, kept, prepare, started
-from jaxmoe.training.program import Agents, agent_key, bind
+from jaxmoe.training.program import Agents, bind
 from jaxmoe.training.provenance import device, versions
 from jaxmoe.training.storage import Content, Storage
 from jaxmoe.training.stored import finite, is_done, parquet, plan_rows, state_rows, write_noted
@@ -218,7 +219,7 @@ class _TrainingRun(_Attempt):
     def _legs(self) -> list[Leg]:
         """The phases of the job in iterations."""
         job, iterations = self.job, self.prepared.iterations
-        root = agent_key(job.root_seed, job.purpose)
+        root = purpose_key(job.root_seed, job.purpose)
         return [
             Leg(
                 bind(self.prepared.program, self._agents(phase.hypers), self.width, root),

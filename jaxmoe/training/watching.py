@@ -19,6 +19,7 @@ from jaxmoe.table.records import subset_name
 from jaxmoe.training.evaluation import EVALUATION_SEED, Schedule
 from jaxmoe.training.inputs import checked_config, environments
 from jaxmoe.training.job import Signature
+from jaxmoe.training.keys import WATCHING, purpose_key
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -69,7 +70,7 @@ def _watcher(algorithm: Algorithm, env: "EdgeExperts", schedule: Schedule) -> An
     """
 
     def serve_episodes(policy: Any, params: EnvParams) -> tuple[Array, dict[str, Array], Array]:
-        keys = jax.random.split(jax.random.key(EVALUATION_SEED), schedule.episodes)
+        keys = jax.random.split(purpose_key(EVALUATION_SEED, WATCHING), schedule.episodes)
 
         def serve(state: Any, key: Array) -> tuple[Any, tuple[Array, dict[str, Array], Array]]:
             action = jnp.argmax(algorithm.preferences(policy, observe(state, params, env.settings)))

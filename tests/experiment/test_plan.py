@@ -9,7 +9,8 @@ from jaxmoe.experiment import confirming, extending, plan
 from jaxmoe.experiment.engines import parse_shard
 from jaxmoe.experiment.rounds import Machine, Settled
 from jaxmoe.experiment.spec import load_spec
-from jaxmoe.training.job import CONFIRMATION, TRAINING, parse_job
+from jaxmoe.training.job import parse_job
+from jaxmoe.training.keys import CONFIRMATION, TRAINING
 
 TABLE = jaxmoe.load_table()
 MACHINE = Machine("cpu", 2, 4.0)

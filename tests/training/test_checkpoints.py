@@ -15,7 +15,8 @@ from jaxmoe.errors import StorageError
 from jaxmoe.training import checkpoints
 from jaxmoe.training.checkpoints import Saver
 from jaxmoe.training.job import Job, Phase, Signature, Start
-from jaxmoe.training.program import Agents, agent_key, bind, make_program
+from jaxmoe.training.keys import purpose_key
+from jaxmoe.training.program import Agents, bind, make_program
 from jaxmoe.training.storage import Folder, Memory
 from jaxmoe.training.trainer import Leg, Trainer
 
@@ -44,7 +45,7 @@ def engine_of(name, agents_per_device=1):
     hypers = jax.tree.map(lambda value: jnp.full(3, value, jnp.float32), module.Hypers())
     program = make_program(module.make(env, module.Config(**CONFIGS[name]), params), params)
     agents = Agents(jnp.array([3, 4, 9]), hypers, {"latency_weight": jnp.array([0.0, 0.1, 0.2])})
-    return bind(program, agents, agents_per_device, agent_key(0, 0))
+    return bind(program, agents, agents_per_device, purpose_key(0, 0))
 
 
 @pytest.fixture(

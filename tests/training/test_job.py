@@ -31,7 +31,7 @@ SIGNATURE = Signature(
 )  # fmt: skip
 JOB = Job(
     number=17, round=1, kind="train", signature=SIGNATURE, rows=(3, 1, 2), numbers=("latency_weight",),
-    agents_per_device=8, root_seed=5, purpose=jobs.CONFIRMATION,
+    agents_per_device=8, root_seed=5, purpose=2,
     phases=(Phase(100, 0, 100), Phase(200, 100, 100, {"learning_rate": (1e-3, 1 / 3, 5e-324)})),
     evaluate_at=(0, 100, 200), requests=64, families=(), start=Start("states", "", ((4, 0), (4, 1), (5, 0))),
     keep_states=True, matmul_precision="default", platform="gpu",

@@ -8,7 +8,8 @@ import pytest
 from jaxmoe.algorithms import ppo
 from jaxmoe.algorithms.algorithm import Clock
 from jaxmoe.env.scenarios import make
-from jaxmoe.training.program import Agents, agent_key, bind, make_program
+from jaxmoe.training.keys import purpose_key
+from jaxmoe.training.program import Agents, bind, make_program
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -30,7 +31,7 @@ def agents(seeds, overrides=None, **hypers):
 
 
 def engine_of(group, program=PROGRAM, root_seed=0, purpose=0):
-    return bind(program, group, AGENTS_PER_DEVICE, agent_key(root_seed, purpose))
+    return bind(program, group, AGENTS_PER_DEVICE, purpose_key(root_seed, purpose))
 
 
 def clock(iteration, iterations=4):

@@ -501,7 +501,7 @@ job = find_job(storage, 0)
 run = running._TrainingRun(job, storage, print, 1e9, lambda: False, job.agents_per_device)
 run.prepared = running.prepare(job.signature, run.table, job.requests)
 engine = running.bind(
-    run.prepared.program, run._agents({}), job.agents_per_device, running.agent_key(job.root_seed, job.purpose)
+    run.prepared.program, run._agents({}), job.agents_per_device, running.purpose_key(job.root_seed, job.purpose)
 )
 process, peak, watching = psutil.Process(), 0, True
 

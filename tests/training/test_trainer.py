@@ -7,7 +7,8 @@ import pytest
 
 from jaxmoe.algorithms import ppo
 from jaxmoe.env.scenarios import make
-from jaxmoe.training.program import Agents, agent_key, bind, make_program
+from jaxmoe.training.keys import purpose_key
+from jaxmoe.training.program import Agents, bind, make_program
 from jaxmoe.training.trainer import Leg, Pace, Trainer, evaluation_times
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -20,7 +21,7 @@ PROGRAM = make_program(ppo.make(ENV, CONFIG, PARAMS), PARAMS)
 def engine(**changed):
     hypers = ppo.Hypers(final_rate=0.0)._replace(**changed)
     columns = jax.tree.map(lambda value: jnp.full(2, value, jnp.float32), hypers)
-    return bind(PROGRAM, Agents(jnp.arange(2), columns, {}), 2, agent_key(0, 0))  # compiled already, in test_program
+    return bind(PROGRAM, Agents(jnp.arange(2), columns, {}), 2, purpose_key(0, 0))  # compiled already, in test_program
 
 
 def begun(legs):
