@@ -15,8 +15,8 @@ from jaxmoe.analysis.tables import BaselineFacts
 
 WINNER = "winner"
 OBSERVED = "relevance, usual lengths, channels"  # what the winner knows
-NAMES = {"train": "train", "test": "unseen"}
-ON_PROMPTS = {"train": "on train prompts", "test": "on unseen prompts"}
+NAMES = {"train": "train", "validation": "validation", "test": "unseen"}
+ON_PROMPTS = {split: f"on {name} prompts" for split, name in NAMES.items()}
 
 
 class Answer(NamedTuple):
@@ -25,9 +25,10 @@ class Answer(NamedTuple):
     winner: str  # in words
     found: pd.DataFrame  # against every baseline: split, policy, metric, mean, low, high
     families: Mapping[str, BaselineFacts]
-    chosen: Estimate  # interquartile mean on train prompts, on the seeds that it was chosen on
+    chosen_by: str  # the split of the prompts
+    chosen: Estimate  # interquartile mean on these prompts, on the seeds that it was chosen on
     measured: dict[str, Estimate]  # of each split, on the seeds that it was measured on
-    aggregates: dict[str, Estimate]  # other measures, measured, on train prompts
+    aggregates: dict[str, Estimate]  # other measures on the same prompts, measured
     over_runner_up: Estimate | None  # probability that one of its agents is better
 
     def estimate(self, split: str, metric: str, policy: str = WINNER) -> Estimate | None:
@@ -37,8 +38,8 @@ class Answer(NamedTuple):
         return Estimate(*(float(rows[name].iloc[0]) for name in Estimate._fields)) if len(rows) else None
 
     def strongest_rule(self) -> str | None:
-        """The best baseline, on train prompts, of those that know no more than a user can."""
-        rows = self.found[(self.found["split"] == "train") & (self.found["metric"] == "qos")]
+        """The best baseline, on the prompts that choose, of those that know no more than a user can."""
+        rows = self.found[(self.found["split"] == self.chosen_by) & (self.found["metric"] == "qos")]
         rows = rows[[name in self.families and self.families[name].deployable for name in map(family, rows["policy"])]]
         return str(rows.sort_values("mean")["policy"].iloc[-1]) if len(rows) else None
 
@@ -66,7 +67,8 @@ def answer(ranking: Ranking) -> Answer:
     """What is to be said of the winner of a ranking."""
     position, measured_on = ranking.winner, ranking.measured_on
     agents = ranking.agents[position][:, measured_on]
-    train = ranking.scores("train")
+    chosen_by = ranking.tables.chooses
+    scores = ranking.scores(chosen_by)[position]
     measures = {"mean": statistics.mean, "optimality gap": statistics.optimality_gap}
     if ranking.tasks > 1:
         measures["median over environments"] = statistics.median
@@ -76,19 +78,20 @@ def answer(ranking: Ranking) -> Answer:
         winner=ranking.describe(position),
         found=against_baselines(ranking.tables, agents, ranking.environments[position], WINNER),
         families=ranking.tables.families,
-        chosen=interval(statistics.iqm, train[position][:, ranking.chosen_on]),
+        chosen_by=chosen_by,
+        chosen=interval(statistics.iqm, scores[:, ranking.chosen_on]),
         measured={
             split: interval(statistics.iqm, ranking.scores(split)[position][:, measured_on])
             for split in ranking.tables.splits
         },
-        aggregates={name: interval(measure, train[position][:, measured_on]) for name, measure in measures.items()},
+        aggregates={name: interval(measure, scores[:, measured_on]) for name, measure in measures.items()},
         over_runner_up=_over_runner_up(ranking),
     )
 
 
 def baseline_table(found: Answer, splits: list[str]) -> pd.DataFrame:
-    """The winner and every baseline, best on train prompts first, as cells of a page."""
-    rows = found.found[(found.found["split"] == "train") & (found.found["metric"] == "qos")]
+    """The winner and every baseline, best on the prompts that choose first, as cells of a page."""
+    rows = found.found[(found.found["split"] == found.chosen_by) & (found.found["metric"] == "qos")]
     lines = []
     for policy in rows.sort_values("mean", ascending=False, kind="stable")["policy"]:
         line: dict[str, object] = {"policy": policy, "knows": OBSERVED if policy == WINNER else ""}
@@ -121,6 +124,6 @@ def signed(lead: Estimate) -> str:
 def _over_runner_up(ranking: Ranking) -> Estimate | None:
     if len(ranking.order) < 2 or ranking.runs < 2:
         return None
-    worth = ranking.tables.sign * ranking.scores("train")
+    worth = ranking.tables.sign * ranking.scores(ranking.tables.chooses)
     first, second = (worth[position][:, ranking.measured_on] for position in ranking.order[:2])
     return improvement(first, second) if np.isfinite(first).all() and np.isfinite(second).all() else None

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from jaxmoe.analysis.comparison import family
+from jaxmoe.analysis.comparison import family, shared_reach
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking
 from jaxmoe.analysis.statistics import interval, iqm, performance_profile, with_interval
@@ -20,12 +20,14 @@ from jaxmoe.analysis.style import (
     MUTED,
     PAPER,
     SPLIT_COLOURS,
+    SPLIT_MARKERS,
     SPLIT_NAMES,
     Drawing,
     canvas,
     plain_numbers,
 )
 from jaxmoe.analysis.tables import measure_words
+from jaxmoe.table.splits import SPLITS, choosing
 
 CURVE_RESAMPLES = 1000
 SHOWN_SUBSETS = 6
@@ -35,24 +37,24 @@ BELOW_RULES = 0.15  # how far learning curves are shown below the lowest baselin
 
 
 def baseline_chart(found: pd.DataFrame, winner: str, measure: str, name: str) -> Drawing:
-    """Every policy's score on train and unseen prompts, best on train first."""
+    """Every policy's score on train, validation and unseen prompts, best on the prompts that choose first."""
     rows = found[found["metric"] == measure]
-    order = rows[rows["split"] == "train"].sort_values("mean")["policy"].tolist()
+    splits = [split for split in SPLITS if split in set(rows["split"])]
+    order = rows[rows["split"] == choosing(splits)].sort_values("mean")["policy"].tolist()
     figure, axes = canvas(0.55 + 0.24 * len(order))
-    for split, shift in (("train", 0.13), ("test", -0.13)):
+    for number, split in enumerate(splits):
+        shift = 0.26 * ((len(splits) - 1) / 2 - number)
         part = rows[rows["split"] == split].set_index("policy").reindex(order)
-        if part["mean"].isna().all():
-            continue
         low, high = part["mean"] - part["low"], part["high"] - part["mean"]
         axes.errorbar(
             part["mean"], np.arange(len(order)) + shift, xerr=[low.clip(lower=0), high.clip(lower=0)],
-            fmt="o" if split == "train" else "s", ms=3.5, lw=1, color=SPLIT_COLOURS[split], label=SPLIT_NAMES[split],
+            fmt=SPLIT_MARKERS[split], ms=3.5, lw=1, color=SPLIT_COLOURS[split], label=SPLIT_NAMES[split],
         )  # fmt: skip
     axes.set_yticks(range(len(order)), order)
     axes.get_yticklabels()[order.index(winner)].set_fontweight("bold")
     axes.set_xlabel(f"{measure_words(measure)}, mean and 95 % interval")
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper right", ncols=2, handletextpad=0.3)
+    figure.legend(loc="outside upper right", ncols=3, handletextpad=0.3)
     caption = (
         "Means over requests with 95 % intervals over seeds, prompts and episodes; every policy serves the same "
         "requests."
@@ -60,38 +62,40 @@ def baseline_chart(found: pd.DataFrame, winner: str, measure: str, name: str) ->
     return Drawing(f"{name}baselines", "The winner and every baseline", caption, figure, rows)
 
 
-def curve_chart(ranking: Ranking, found: pd.DataFrame, name: str) -> Drawing:
+def curve_chart(ranking: Ranking, name: str) -> Drawing:
     """Interquartile mean over training of each algorithm's best configuration, with bands and baseline levels."""
     known = ("normalised", "qos")  # on the way, of an objective nothing else is known
     measure = ranking.tables.measure if ranking.tables.measure in known else "qos"
     figure, axes = canvas(2.5)
     frames = []
-    lines = [(algorithm, position, "train") for algorithm, position in ranking.best_of("algorithm").items()]
-    if "test" in ranking.tables.splits:
-        lines.insert(1, (lines[0][0], ranking.winner, "test"))
+    chooses, best = ranking.tables.chooses, ranking.best_of("algorithm")
+    lines = [(algorithm, position, chooses) for algorithm, position in best.items()]
+    others = [split for split in ranking.tables.splits if split != chooses and (len(best) == 1 or split == "test")]
+    lines[1:1] = [(lines[0][0], ranking.winner, split) for split in others]
     for number, (algorithm, position, split) in enumerate(lines):
-        band = _band(ranking, position, f"{split}_{measure}")
+        band = _band(ranking, position, split, measure)
         colour, dashes = _line_style(ranking, algorithm, split, number)
         label = f"{algorithm.upper()}, {SPLIT_NAMES[split]}"
         axes.fill_between(band["env_steps"], band["low"], band["high"], color=colour, alpha=0.2, lw=0)
         axes.plot(band["env_steps"], band["iqm"], color=colour, ls=dashes, label=label)
         frames.append(band.assign(algorithm=algorithm, split=split))
-    _draw_levels(axes, found, measure)
+    _draw_levels(axes, _look_levels(ranking, measure))
     axes.set_xscale("log")
     plain_numbers(axes.xaxis, matplotlib.ticker.EngFormatter(sep=""))
     axes.set_xlabel("environment steps of each agent")
     axes.set_ylabel(measure_words(measure))
     figure.legend(loc="outside upper left", ncols=2)
     caption = (
-        f"Interquartile mean over {ranking.tasks * ranking.runs} agents with its 95 % interval (band); dotted are the "
-        "baselines on train prompts. The last point counts all requests, those before it a part of them."
+        f"Interquartile mean over {ranking.tasks * ranking.runs} agents, on the same requests at every point; the band "
+        "is its 95 % interval over seeds, and over prompts and episodes as they are in the end. Dotted are the "
+        f"baselines on {SPLIT_NAMES[chooses]}."
     )
     return Drawing(f"{name}learning_curves", "Learning curves", caption, figure, pd.concat(frames, ignore_index=True))
 
 
 def profile_chart(ranking: Ranking, name: str) -> Drawing:
     """Share of agents above each score: the best configuration of each algorithm, and all of its configurations."""
-    scores = ranking.scores("train")
+    scores, chooses = ranking.scores(ranking.tables.chooses), ranking.tables.chooses
     lowest, highest = np.nanquantile(scores, [0.01, 1.0])
     reach = max(highest - lowest, 0.05)
     thresholds = np.linspace(lowest - 0.02 * reach, highest + 0.02 * reach, 121)
@@ -103,14 +107,14 @@ def profile_chart(ranking: Ranking, name: str) -> Drawing:
             lambda drawn: performance_profile(drawn, thresholds), scores[position], CURVE_RESAMPLES
         )
         of_all = performance_profile(np.concatenate(list(scores[algorithms == algorithm]), axis=-1), thresholds)
-        colour, text = _line_style(ranking, algorithm, "train", number)[0], algorithm.upper()
+        colour, text = _line_style(ranking, algorithm, chooses, number)[0], algorithm.upper()
         axes.fill_between(thresholds, low, high, color=colour, alpha=0.2, lw=0)
         axes.plot(thresholds, of_best, color=colour, label=f"{text}, best configuration")
         axes.plot(thresholds, of_all, color=colour, ls=DASHES[1], lw=1, label=f"{text}, all configurations")
         columns = {"best": of_best, "low": low, "high": high, "all": of_all}
         frames.append(pd.DataFrame({"algorithm": algorithm, "threshold": thresholds, **columns}))
     axes.ticklabel_format(useOffset=False)
-    axes.set_xlabel(f"{measure_words(ranking.tables.measure)} on train prompts")
+    axes.set_xlabel(f"{measure_words(ranking.tables.measure)} on {SPLIT_NAMES[chooses]}")
     axes.set_ylabel("share of agents above it")
     figure.legend(loc="outside upper left", ncols=2)
     caption = "How many agents do better than a score: the further right, the better; a steep fall means equal agents."
@@ -130,8 +134,9 @@ def pareto_front(points: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def trade_off_table(ranking: Ranking) -> pd.DataFrame:
-    """Score, cost and latency of each configuration and baseline, on train prompts; the former over all agents."""
-    own = pd.DataFrame({name: ranking.scores("train", name).mean(axis=(1, 2)) for name in TRADED})
+    """Score, cost and latency of each configuration and baseline, on the prompts that choose."""
+    chooses = ranking.tables.chooses
+    own = pd.DataFrame({name: ranking.scores(chooses, name).mean(axis=(1, 2)) for name in TRADED})
     own["policy"] = [ranking.describe(position) for position in range(len(own))]
     parts = [own.assign(kind="configuration")]
     others = _baseline_means(ranking, ranking.environments.ravel(), list(TRADED))
@@ -178,9 +183,9 @@ def trade_off_chart(table: pd.DataFrame, name: str) -> Drawing:
 
 
 def expert_table(ranking: Ranking) -> pd.DataFrame:
-    """How often the winner and each baseline ask each expert, on train prompts: one row per policy."""
+    """How often the winner and each baseline ask each expert, on the prompts that choose: one row per policy."""
     columns = [f"share_{expert}" for expert in ranking.tables.experts]
-    own = {name: ranking.scores("train", name)[ranking.winner].mean() for name in columns}
+    own = {name: ranking.scores(ranking.tables.chooses, name)[ranking.winner].mean() for name in columns}
     shares = pd.concat(
         [
             pd.DataFrame([own], index=["winner"]),
@@ -191,14 +196,15 @@ def expert_table(ranking: Ranking) -> pd.DataFrame:
     return shares
 
 
-def expert_chart(shares: pd.DataFrame, name: str) -> Drawing:
+def expert_chart(ranking: Ranking, name: str) -> Drawing:
     """How often each policy asks each expert."""
+    shares = expert_table(ranking)
     figure, axes = canvas(0.6 + 0.22 * len(shares))
     heat_cells(axes, shares.to_numpy(), formatted("{:.0%}", shares.to_numpy()), (0.0, 1.0))
     axes.set_xticks(np.arange(shares.shape[1]) + 0.5, list(shares.columns))
     axes.set_yticks(np.arange(len(shares)) + 0.5, list(shares.index))
     axes.invert_yaxis()
-    caption = "Share of requests, on train prompts, in which a policy asks an expert."
+    caption = f"Share of requests, on {SPLIT_NAMES[ranking.tables.chooses]}, in which a policy asks an expert."
     return Drawing(f"{name}experts", "Which experts are asked", caption, figure, shares.reset_index())
 
 
@@ -305,36 +311,60 @@ def _asked_by(observed: pd.Series, asked: pd.Series, bins: int = 8) -> pd.DataFr
 
 
 def _line_style(ranking: Ranking, algorithm: str, split: str, number: int) -> tuple[str, object]:
-    """Of an algorithm: the same colour in every figure; unseen prompts have their own."""
-    if split == "test":
-        return SPLIT_COLOURS["test"], DASHES[1]
+    """Of an algorithm: the same colour in every figure; prompts that choose nothing have their own."""
+    if split != ranking.tables.chooses:
+        return SPLIT_COLOURS[split], DASHES[1 if split == "test" else 2]
     others = [colour for colour in COLOURS if colour != SPLIT_COLOURS["test"]]
     return others[list(ranking.best_of("algorithm")).index(algorithm) % len(others)], DASHES[number % len(DASHES)]
 
 
-def _band(ranking: Ranking, position: int, column: str) -> pd.DataFrame:
-    """Interquartile mean of a configuration at each evaluation, with its interval."""
-    curves = ranking.tables.load_curves(ranking.agents[position].ravel().tolist())
+def _band(ranking: Ranking, position: int, split: str, measure: str) -> pd.DataFrame:
+    """Interquartile mean of a configuration at each evaluation, with its interval.
+
+    Seeds vary at each; what prompts and episodes add, which all agents share, is that of the last evaluation.
+    """
+    agents = ranking.agents[position]
+    curves = ranking.tables.load_curves(agents.ravel().tolist())
     rows = curves[curves["env_steps"] > 0]
-    wide = rows.pivot_table(index="env_steps", columns="agent", values=column)[ranking.agents[position].ravel()]
+    wide = rows.pivot_table(index="env_steps", columns="agent", values=f"{split}_{measure}")[agents.ravel()]
+    wide = wide.ffill()  # who has stopped is as it was
     scores = wide.to_numpy(np.float64).reshape(len(wide), ranking.tasks, ranking.runs)
     value, low, high = with_interval(iqm, scores, CURVE_RESAMPLES)
-    return pd.DataFrame({"env_steps": wide.index, "iqm": value, "low": low, "high": high})
+    shared = shared_reach(ranking.tables, agents, ranking.environments[position], split, measure)
+    below, above = (np.hypot(np.nan_to_num(reach), shared) for reach in (value - low, high - value))
+    return pd.DataFrame({"env_steps": wide.index, "iqm": value, "low": value - below, "high": value + above})
 
 
-def _draw_levels(axes: Axes, found: pd.DataFrame, measure: str) -> None:
+def _look_levels(ranking: Ranking, measure: str) -> pd.Series:
+    """Of each baseline the mean over the winner's environments, on the requests that curves are of, ascending."""
+    tables, environments = ranking.tables, ranking.environments[ranking.winner]
+    baselines = tables.baselines
+    if not len(baselines):
+        return pd.Series(dtype=np.float64)
+    rows = baselines[(baselines["split"] == tables.chooses) & baselines["environment"].isin(environments)]
+    rows = rows[rows["by"] == ("look" if (rows["by"] == "look").any() else "prompts")]  # versions before 0.2 have none
+    named = rows["policy"] if len(environments) == 1 else rows["policy"].map(family)
+    sums = rows.astype({"qos": np.float64}).groupby(["environment", named], sort=False)[["qos", "requests"]].sum()
+    sums["mean"] = sums["qos"] / sums["requests"]
+    means = sums.pivot_table(index="policy", columns="environment", values="mean")
+    if measure == "normalised":
+        ends = {level: name for name, level in tables.levels(environments.tolist()).items()}
+        worst, best = (means[means.index.map(family) == ends[level]].iloc[0] for level in (0.0, 1.0))
+        means = (means - worst) / (best - worst)
+    return means.dropna().mean(axis=1).sort_values()
+
+
+def _draw_levels(axes: Axes, levels: pd.Series) -> None:
     """Baselines as dotted lines; names stand beside them where they do not overlap."""
-    rows = found[(found["metric"] == measure) & (found["split"] == "train")]
-    levels = rows[rows["policy"] != rows["policy"].iloc[0]].sort_values("mean") if len(rows) else rows
     if not len(levels):
         return
     low, high = axes.get_ylim()
-    least, most = float(levels["mean"].min()), max(high, float(levels["mean"].max()))
+    least, most = float(levels.min()), max(high, float(levels.max()))
     low = max(min(low, least), least - BELOW_RULES * (most - least))
     axes.set_ylim(low, most + 0.02 * (most - low))
     high = most
-    heights = spread(levels["mean"].to_numpy(), 0.055 * (high - low))
-    for policy, level, at in zip(levels["policy"], levels["mean"], heights, strict=True):
+    heights = spread(levels.to_numpy(), 0.055 * (high - low))
+    for policy, level, at in zip(levels.index, levels, heights, strict=True):
         axes.axhline(level, color=MUTED, lw=0.7, ls=":")
         axes.annotate(
             policy, (1.0, at), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
@@ -343,11 +373,11 @@ def _draw_levels(axes: Axes, found: pd.DataFrame, measure: str) -> None:
 
 
 def _baseline_means(ranking: Ranking, environments: NDArray[np.int64], metrics: list[str]) -> pd.DataFrame:
-    """Means of metrics over requests on train prompts: one row per family of baselines."""
+    """Means of metrics over requests, on the prompts that choose: one row per family of baselines."""
     baselines = ranking.tables.baselines
     if not len(baselines):
         return pd.DataFrame(columns=metrics, dtype=np.float64)
-    rows = baselines[(baselines["split"] == "train") & (baselines["by"] == "prompts")]
+    rows = baselines[(baselines["split"] == ranking.tables.chooses) & (baselines["by"] == "prompts")]
     rows = rows[rows["environment"].isin(environments)]
     groups = rows.astype(dict.fromkeys(metrics, np.float64)).groupby(rows["policy"].map(family))
     return groups[metrics].sum().div(groups["requests"].sum(), axis=0)

@@ -11,6 +11,7 @@ from jaxmoe.analysis.ranking import Ranking, confirmed, environment_words, ranki
 from jaxmoe.analysis.statistics import Scores, difference, improvement, interval, iqm
 from jaxmoe.analysis.tables import Tables, sign_of
 from jaxmoe.errors import InputError
+from jaxmoe.table.splits import choosing
 
 
 class Competitor(NamedTuple):
@@ -51,7 +52,8 @@ class Compared(NamedTuple):
                 row |= {split: found.mean, f"{split}_low": found.low, f"{split}_high": found.high}
             rows.append(row)
         rising = sign_of(self.measure) < 0
-        return pd.DataFrame(rows).sort_values("train", ascending=rising, kind="stable", ignore_index=True)
+        split = choosing(set.intersection(*(set(competitor.scores) for competitor in self.competitors)))
+        return pd.DataFrame(rows).sort_values(split, ascending=rising, kind="stable", ignore_index=True)
 
 
 def compare_tables(several: list[Tables]) -> Compared:
@@ -92,12 +94,13 @@ def _competitors(ranking: Ranking, name: str, measure: str) -> Iterable[Competit
 
 
 def _pairs(competitors: list[Competitor], sign: float) -> Iterable[Pair]:
-    """Of those who compete on the same environments and table; the better one on train prompts first."""
+    """Of those who compete on the same environments and table; first who is better on the prompts that choose."""
     for pair in itertools.combinations(competitors, 2):
         if len({(each.tasks, each.table) for each in pair}) > 1:
             continue
-        first, second = sorted(pair, key=lambda each: -sign * float(iqm(each.scores["train"])))
-        for split in [split for split in first.scores if split in second.scores]:
+        common = [split for split in pair[0].scores if split in pair[1].scores]
+        first, second = sorted(pair, key=lambda each: -sign * float(iqm(each.scores[choosing(common)])))
+        for split in common:
             one, other = first.scores[split], second.scores[split]
             better = improvement(sign * one, sign * other)
             yield Pair(first.name, second.name, split, difference(iqm, one, other), better)

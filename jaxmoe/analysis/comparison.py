@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jaxmoe.analysis.intervals import Brought, Estimate, Means, UnitSums, estimate
+from jaxmoe.table.splits import told
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from jaxmoe.analysis.tables import Tables
 
 KEYS = ("agent", "environment", "policy", "split", "by", "unit", "requests")
+
+COLUMNS = ["split", "policy", "metric", *Estimate._fields, "requests"]
 
 
 def family(policy: object) -> str:
@@ -58,7 +61,30 @@ def against_baselines(
         own = [brought_by(of_split[of_split["agent"].isin(numbers)], "agent", metrics) for numbers in agents]
         policies = {name: own, **_baseline_evaluations(tables.baselines, split, environments, metrics)}
         rows += compared(split, policies, own, metrics, tables.levels(environments.tolist()))
-    return pd.DataFrame(rows, columns=["split", "policy", "metric", *Estimate._fields, "requests"])
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def shared_reach(
+    tables: "Tables", agents: NDArray[np.int64], environments: NDArray[np.int64], split: str, measure: str
+) -> float:
+    """Half the length of the interval that prompts and episodes alone give agents, which all meet the same ones.
+
+    Args:
+        tables: of the experiment.
+        agents: numbers of the agents of a configuration, [tasks, runs].
+        environments: of each task.
+        split: of the prompts.
+        measure: `qos` or `normalised`.
+    """
+    evaluation = tables.load_evaluation(agents.ravel().tolist())
+    rows = evaluation[evaluation["split"] == split]
+    own = [brought_by(rows[rows["agent"].isin(numbers)], "agent", ["qos"]).as_one() for numbers in agents]
+    baselines = _baseline_evaluations(tables.baselines, split, environments, ["qos"])
+    policies = {"agents": own, **baselines}
+    levels = tables.levels(environments.tolist())
+    rows = pd.DataFrame(compared(split, policies, None, ["qos"], levels), columns=COLUMNS)
+    found = rows[(rows["policy"] == "agents") & (rows["metric"] == measure)]
+    return float(((found["high"] - found["low"]) / 2).fillna(0.0).sum())
 
 
 def compared(
@@ -177,7 +203,7 @@ def _normalised(*means: Means) -> Means:
 
 def quality_table(comparison: pd.DataFrame, title: str, highlight: str | None = None) -> "Table":
     """How good each policy is: mean QoS, and normalised score with its interval, best policy first."""
-    cells, splits = _cells(comparison), list(comparison["split"].unique())
+    cells, splits = _cells(comparison), told(comparison["split"].unique())
     normalised = [
         split for split in splits if any((split, name, "normalised") in cells for name in _by_quality(comparison))
     ]

@@ -11,6 +11,7 @@ from jaxmoe.analysis.comparison import against_baselines, family
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking, environment_words, listed, value, words
 from jaxmoe.analysis.style import COLOURS, DASHES, INK, MARKERS, Drawing, canvas
+from jaxmoe.table.splits import told
 
 
 class ByEnvironment(NamedTuple):
@@ -20,6 +21,7 @@ class ByEnvironment(NamedTuple):
     axes: list[str]  # what differs between environments
     rivals: list[str]  # baselines that are looked at
     cells: pd.DataFrame  # one row per environment, as cells of a page
+    chosen_by: str  # the split that figures show
 
     def sentences(self, splits: list[str]) -> list[str]:
         """In how many environments the winner is ahead, level and behind: where the interval lies beside 0, or not."""
@@ -55,14 +57,17 @@ def by_environment(ranking: Ranking, strongest_rule: str | None) -> ByEnvironmen
         line: dict[str, object] = {"environment": environment_words(ranking, ranking.winner, task)}
         for split in ranking.tables.splits:
             qos = found[split, WINNER, "qos"].mean
-            line[f"QoS, {NAMES[split]}"] = (f"{qos:.3f}", qos)
+            cells_of_split: dict[str, object] = {f"QoS, {NAMES[split]}": (f"{qos:.3f}", qos)}
             for rival in rivals:
                 lead = found[split, rival, "ahead"]
-                line[f"ahead of {rival}, {NAMES[split]}"] = (signed(lead), lead.mean)
+                cells_of_split[f"ahead of {rival}, {NAMES[split]}"] = (signed(lead), lead.mean)
                 row = {**numbers.iloc[task].to_dict(), "split": split, "policy": rival, "qos": qos}
                 leads.append({**row, "ahead": lead.mean, "low": lead.low, "high": lead.high})
+            line |= cells_of_split if split in told(ranking.tables.splits) else {}
         cells.append(line)
-    return ByEnvironment(pd.DataFrame(leads), [str(name) for name in numbers], rivals, pd.DataFrame(cells))
+    return ByEnvironment(
+        pd.DataFrame(leads), [str(name) for name in numbers], rivals, pd.DataFrame(cells), ranking.tables.chooses
+    )
 
 
 def environment_charts(found: ByEnvironment, name: str) -> list[Drawing]:
@@ -91,7 +96,7 @@ def _numbers(ranking: Ranking) -> pd.DataFrame:
 
 def _map(found: ByEnvironment, rival: str, name: str) -> Drawing:
     across, up = found.axes
-    rows = found.of("train", rival)
+    rows = found.of(found.chosen_by, rival)
     wide = rows.pivot_table(index=up, columns=across, values="ahead", sort=True)
     sure = rows.assign(sure=(rows["low"] > 0) | (rows["high"] < 0)).pivot_table(index=up, columns=across, values="sure")
     texts = [
@@ -106,8 +111,8 @@ def _map(found: ByEnvironment, rival: str, name: str) -> Drawing:
     axes.set_xlabel(words(across))
     axes.set_ylabel(words(up))
     caption = (
-        f"QoS of the winner minus that of {rival}, on train prompts; \N{ALMOST EQUAL TO} where its 95 % interval over "
-        "seeds, prompts and episodes holds 0. The lighter, the further ahead."
+        f"QoS of the winner minus that of {rival}, {ON_PROMPTS[found.chosen_by]}; \N{ALMOST EQUAL TO} where its 95 % "
+        "interval over seeds, prompts and episodes holds 0. The lighter, the further ahead."
     )
     return Drawing(f"{name}ahead_of_{rival}", f"Ahead of {rival}", caption, figure, found.leads)
 
@@ -116,7 +121,7 @@ def _line(found: ByEnvironment, name: str) -> Drawing:
     [axis] = found.axes
     figure, axes = canvas(2.2)
     for number, rival in enumerate(found.rivals):
-        rows = found.of("train", rival).sort_values(axis)
+        rows = found.of(found.chosen_by, rival).sort_values(axis)
         errors = [rows["ahead"] - rows["low"], rows["high"] - rows["ahead"]]
         axes.errorbar(
             rows[axis], rows["ahead"], yerr=errors, color=COLOURS[number], ls=DASHES[number], marker=MARKERS[number],
@@ -126,5 +131,6 @@ def _line(found: ByEnvironment, name: str) -> Drawing:
     axes.set_xlabel(words(axis))
     axes.set_ylabel("QoS of the winner beyond")
     figure.legend(loc="outside upper left", ncols=2)
-    caption = "How far the winner is ahead on train prompts, with 95 % intervals over seeds, prompts and episodes."
+    where = ON_PROMPTS[found.chosen_by]
+    caption = f"How far the winner is ahead {where}, with 95 % intervals over seeds, prompts and episodes."
     return Drawing(f"{name}ahead_of_baselines", "Ahead of baselines", caption, figure, found.leads)

@@ -30,6 +30,10 @@ class UnitSums(NamedTuple):
         """Mean of each metric over all requests, [M]."""
         return self.sums.sum(axis=(0, 1)) / self.counts.sum()
 
+    def as_one(self) -> "UnitSums":
+        """All policies together, [1, U, M]."""
+        return UnitSums(self.sums.sum(axis=0, keepdims=True), self.counts.sum(axis=0, keepdims=True))
+
     def without_each_unit(self) -> Means:
         """The mean without one unit, [U, M]: of each in turn."""
         left = self.counts.sum() - self.counts.sum(axis=0)
@@ -42,14 +46,24 @@ class UnitSums(NamedTuple):
 
 
 class Brought(NamedTuple):
-    """What R policies brought on one split: by units of prompts, and by units of episodes."""
+    """What R policies brought on one split: by units of prompts, by units of episodes, and in a first look."""
 
     prompts: UnitSums
     episodes: UnitSums | None  # absent where every request is an episode of its own
+    look: UnitSums | None = None  # of the requests that points of curves are of: one unit
 
     def mean(self) -> Means:
         """Mean of each metric over requests, of each policy, [R, M]."""
         return self.prompts.sums.sum(axis=1) / self.prompts.counts.sum(axis=1)[:, None]
+
+    def as_one(self) -> "Brought":
+        """All policies together, as if they were one: what is left to vary are prompts and episodes."""
+        return Brought(self.prompts.as_one(), None if self.episodes is None else self.episodes.as_one())
+
+    def first_look(self) -> Means:
+        """The same over the requests of the first look, [R, M]."""
+        assert self.look is not None
+        return self.look.sums.sum(axis=1) / self.look.counts.sum(axis=1)[:, None]
 
 
 class Estimate(NamedTuple):

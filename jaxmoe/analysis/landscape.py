@@ -24,7 +24,7 @@ RESAMPLES = 1000
 
 
 class Points:
-    """Every configuration of an algorithm in every environment, on train prompts."""
+    """Every configuration of an algorithm in every environment, on the prompts that choose."""
 
     def __init__(self, ranking: Ranking, algorithm: str) -> None:
         """Gather them from a ranking."""
@@ -35,7 +35,7 @@ class Points:
         self.algorithm, self.measure = algorithm, tables.measure
         self.table = tables.agents.set_index("agent").loc[first, columns].reset_index(drop=True).infer_objects()
         self.axes = [str(name) for name in self.table if len(set(self.table[name].dropna())) > 1][:MOST_AXES]
-        self.scores: NDArray[np.float64] = ranking.scores("train")[chosen].reshape(len(first), ranking.runs)
+        self.scores: NDArray[np.float64] = ranking.scores(tables.chooses)[chosen].reshape(len(first), ranking.runs)
         self.quality = iqm(self.scores[:, None, :])
 
     def importance(self) -> Importance | None:

@@ -116,7 +116,7 @@ class Ranking:
         if self.tables.objective.limits:
             found["within_limits"] = self.within_limits
         if self.tables.measure == "normalised":
-            found["below_random"] = (self.scores("train") < 0).sum(axis=(1, 2))
+            found["below_random"] = (self.scores(self.tables.chooses) < 0).sum(axis=(1, 2))
         found["seeds"], found["diverged"] = self.runs * self.tasks, self.diverged().sum(axis=(1, 2))
         return found.iloc[self.order].reset_index(drop=True)
 

@@ -20,6 +20,7 @@ from jaxmoe.analysis.status import Standing
 from jaxmoe.analysis.style import Drawing
 from jaxmoe.analysis.tables import Tables, measure_words
 from jaxmoe.progress import duration
+from jaxmoe.table.splits import told
 
 MOST_ROWS = 1000  # of the table of configurations
 MOST_VALUES = 12  # of an axis, in the table of diverged agents
@@ -70,7 +71,7 @@ def of_ranking(ranking: Ranking, several: bool) -> Found:
     found = answer(ranking)
     fresh = confirmed(ranking, ranking.winner)
     opening, baseline = _opening(ranking, found, fresh, prefix)
-    curves = charts.curve_chart(ranking, found.found, prefix)
+    curves = charts.curve_chart(ranking, prefix)
     profile = charts.profile_chart(ranking, prefix)
     parts = [Section(f"{prefix}learning", f"Learning{where}", page.figures([curves, profile]))]
     drawings = [*([baseline] if baseline else []), curves, profile]
@@ -87,7 +88,7 @@ def of_ranking(ranking: Ranking, several: bool) -> Found:
             )
         )
         drawings += maps
-        sentences += [f"{ranking.scenario}: {text}" for text in where_better.sentences(ranking.tables.splits)]
+        sentences += [f"{ranking.scenario}: {text}" for text in where_better.sentences(told(ranking.tables.splits))]
         tables[f"{prefix}environments"] = where_better.leads
     landscape, said = _landscape(ranking, prefix)
     if landscape:
@@ -119,7 +120,7 @@ def _sentence(ranking: Ranking, found: Answer) -> str:
     if ranking.diverged().all():
         return f"{ranking.scenario}: every agent diverged"
     scores = []
-    for split in ranking.tables.splits:
+    for split in told(ranking.tables.splits):
         best = found.estimate(split, "normalised") or found.estimate(split, "qos") or found.measured[split]
         scores.append(f"{best:.3f} {ON_PROMPTS[split]}")
     kind = "normalised score" if found.estimate("train", "normalised") else "QoS"
@@ -136,7 +137,7 @@ def _opening(ranking: Ranking, found: Answer, fresh: Ranking | None, prefix: str
     left = [f"<h1>{escape(heading)}</h1>"]
     if survived:
         left.append(page.tiles(_tiles(ranking, found, metric)))
-        left += [paragraph(text) for text in found.verdicts(ranking.tables.splits)]
+        left += [paragraph(text) for text in found.verdicts(told(ranking.tables.splits))]
         left += [
             paragraph(_how_sure(ranking, found)),
             paragraph(_fresh_text(ranking, found, fresh), "" if fresh else "note"),
@@ -144,7 +145,7 @@ def _opening(ranking: Ranking, found: Answer, fresh: Ranking | None, prefix: str
     compared = found.strongest_rule() is not None
     drawing = charts.baseline_chart(found.found, WINNER, metric, prefix) if compared else None
     right = page.figure(drawing) if drawing else ""
-    rows = baseline_table(found, ranking.tables.splits)
+    rows = baseline_table(found, told(ranking.tables.splits))
     table = page.table(rows, texts=["policy", "knows"], winner=WINNER) if drawing else ""
     return f'<div class="answer"><div>{"".join(left)}</div><div>{right}</div></div>{table}', drawing
 
@@ -152,12 +153,12 @@ def _opening(ranking: Ranking, found: Answer, fresh: Ranking | None, prefix: str
 def _tiles(ranking: Ranking, found: Answer, metric: str) -> list[tuple[str, str, str]]:
     kind = measure_words(metric)
     tiles = []
-    for split in ranking.tables.splits:
+    for split in told(ranking.tables.splits):
         best = found.estimate(split, metric)
         if best is not None:
             tiles.append((f"{kind}, {NAMES[split]}", f"{best.mean:.3f}", _ends(best)))
     rule = found.strongest_rule()
-    split = ranking.tables.splits[-1]
+    split = told(ranking.tables.splits)[-1]
     lead = found.estimate(split, "ahead", rule) if rule else None
     if rule and lead is not None:
         remark = f"{_ends(lead)} {ON_PROMPTS[split]}".strip()
@@ -171,9 +172,9 @@ def _ends(of: Estimate) -> str:
 
 
 def _how_sure(ranking: Ranking, found: Answer) -> str:
-    measured, kind = found.measured["train"], measure_words(ranking.tables.measure)
+    measured, kind = found.measured[found.chosen_by], measure_words(ranking.tables.measure)
     others = ", ".join(f"{name} {of:.3f}" for name, of in found.aggregates.items())
-    text = f"Interquartile mean of its {kind} over seeds {measured:.3f} on train prompts ({others})"
+    text = f"Interquartile mean of its {kind} over seeds {measured:.3f} {ON_PROMPTS[found.chosen_by]} ({others})"
     if ranking.runs < 2:
         return f"{text}. There is one seed only: it is measured where it was chosen, and chance is not told from skill."
     if len(ranking.configurations) == 1:
@@ -195,8 +196,8 @@ def _fresh_text(ranking: Ranking, found: Answer, fresh: Ranking | None) -> str:
         return f"jaxmoe confirm {ranking.tables.where} --seeds 32 trains the winner again on seeds that chose nothing."
     again = {split: charts.whole_iqm(fresh, split) for split in ranking.tables.splits}
     said = ", ".join(f"{of:.3f} {ON_PROMPTS[split]}" for split, of in again.items())
-    change = again["train"].mean - found.chosen.mean
-    than = f"{abs(change):.3f} {'less' if change < 0 else 'more'} on train prompts than on the seeds that chose it"
+    change, where = again[found.chosen_by].mean - found.chosen.mean, ON_PROMPTS[found.chosen_by]
+    than = f"{abs(change):.3f} {'less' if change < 0 else 'more'} {where} than on the seeds that chose it"
     return f"Trained again on {fresh.runs} fresh seeds it reaches {said} (interquartile mean), {than}."
 
 
@@ -229,7 +230,7 @@ def _configurations(ranking: Ranking, rows: pd.DataFrame, prefix: str) -> str:
         shown[words(axis)] = [(value(cell), cell) for cell in rows[axis]]
     shown["chosen on"] = [_number(cell) for cell in rows["chosen"]]
     for split in ranking.tables.splits:
-        name = {"train": "train, measured", "test": "unseen, measured"}[split]
+        name = f"{NAMES[split]}, measured"
         bounds = zip(rows[split], rows[f"{split}_low"], rows[f"{split}_high"], strict=True)
         shown[name] = [_number(mean, low, high) for mean, low, high in bounds]
     shown["agents"] = rows["seeds"]
@@ -287,7 +288,7 @@ def _diverged(ranking: Ranking) -> str:
 def _behaviour(ranking: Ranking, fresh: Ranking | None, prefix: str) -> list[Drawing]:
     trade = charts.trade_off_table(ranking)
     drawings = [charts.trade_off_chart(trade, prefix)]
-    drawings.append(charts.expert_chart(charts.expert_table(ranking), prefix))
+    drawings.append(charts.expert_chart(ranking, prefix))
     watched = ranking.tables.behaviour
     if fresh is not None and watched is not None:
         own = watched[watched["scenario"] == ranking.scenario]

@@ -38,7 +38,7 @@ def sensitivity_table(rankings: list[Ranking]) -> pd.DataFrame | None:
         return None
     if sum(ranking.tasks for ranking in rankings) < 2 or len(first.configurations) < 2:
         return None
-    scores = np.concatenate([ranking.scores("train") for ranking in rankings], axis=1)
+    scores = np.concatenate([ranking.scores(first.tables.chooses) for ranking in rankings], axis=1)
     worth = first.tables.sign * scores
     tuned, shared, gain = tuned_minus_shared(worth[..., first.chosen_on], worth[..., first.measured_on])
     names = [environment_words(ranking, 0, task) for ranking in rankings for task in range(ranking.tasks)]

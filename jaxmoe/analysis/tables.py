@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-SPLITS = ("train", "test")
+from jaxmoe.table.splits import SPLITS
+
 IDENTITY = ("agent", "configuration", "environment", "seed", "algorithm", "scenario", "job")
 MEASURES = {"normalised": "normalised score", "qos": "QoS"}  # what agents are ranked by, in words
 SMALLER_IS_BETTER = frozenset({"computing_cost", "transmission_cost", "latency_s", "energy_j"})
@@ -76,8 +77,13 @@ class Tables:
 
     @property
     def splits(self) -> list[str]:
-        """Of the prompts: train, and test if there are any."""
+        """Of the prompts: train, and validation and test if there are any."""
         return [split for split in SPLITS if f"{split}_qos" in self.results]
+
+    @property
+    def chooses(self) -> str:
+        """The split of the prompts by which configurations are ranked."""
+        return self.objective.split
 
     @property
     def measure(self) -> str:

@@ -10,6 +10,7 @@ from jaxmoe.cli.options import AsJson
 from jaxmoe.cli.output import OUT, emit
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import contract_path
+from jaxmoe.table.splits import SPLITS
 
 
 def export(
@@ -42,7 +43,7 @@ def export(
         OUT.print(f"{len(contracts)} policies of {', '.join(contracts[0].experts)}: {out}", soft_wrap=True)
         return
     who, scores = contracts.agent, contracts.evaluation
-    qos = [f"{split} QoS {scores[split]['qos']:.3f}" for split in ("train", "test") if split in scores]
+    qos = [f"{split} QoS {scores[split]['qos']:.3f}" for split in SPLITS if split in scores]
     OUT.print(
         f"{contracts.algorithm} in {contracts.scenario['name']}, agent {who['number']} (seed {who['seed']}): "
         f"{', '.join(qos)}",

@@ -21,6 +21,7 @@ from jaxmoe.cli.options import (
 from jaxmoe.cli.output import OUT, emit, print_table
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
+from jaxmoe.table.splits import SPLITS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,10 +155,11 @@ def confirm(
     OUT.print(found.winner, soft_wrap=True)
     end(experiment)
     OUT.print(f"interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds]", soft_wrap=True)
-    OUT.print(f"train prompts, seeds that chose it  {found.chosen:.3f}")
+    OUT.print(f"{found.chosen_by} prompts, seeds that chose it".ljust(42) + f"{found.chosen:.3f}")
     for split, of in found.fresh.items():
-        OUT.print(f"{split} prompts, {seeds} fresh seeds".ljust(36) + f"{of:.3f}")
-    OUT.print(f"change on train prompts  {found.fresh['train'].mean - found.chosen.mean:+.3f}")
+        OUT.print(f"{split} prompts, {seeds} fresh seeds".ljust(42) + f"{of:.3f}")
+    change = found.fresh[found.chosen_by].mean - found.chosen.mean
+    OUT.print(f"change on {found.chosen_by} prompts".ljust(42) + f"{change:+.3f}")
 
 
 def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:
@@ -170,7 +172,7 @@ def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:
         title=f"Interquartile mean of the {measure_words(found.measure)} [95 % interval over seeds], "
         "on seeds that chose nothing"
     )
-    splits = [split for split in ("train", "test") if split in rows]
+    splits = [split for split in SPLITS if split in rows]
     for name in ("", "best configuration", *(f"{split} prompts" for split in splits)):
         table.add_column(name, no_wrap=name != "best configuration")
     for row in rows.to_dict("records"):

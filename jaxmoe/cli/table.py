@@ -21,12 +21,12 @@ TablePath = Annotated[
 @table_app.command("check")
 def table_check(path: TablePath = None, no_relevance: NoRelevance = False, as_json: AsJson = False) -> None:
     """Read a table and say what it holds, or what is wrong in it."""
-    from jaxmoe.table.records import describe_prompts_in_both_splits
+    from jaxmoe.table.splits import describe_prompts_in_two_splits
     from jaxmoe.table.wide import WIDE, WIDE_RULE
 
     table = read_table(path, no_relevance)
     counts = Counter(table.meta.splits)
-    doubled = describe_prompts_in_both_splits(
+    doubled = describe_prompts_in_two_splits(
         zip(table.meta.prompt_ids, table.meta.splits, table.meta.prompts, strict=True)
     )
     if as_json:

@@ -17,7 +17,7 @@ from jaxmoe.collect.pipeline import Collected
 from jaxmoe.collect.plan import Plan, Settings
 from jaxmoe.collect.requests import ANSWERED, BUNDLED, LENGTH, Endpoint
 from jaxmoe.table import ExpertTable
-from jaxmoe.table.records import describe_prompts_in_both_splits
+from jaxmoe.table.splits import describe_prompts_in_two_splits
 
 
 def data_card(plan: Plan, found: Collected, rows: list[Row], table: ExpertTable | None) -> str:
@@ -59,7 +59,7 @@ def warnings(plan: Plan) -> list[str]:
     lines = [f"{model} judges texts that it wrote itself: it may prefer them" for model in same]
     if any(judge.base_url == BUNDLED for judge in settings.judges):
         lines.append("the scores are noise: the small model on this machine proves the plumbing and cannot judge")
-    return [*lines, *describe_prompts_in_both_splits(plan.prompts)]
+    return [*lines, *describe_prompts_in_two_splits(plan.prompts)]
 
 
 def _contents(plan: Plan, found: Collected, table: ExpertTable | None) -> Iterable[str]:

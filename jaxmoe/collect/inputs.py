@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from jaxmoe.collect.servers import checked_base_url
 from jaxmoe.errors import InputError
 from jaxmoe.table.formats import Row, read_json, read_rows, read_toml
-from jaxmoe.table.records import SPLITS, expert_names
+from jaxmoe.table.records import expert_names
+from jaxmoe.table.splits import SPLITS
 
 _FIELDS = ("expert", "system_prompt", "model", "base_url")
 
@@ -15,7 +16,7 @@ class Prompt(NamedTuple):
     """A request to write something."""
 
     prompt_id: str
-    split: str  # "train" or "test"
+    split: str  # one of `SPLITS`
     text: str
 
 

@@ -138,7 +138,7 @@ def make(
     Args:
         scenario: its name: "oneshot", "fading", "queueing" or one that is registered.
         table: what the experts write, or its path; the shipped table if absent.
-        split: prompts that requests are drawn from: "train", "test" or "all".
+        split: prompts that requests are drawn from: "train", "validation", "test" or "all".
         **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`.
 
     Returns:

@@ -28,7 +28,8 @@ class Confirmation(NamedTuple):
 
     winner: str  # in words
     measure: str  # of the scores
-    chosen: Estimate  # on train prompts and the seeds that it was chosen on
+    chosen_by: str  # the split of the prompts
+    chosen: Estimate  # on these prompts and the seeds that it was chosen on
     fresh: dict[str, Estimate]  # of each split, on the fresh seeds; nothing while these are not all trained
 
 
@@ -46,11 +47,11 @@ def confirmation(storage: Storage, contents: Contents, ranking: Ranking, positio
 
 def confirmation_of(ranking: Ranking, position: int, again: Ranking | None) -> Confirmation:
     """What is left of the score of a configuration; nothing is said while its fresh seeds are not all trained."""
-    chosen = interval(iqm, ranking.scores("train")[position][:, ranking.chosen_on])
+    chosen = interval(iqm, ranking.scores(ranking.tables.chooses)[position][:, ranking.chosen_on])
     fresh: dict[str, Estimate] = {}
     if again is not None:
         fresh = {split: interval(iqm, again.scores(split)[0]) for split in again.tables.splits}
-    return Confirmation(ranking.describe(position), ranking.tables.measure, chosen, fresh)
+    return Confirmation(ranking.describe(position), ranking.tables.measure, ranking.tables.chooses, chosen, fresh)
 
 
 def keep_behaviour(

@@ -28,7 +28,7 @@ from jaxmoe.training import sizes
 from jaxmoe.training.baselines import chosen_baselines
 from jaxmoe.training.evaluation import metric_names
 from jaxmoe.training.inputs import checked_config, seed_list
-from jaxmoe.training.job import Job, Phase, Signature, Start, batched, even_sizes
+from jaxmoe.training.job import Job, Keeping, Phase, Signature, Start, Stop, batched, even_sizes
 from jaxmoe.training.keys import TRAINING
 from jaxmoe.training.prepared import prepare
 from jaxmoe.training.trainer import evaluation_times
@@ -142,6 +142,11 @@ def check_spec(spec: Spec, found: Iterable[Member], table: ExpertTable) -> None:
                     )
 
 
+def keeping_of(spec: Spec) -> Keeping:
+    """Which policies are kept, and what ends an agent's training early."""
+    return Keeping(spec.keep, Stop(**spec.stop.model_dump()))
+
+
 def make_round(
     settled: Settled,
     number: int,
@@ -159,7 +164,7 @@ def make_round(
     jobs: list[Job] = []
     first_job = next_job(earlier)
     common: dict[str, Any] = {"round": number, "root_seed": spec.root_seed, "requests": spec.requests}
-    common |= {"matmul_precision": "default", "platform": settled.machine.platform}
+    common |= {"matmul_precision": "default", "platform": settled.machine.platform, "keeping": keeping_of(spec)}
     for member in {each.environment: each for each, _ in wanted if each.environment not in seen}.values():
         families = baselines_of(spec, member.point.scenario, member.point.settings)
         if families:
@@ -250,7 +255,7 @@ def _largest(settled: Settled, signature: Signature, numbers: tuple[str, ...], p
 
 
 def _agent_bytes(signature: Signature, table: ExpertTable, spec: Spec, numbers: tuple[str, ...]) -> int:
-    prepared = prepare(signature, table, spec.requests)
+    prepared = prepare(signature, table, spec.requests, keeping_of(spec))
     return sizes.bytes_per_agent(prepared.program, prepared.module.Hypers, numbers)
 
 
@@ -261,7 +266,7 @@ def agent_bytes(job: Job, table: ExpertTable, spec: Spec) -> int:
 
 def times(settled: Settled, signature: Signature, env_steps: int) -> list[int]:
     """When agents are evaluated, in env steps."""
-    prepared = prepare(signature, settled.table, settled.spec.requests)
+    prepared = prepare(signature, settled.table, settled.spec.requests, keeping_of(settled.spec))
     ends = evaluation_times(prepared.iterations(env_steps), settled.spec.evaluations)
     return [end * prepared.algorithm.env_steps for end in ends]
 

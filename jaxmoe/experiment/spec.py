@@ -71,9 +71,17 @@ class Objective(_Section):
     """What configurations are ranked by, everywhere."""
 
     metric: str = "auto"  # of an evaluation; auto: normalised where there are baselines, else qos
-    split: Literal["auto", "train"] = "auto"  # never test; auto is train until a table has a validation split
+    split: Literal["auto", "train", "validation"] = "auto"  # never test; auto: validation where a table has it
     statistic: Literal["mean", "iqm", "min"] = "mean"  # over seeds
     limits: dict[str, float] = {}  # a configuration above one of them is ranked after all that are not
+
+
+class Stop(_Section):
+    """What ends an agent's training early, by its QoS on the prompts that choose, at evaluations."""
+
+    value: float | None = None  # it has reached so much
+    plateau: Count | None = None  # so many evaluations in a row brought no better one
+    min_gain: Annotated[float, Field(ge=0)] = 0.0  # what an evaluation must bring more than the best, to be better
 
 
 class Devices(_Section):
@@ -102,6 +110,8 @@ class Spec(_Section):
     requests: Count = 8192  # that each trained agent, and each baseline, serves in the end
     baselines: Literal["all", "none"] | Annotated[list[str], AfterValidator(_all_different)] = "all"
     plugins: Annotated[list[str], AfterValidator(_all_different)] = []  # files or modules that register what is used
+    keep: Literal["last", "best"] = "last"  # of each agent the last policy, or the best on the prompts that choose
+    stop: Stop = Stop()
     keep_states: Literal["auto"] | bool = "auto"  # final states, to go on from; auto: where all are under 2 GiB
     search: Search = Search()
     objective: Objective = Objective()
@@ -116,6 +126,7 @@ class Spec(_Section):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
+SECTIONS: dict[str, type[BaseModel]] = {"search": Search, "objective": Objective, "stop": Stop, "devices": Devices}
 RENAMED = {  # keys of older specs
     "slots": "requests",
     "references": "baselines, with the value 'all' or 'none'",
@@ -231,8 +242,7 @@ def _sentence(error: ValidationError) -> str:
     if found["type"] == "extra_forbidden":
         if key in RENAMED:
             return f"the key {key!r} is now {RENAMED[key]}"
-        sections: dict[str, type[BaseModel]] = {"search": Search, "objective": Objective, "devices": Devices}
-        owner = sections.get(path[0], Spec)
+        owner = SECTIONS.get(path[0], Spec)
         return f"unknown key {key!r}; allowed are {', '.join(owner.model_fields)}"
     if found["type"] == "missing":
         return f"the key {key!r} is missing"

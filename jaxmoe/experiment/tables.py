@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 
 from jaxmoe.analysis.comparison import comparison, family, normalised_score
 from jaxmoe.analysis.ranking import rankings
-from jaxmoe.analysis.tables import SPLITS, BaselineFacts, JobFacts, Objective, Tables, with_ends
+from jaxmoe.analysis.tables import BaselineFacts, JobFacts, Objective, Tables, with_ends
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.folder import EXPERIMENT, read_about, read_round, round_numbers, spec_of
 from jaxmoe.experiment.made import Made
 from jaxmoe.experiment.rounds import Round, current_spec
 from jaxmoe.experiment.spec import Spec
+from jaxmoe.table.splits import SPLITS, choosing
 from jaxmoe.training.events import Planned
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Folder, Storage
@@ -138,7 +139,8 @@ def _tables(
     of_agent = _latest_done(jobs, done)
     results = _results(storage, jobs, done, of_agent, columns)
     families = _families(contents)
-    levels = _levels(baselines, families)
+    levels = _levels(baselines, families, "prompts")
+    look_levels = _levels(baselines, families, "look") or levels  # versions before 0.2 have none of the former
     if len(results):
         results = with_ends(planned, results)
         results = with_normalised(results, levels)
@@ -156,7 +158,10 @@ def _tables(
         curves = order.merge(curves, on="agent").sort_values(["place", "env_steps"], kind="stable", ignore_index=True)
         keys = planned if wanted is None else planned[planned["agent"].isin(wanted)]
         whole = keys.merge(curves.drop(columns="place"), on="agent", suffixes=("", "_reached"))
-        return with_normalised(whole, levels)
+        if "kept_env_steps" in results:
+            kept = results.set_index("agent")["kept_env_steps"]
+            whole["kept"] = whole["env_steps"] == whole["agent"].map(kept)
+        return with_normalised(whole, look_levels)
 
     def load_evaluation(chosen: Collection[int]) -> pd.DataFrame:
         wanted = set(chosen)
@@ -214,12 +219,15 @@ def _families(contents: Contents) -> dict[str, BaselineFacts]:
 
 
 def _levels(
-    baselines: pd.DataFrame, families: Mapping[str, BaselineFacts]
+    baselines: pd.DataFrame, families: Mapping[str, BaselineFacts], by: str
 ) -> dict[tuple[int, str], tuple[float, float]]:
-    """Mean QoS of the policies whose normalised score is 0 and 1: of each environment and split."""
+    """Mean QoS of the policies whose normalised score is 0 and 1: of each environment and split.
+
+    By "prompts" of all requests, by "look" of those that curves are of.
+    """
     if not len(baselines):
         return {}
-    rows = baselines[baselines["by"] == "prompts"].astype({"qos": np.float64})
+    rows = baselines[baselines["by"] == by].astype({"qos": np.float64})
     sums = rows.groupby(["environment", "split", "policy"], sort=False)[["qos", "requests"]].sum()
     means = (sums["qos"] / sums["requests"]).to_dict()
     levels = {}
@@ -241,7 +249,10 @@ def _objective(spec: Spec, results: pd.DataFrame) -> Objective:
     said = spec.objective
     automatic = "normalised" if "train_normalised" in results and results["train_normalised"].notna().all() else "qos"
     metric = automatic if said.metric == "auto" else said.metric
-    split = "train" if said.split == "auto" else said.split
+    present = [split for split in SPLITS if f"{split}_qos" in results]
+    split = choosing(present) if said.split == "auto" else said.split
+    if len(results) and f"{split}_qos" not in results:
+        raise InputError(f"objective: split = {split!r}, and the table has no {split} prompts")
     for name in (metric, *said.limits):
         if len(results) and f"{split}_{name}" not in results:
             known = [str(column).removeprefix("train_") for column in results if str(column).startswith("train_")]

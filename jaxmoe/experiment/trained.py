@@ -9,6 +9,7 @@ import pandas as pd
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.tables import Contents
 from jaxmoe.policy.contract import Network, network_from
+from jaxmoe.table.splits import SPLITS
 from jaxmoe.training.arrays import read_arrays
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Storage
@@ -87,7 +88,7 @@ def _agent(
         number=number,
         job=job,
         seed=int(row["seed"]),
-        env_steps=int(row["env_steps"]),
+        env_steps=int(row.get("kept_env_steps", row["env_steps"])),
         params={**signature.static_numbers, **{name: float(row[name]) for name in job.numbers}},
         hypers={name: float(row[name]) for name in about["hypers"]},
         network=network_from(about["network"]),
@@ -101,7 +102,7 @@ def _agent(
 def _scores(row: Mapping[str, Any]) -> dict[str, Any]:
     """What results say of an agent."""
     scores: dict[str, Any] = {"diverged": bool(row["diverged"])}
-    for split in ("train", "test"):
+    for split in SPLITS:
         found = {what: row.get(f"{split}_{what}") for what in ("qos", "normalised")}
         known = {what: float(value) for what, value in found.items() if value is not None and value == value}
         if known:

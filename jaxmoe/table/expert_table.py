@@ -22,7 +22,8 @@ import numpy as np
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
 from jaxmoe.table.formats import read_parquet_metadata, write_parquet
-from jaxmoe.table.records import RAW_FILES, SPLITS, Records, read_file, read_folder, subset_name
+from jaxmoe.table.records import RAW_FILES, Records, read_file, read_folder, subset_name
+from jaxmoe.table.splits import SPLITS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,7 @@ class TableMeta:
 
     prompt_ids: tuple[str, ...] = field(compare=False)
     prompts: tuple[str, ...] = field(compare=False)  # the requests themselves, "" where the source has none
-    splits: tuple[str, ...] = field(compare=False)  # "train" or "test", one per prompt
+    splits: tuple[str, ...] = field(compare=False)  # one of `SPLITS` for each prompt
     experts: tuple[str, ...] = field(compare=False)
     provenance: str = field(compare=False)  # the source's name and checksum, and what was done to it
     digest: str  # sha256 of the arrays and of everything above except the provenance
@@ -75,7 +76,7 @@ class ExpertTable:
         """Positions of the prompts of a split, in the table's order.
 
         Args:
-            split: ``"train"``, ``"test"`` or ``"all"``.
+            split: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
 
         Raises:
             InputError: it is another one, or has no prompts.

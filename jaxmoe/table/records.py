@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
@@ -23,15 +22,13 @@ from jaxmoe.table.formats import Row, read_json, read_json_lines, read_rows
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
+from jaxmoe.table.splits import SPLITS
 from jaxmoe.table.subsets import LOCAL, checked_number, subset_index, subset_name
 from jaxmoe.table.wide import WIDE, is_wide, long_rows
 
-SPLITS = ("train", "test")
 MAX_SCORE = 10.0
 MAX_WORDS = 1_000_000.0
 RAW_FILES = ("prompts.csv", "experts.json", "gate.csv", "texts.jsonl", "scores.csv")
-_PAIRS_TOLD, _CHARACTERS_TOLD = 3, 60
-_UNSEEN = "scores on test prompts are then not those of unseen prompts"
 
 Relevance = Literal["required", "none"]
 Missing = Literal["error", "keep"]
@@ -45,7 +42,7 @@ class Records(NamedTuple):
 
     prompt_ids: tuple[str, ...]
     prompts: tuple[str, ...]  # the requests themselves, or "" for each
-    splits: tuple[str, ...]  # "train" or "test"
+    splits: tuple[str, ...]  # each one of `SPLITS`
     experts: tuple[str, ...]
     relevance: Float32[np.ndarray, "P E"]  # in [0, 1]
     score_mean: Float32[np.ndarray, "P 2**E"]  # in [0, 10]
@@ -152,49 +149,6 @@ def expert_names(content: Any, path: Path) -> tuple[str, ...]:
         if names.index(name) != number - 1:
             raise InputError(f"{path}, entry {number}: a second expert {name!r}, each may appear once.")
     return checked_number(names, path)
-
-
-def prompts_in_both_splits(prompts: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Prompts that stand in train and in test: id of the train prompt, id of the test prompt, text.
-
-    `prompts` are ids, splits and texts. Two texts are the same if they differ at most in white space and in upper and
-    lower case; prompts without a text are like no other.
-
-    >>> prompts_in_both_splits([("p0", "train", "A storm."), ("p1", "train", "A calm."), ("q7", "test", "a  storm.")])
-    [('p0', 'q7', 'A storm.')]
-    """
-    listed = [(prompt_id, split, " ".join(text.split())) for prompt_id, split, text in prompts]
-    test_ids: dict[str, list[str]] = defaultdict(list)
-    for prompt_id, split, text in listed:
-        if split == "test" and text:
-            test_ids[text.casefold()].append(prompt_id)
-    return [
-        (prompt_id, test_id, text)
-        for prompt_id, split, text in listed
-        if split == "train"
-        for test_id in test_ids.get(text.casefold(), [])
-    ]
-
-
-def describe_prompts_in_both_splits(prompts: Iterable[tuple[str, str, str]]) -> list[str]:
-    """A line that warns of prompts in both splits and names at most three, or no line.
-
-    >>> print(*describe_prompts_in_both_splits([("p0", "train", "A storm."), ("q7", "test", "A storm.")]))
-    warning: the train prompt p0 and the test prompt q7 are the same: "A storm."; scores on test prompts are then not \
-those of unseen prompts
-    """
-    pairs = prompts_in_both_splits(prompts)
-    told = [
-        f'the train prompt {train_id} and the test prompt {test_id} are the same: "{_beginning(text)}"'
-        for train_id, test_id, text in pairs[:_PAIRS_TOLD]
-    ]
-    if len(pairs) > _PAIRS_TOLD:
-        told.append(f"and {len(pairs) - _PAIRS_TOLD} more")
-    return [f"warning: {'; '.join([*told, _UNSEEN])}"] if pairs else []
-
-
-def _beginning(text: str) -> str:
-    return text if len(text) <= _CHARACTERS_TOLD else text[:_CHARACTERS_TOLD].rstrip() + "..."
 
 
 def _single_experts(rows: list[Row], path: Path) -> tuple[str, ...]:

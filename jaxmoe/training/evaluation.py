@@ -61,9 +61,15 @@ class Schedule(NamedTuple):
         return cls(-(-requests // length), length)
 
     def groups(self, requests: int) -> tuple[int, int]:
-        """How many groups of about so many requests, and the episodes of one."""
-        each = max(1, requests // self.length)
+        """How many groups of about so many requests, and the episodes of one: whole groups of policies."""
+        smallest = max(1, POLICY_GROUP // self.length)
+        each = max(1, requests // self.length // smallest) * smallest
         return -(-self.episodes // each), min(each, self.episodes)
+
+    @property
+    def look(self) -> int:
+        """Episodes of the first look: the first group of agents."""
+        return self.groups(AGENT_GROUP)[1]
 
 
 def metric_names(experts: tuple[str, ...]) -> tuple[str, ...]:
@@ -199,14 +205,14 @@ class AgentEvaluation:
         """What batches of policies bring on each split, in the first groups of requests, all if absent."""
         found = {}
         for split, params in self._splits.items():
-            each = []
+            each: list[Sums] = []
             for group in range(self.groups if groups is None else groups):
                 parts = []
                 for batch in zip(policies, overrides, strict=True):
                     check()
                     parts.append(self._run(None, batch, (params, self._key, jnp.int32(group * self._count))))
                 each.append(jax.tree.map(_wide, joined(parts, agents)))
-            found[split] = _brought(jax.tree.map(lambda *leaves: sum(leaves), *each), self._schedule)
+            found[split] = _brought(jax.tree.map(lambda *leaves: sum(leaves), *each), each[0], self._schedule)
         return found
 
 
@@ -245,15 +251,19 @@ class PolicyEvaluation:
     def __call__(self, members: list[int], params: EnvParams, check: Check = lambda: None) -> Brought:
         """What each member brings, one row each."""
         total: Sums | None = None
+        look: Sums | None = None
         for begin in range(0, self._groups, self._devices):
             check()
             firsts = (begin + jnp.arange(self._devices, dtype=jnp.int32)) * self._count
             found = self._run(jnp.array(members, jnp.int32), params, firsts)
             for device in range(self._devices):
                 part = jax.tree.map(lambda leaf, device=device: _wide(np.asarray(leaf[device])), found)
+                if (begin + device) * self._count < self._schedule.look:
+                    look = part if look is None else jax.tree.map(np.add, look, part)
                 total = part if total is None else jax.tree.map(np.add, total, part)
         assert total is not None
-        return _brought(total, self._schedule)
+        assert look is not None
+        return _brought(total, look, self._schedule)
 
 
 def evaluate_policy(
@@ -276,10 +286,11 @@ def evaluate_policy(
 def evaluation_rows(who: Mapping[str, Any], found: Mapping[str, Brought], experts: tuple[str, ...]) -> pd.DataFrame:
     """Sums by unit as a table: one row per row of the evaluation, split and unit that was met.
 
-    Columns: who the row is, `split`, `by` ("prompts" or "episodes"), `unit`, `requests`, and of each metric the sum.
+    Columns: who the row is, `split`, `by` ("prompts", "episodes" or "look"), `unit`, `requests`, and of each metric the
+    sum.
     """
     frames = []
-    kinds: tuple[Literal["prompts", "episodes"], ...] = ("prompts", "episodes")
+    kinds: tuple[Literal["prompts", "episodes", "look"], ...] = ("prompts", "episodes", "look")
     for split, brought in found.items():
         for kind in kinds:
             sums: UnitSums | None = getattr(brought, kind)
@@ -298,7 +309,8 @@ def evaluation_rows(who: Mapping[str, Any], found: Mapping[str, Brought], expert
 
 def results_of(curves: pd.DataFrame, found: Mapping[str, Brought], experts: tuple[str, ...]) -> pd.DataFrame:
     """One row per agent: its last evaluation, with the means of all metrics."""
-    last = curves.groupby("agent", sort=False).tail(1).reset_index(drop=True)
+    last = curves.groupby("agent", sort=False, as_index=False).tail(1)  # of those who stopped, earlier than of others
+    last = last.set_index("agent").loc[curves["agent"].unique()].reset_index()
     own = [name for name in last if not str(name).endswith("_qos") and name != "requests"]
     means = {
         f"{split}_{name}": brought.mean()[:, number]
@@ -308,11 +320,18 @@ def results_of(curves: pd.DataFrame, found: Mapping[str, Brought], experts: tupl
     return pd.concat([last[own], pd.DataFrame(means)], axis=1)
 
 
-def _brought(total: Sums, schedule: Schedule) -> Brought:
+def _brought(total: Sums, look: Sums, schedule: Schedule) -> Brought:
     """On the host; episodes of one request are no units of their own: by prompts they are counted already."""
-    prompts = UnitSums(total.prompts, total.prompt_requests)  # type: ignore[arg-type]
-    episodes = UnitSums(total.episodes, total.episode_requests)  # type: ignore[arg-type]
-    return Brought(prompts, episodes if schedule.length > 1 else None)
+    prompts, episodes, first = (
+        UnitSums(np.asarray(sums), np.asarray(counts))
+        for sums, counts in (
+            (total.prompts, total.prompt_requests),
+            (total.episodes, total.episode_requests),
+            (look.prompts, look.prompt_requests),
+        )
+    )
+    seen = UnitSums(first.sums.sum(axis=1, keepdims=True), first.counts.sum(axis=1, keepdims=True))
+    return Brought(prompts, episodes if schedule.length > 1 else None, seen)
 
 
 def _wide(leaf: np.ndarray) -> np.ndarray:

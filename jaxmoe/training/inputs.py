@@ -11,12 +11,11 @@ from jaxmoe.env.params import EnvParams
 from jaxmoe.env.scenarios import make, with_numbers
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable
+from jaxmoe.table.splits import SPLITS
 from jaxmoe.values import plain, whole
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
-
-SPLITS = ("train", "test")
 
 
 def list_keys(algorithm: str) -> set[str]:

@@ -48,6 +48,34 @@ class Phase(NamedTuple):
     hypers: Mapping[str, tuple[float, ...]] = {}  # that change in this phase: one value per row
 
 
+class Stop(NamedTuple):
+    """What ends an agent's learning; nothing, if neither is said."""
+
+    value: float | None = None  # QoS that it has reached
+    plateau: int | None = None  # evaluations in a row without a better one
+    min_gain: float = 0.0  # QoS by which an evaluation must exceed the best one before it, to be a better one
+
+    @property
+    def stops(self) -> bool:
+        """Whether anything ends it."""
+        return self.value is not None or self.plateau is not None
+
+
+class Keeping(NamedTuple):
+    """What is kept, and what ends it; the same for all agents of a job."""
+
+    keep: Literal["last", "best"] = "last"
+    stop: Stop = Stop()
+
+    @property
+    def looks(self) -> bool:
+        """Whether evaluations decide anything."""
+        return self.keep == "best" or self.stop.stops
+
+
+KEEP_LAST = Keeping()
+
+
 class Start(NamedTuple):
     """What agents begin with."""
 
@@ -76,6 +104,7 @@ class Job(NamedTuple):
     keep_states: bool
     matmul_precision: str
     platform: str
+    keeping: Keeping = KEEP_LAST
 
     @property
     def env_steps(self) -> int:

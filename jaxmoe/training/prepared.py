@@ -12,7 +12,7 @@ from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.evaluation import AgentEvaluation
 from jaxmoe.training.inputs import checked_config, environments
-from jaxmoe.training.job import Signature
+from jaxmoe.training.job import KEEP_LAST, Keeping, Signature
 from jaxmoe.training.program import Program, make_program
 from jaxmoe.training.starting import started_from, warmed_up
 from jaxmoe.training.storage import Storage
@@ -45,17 +45,18 @@ class Prepared(NamedTuple):
 _PREPARED: dict[str, Prepared] = {}
 
 
-def prepare(signature: Signature, table: ExpertTable, requests: int) -> Prepared:
+def prepare(signature: Signature, table: ExpertTable, requests: int, keeping: Keeping = KEEP_LAST) -> Prepared:
     """The program of a signature; compiled once for all jobs that this process runs."""
-    key = json.dumps([signature.key, table.meta.digest, requests, jax.local_device_count()])
+    key = json.dumps([signature.key, table.meta.digest, requests, keeping, jax.local_device_count()])
 
     def make() -> Prepared:
         env, splits = environments(signature.scenario, table, signature.settings, signature.static_numbers)
         module = registered_algorithm(signature.algorithm)
         algorithm = module.make(env, checked_config(module.Config, signature.config), splits["train"])
-        program = make_program(algorithm, splits["train"])
+        program = make_program(algorithm, splits["train"], keeping)
         evaluate = AgentEvaluation(algorithm, env, splits, requests)
-        warming_up = program if algorithm.critics_begin is None else make_program(warmed_up(algorithm), splits["train"])
+        slow = algorithm.critics_begin is not None
+        warming_up = make_program(warmed_up(algorithm), splits["train"], keeping) if slow else program
         return Prepared(algorithm, module, env, splits, table, program, evaluate, warming_up)
 
     return kept(_PREPARED, key, make)
@@ -73,7 +74,7 @@ def kept(programs: dict[Key, Programs], key: Key, make: Callable[[], Programs]) 
 def started(prepared: Prepared, tensors: dict[str, np.ndarray]) -> Prepared:
     """The same, with fresh agents that act by a policy, and hold it while their critics learn."""
     algorithm = started_from(prepared.algorithm, tensors)
-    begun = make_program(algorithm, prepared.splits["train"])
+    begun = make_program(algorithm, prepared.splits["train"], prepared.program.keeping)
     return prepared._replace(algorithm=algorithm, program=prepared.warming_up._replace(init=begun.init))
 
 

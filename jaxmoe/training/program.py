@@ -14,6 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms.algorithm import AgentState, Algorithm, Clock
 from jaxmoe.training.batches import batches, for_each_agent, joined, zeros
+from jaxmoe.training.job import KEEP_LAST, Keeping
+from jaxmoe.training.keeping import NEVER, frozen_if_stopped, make_look, nothing_kept
 
 
 class Agents(NamedTuple):
@@ -30,6 +32,7 @@ class Batch(NamedTuple):
     state: AgentState
     totals: dict[str, Float[Array, " W"]]  # sum of each metric over iterations, since `Engine.metrics` took it last
     counted: dict[str, Float[Array, " W"]]  # in how many iterations there was a number to add
+    kept: Any = ()  # what evaluations have decided: a `Kept`, where they decide anything
 
 
 class Program(NamedTuple):
@@ -39,6 +42,12 @@ class Program(NamedTuple):
     init: Callable[[Agents, Array], Batch]  # from the key of all agents' keys
     advance: Callable[[Batch, Agents, Clock, int], Batch]  # by some iterations, from where the clock stands
     shape: Callable[[Agents], Batch]  # of what `init` returns, without computing it
+    look: Callable[[Batch, Array, int], Batch]  # after an evaluation, from the agents' QoS and the iteration
+    keeping: Keeping
+
+    def learns(self, batch: Batch) -> bool:
+        """Whether an agent of the batch has not stopped."""
+        return not self.keeping.stop.stops or bool((np.asarray(batch.kept.stopped) == NEVER).any())
 
 
 class Engine(NamedTuple):
@@ -48,8 +57,10 @@ class Engine(NamedTuple):
     agents_per_device: int
     env_steps: int  # of one agent in one iteration
     init: Callable[[], list[Batch]]
-    advance: Callable[[list[Batch], Clock, int], list[Batch]]
+    advance: Callable[[list[Batch], Clock, int], list[Batch]]  # but those batches of which every agent has stopped
     shape: Callable[[], list[Batch]]
+    look: Callable[[list[Batch], Float[np.ndarray, " A"], int], list[Batch]]
+    keeping: Keeping
     overrides: list[dict[str, Array]]  # of the agents of each batch
 
     def metrics(self, parts: list[Batch]) -> tuple[list[Batch], dict[str, Float[np.ndarray, " A"]]]:
@@ -63,15 +74,38 @@ class Engine(NamedTuple):
         ], means
 
     def policies(self, parts: list[Batch]) -> Any:
-        """Parameters of the acting networks, agents along the leading axis."""
-        return joined([part.state.policy for part in parts], self.agents)
+        """Parameters of the acting networks that are kept, agents along the leading axis."""
+        return joined(self.kept_policies(parts), self.agents)
+
+    def kept_policies(self, parts: list[Batch]) -> list[Any]:
+        """Of each batch the parameters of the acting networks that are kept: of the last iteration, or the best."""
+        return [part.kept.policy if self.keeping.keep == "best" else part.state.policy for part in parts]
+
+    def kept_at(self, parts: list[Batch], reached: int) -> np.ndarray:
+        """Iterations after which each agent's kept policy was as it is."""
+        if self.keeping.keep == "best":
+            return joined([part.kept.at for part in parts], self.agents).astype(np.int64)
+        return self.ended_at(parts, reached)
+
+    def ended_at(self, parts: list[Batch], reached: int) -> np.ndarray:
+        """Iterations that each agent has learned in."""
+        return np.where(self.stopped(parts), self._stopped_at(parts), reached)
+
+    def stopped(self, parts: list[Batch]) -> np.ndarray:
+        """Which agents have stopped."""
+        return self._stopped_at(parts) != NEVER
+
+    def _stopped_at(self, parts: list[Batch]) -> np.ndarray:
+        if not self.keeping.looks:
+            return np.full(self.agents, NEVER)
+        return joined([part.kept.stopped for part in parts], self.agents).astype(np.int64)
 
     def diverged(self, parts: list[Batch]) -> np.ndarray:
         """Which agents are frozen."""
         return joined([part.state.diverged for part in parts], self.agents)
 
 
-def make_program(algorithm: Algorithm, env_params: Any) -> Program:
+def make_program(algorithm: Algorithm, env_params: Any, keeping: Keeping = KEEP_LAST) -> Program:
     """Prepare the training of agents in batches.
 
     An agent's key is `fold_in(root, seed)`: agents with the same seed share their random numbers, and adding agents or
@@ -80,6 +114,7 @@ def make_program(algorithm: Algorithm, env_params: Any) -> Program:
     Args:
         algorithm: bound to its environment and static configuration.
         env_params: parameters of the environment, shared by all agents but for their overrides.
+        keeping: what evaluations decide.
     """
 
     def metrics_shape(state: AgentState, hypers: Any, own: Any) -> Any:
@@ -92,7 +127,7 @@ def make_program(algorithm: Algorithm, env_params: Any) -> Program:
         own = env_params.replace(**agent.overrides)
         state = algorithm.init(jax.random.fold_in(root, agent.seed), agent.hypers, own)
         shape = metrics_shape(state, agent.hypers, own)
-        return Batch(state, zeros(shape), zeros(shape))
+        return Batch(state, zeros(shape), zeros(shape), nothing_kept(keeping, state.policy))
 
     def advance_agent(batch: Batch, agent: Agents, shared: tuple[Any, Clock, Array]) -> Batch:
         env_params, clock, iterations = shared
@@ -101,11 +136,13 @@ def make_program(algorithm: Algorithm, env_params: Any) -> Program:
         def iterate(done: Array, batch: Batch) -> Batch:
             now = clock._replace(iteration=clock.iteration + done)
             state, metrics = algorithm.step(batch.state, agent.hypers, own, now)
+            if keeping.stop.stops:
+                state = frozen_if_stopped(batch.state, state, batch.kept)
             there = jax.tree.map(lambda value: ~jnp.isnan(value), metrics)
             added = jax.tree.map(lambda value, there: jnp.where(there, value, 0.0), metrics, there)
             counts = jax.tree.map(lambda there: there.astype(jnp.float32), there)
             totals = jax.tree.map(jnp.add, batch.totals, added)
-            return Batch(state, totals, jax.tree.map(jnp.add, batch.counted, counts))
+            return Batch(state, totals, jax.tree.map(jnp.add, batch.counted, counts), batch.kept)
 
         return jax.lax.fori_loop(jnp.int32(0), iterations, iterate, batch)
 
@@ -117,6 +154,8 @@ def make_program(algorithm: Algorithm, env_params: Any) -> Program:
             batch, agents, (env_params, clock, jnp.int32(iterations))
         ),
         shape=lambda agents: jax.eval_shape(run_init, None, agents, (env_params, jax.random.key(0))),
+        look=make_look(keeping),
+        keeping=keeping,
     )
 
 
@@ -129,8 +168,14 @@ def bind(program: Program, agents: Agents, agents_per_device: int, root: Array) 
         env_steps=program.env_steps,
         init=lambda: [program.init(part, root) for part in parts],
         advance=lambda states, clock, iterations: [
-            program.advance(state, part, clock, iterations) for state, part in zip(states, parts, strict=True)
+            program.advance(state, part, clock, iterations) if program.learns(state) else state
+            for state, part in zip(states, parts, strict=True)
         ],
         shape=lambda: [program.shape(part) for part in parts],
+        look=lambda states, qos, iteration: [
+            program.look(state, row, iteration)
+            for state, row in zip(states, batches(qos.astype(np.float32), agents_per_device), strict=True)
+        ],
+        keeping=program.keeping,
         overrides=[part.overrides for part in parts],
     )

@@ -82,8 +82,19 @@ class Trainer:
         """Environment steps of each agent so far."""
         return self.reached * self.engine.env_steps
 
+    def look(self, qos: np.ndarray) -> None:
+        """Let an evaluation decide whose policy is kept, and who stops."""
+        if self.engine.keeping.looks:
+            self.batches = self.engine.look(self.batches, qos, self.reached)
+
+    @property
+    def over(self) -> bool:
+        """Whether every agent has stopped."""
+        return bool(self.engine.stopped(self.batches).all())
+
     def advance_to(self, end: int) -> Iterator[None]:
         """Train until an iteration, and let the host look after each segment."""
+        learning = int((~self.engine.stopped(self.batches)).sum())
         while self.reached < end:
             leg = next(leg for leg in self.legs if self.reached < leg.end)
             length = min(self._length, end - self.reached, leg.end - self.reached)
@@ -91,7 +102,7 @@ class Trainer:
             numbers = (self.reached, leg.schedule_length, leg.schedule_begin)
             self.batches = leg.engine.advance(self.batches, Clock(*map(jnp.int32, numbers)), length)
             jax.block_until_ready([batch.totals for batch in self.batches])
-            env_steps = length * self.engine.env_steps * self.engine.agents
+            env_steps = length * self.engine.env_steps * learning
             self.pace.note(env_steps, length, time.monotonic() - began)
             self.reached += length
             self._length = self.pace.next_length(length)

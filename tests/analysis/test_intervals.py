@@ -69,7 +69,7 @@ def test_a_policy_compared_with_itself_differs_by_nothing():
 
 
 def test_a_constant_lead_on_the_same_requests_is_certain():
-    sums, _ = behind = crossed(np.random.default_rng(4), rows=1)
+    sums, *_ = behind = crossed(np.random.default_rng(4), rows=1)
     ahead = Brought(UnitSums(sums.sums + 2 * sums.counts[..., None], sums.counts), None)
     np.testing.assert_allclose(estimate(lambda a, b: a - b, [ahead, behind])[0], [2, 2, 2])
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 import jaxmoe
 from jaxmoe.errors import InputError
-from jaxmoe.training import running, sizes
+from jaxmoe.training import sizes, training_run
 from jaxmoe.training.events import JobStarted, Noted, Planned
 
 WEIGHTS = "policies.safetensors"
@@ -222,7 +222,7 @@ def test_automatic_jobs_take_about_so_long_and_fit_the_memory(monkeypatch):
 
 @pytest.mark.slow
 def test_exhausted_memory_halves_what_is_trained_at_once(monkeypatch):
-    begin, widths, said = running._TrainingRun._begin, [], []
+    begin, widths, said = training_run.TrainingRun._begin, [], []
 
     def frugal(self, trainer):
         widths.append(self.width)
@@ -230,7 +230,7 @@ def test_exhausted_memory_halves_what_is_trained_at_once(monkeypatch):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return begin(self, trainer)
 
-    monkeypatch.setattr(running._TrainingRun, "_begin", frugal)
+    monkeypatch.setattr(training_run.TrainingRun, "_begin", frugal)
     overrides = {"baselines": "none", "hypers": {}}
     found = tiny.sweep(None, overrides, callback=lambda event: said.append(event) if isinstance(event, Noted) else None)
     assert widths == [8, 4, 2]

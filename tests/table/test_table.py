@@ -166,7 +166,8 @@ def test_equal_scores_have_no_spread(tmp_path: Path):
 
 def test_prompt_indices():
     table = load_table()
-    np.testing.assert_array_equal(table.prompt_indices("train"), np.arange(24))
+    np.testing.assert_array_equal(table.prompt_indices("train"), np.arange(16))
+    np.testing.assert_array_equal(table.prompt_indices("validation"), np.arange(16, 24))
     np.testing.assert_array_equal(table.prompt_indices("all"), np.arange(32))
     assert table.prompt_indices("test").dtype == np.int32
     with pytest.raises(InputError, match="'valid', it must be one of train, test, all"):
@@ -209,7 +210,7 @@ def test_describe(small_csv: Path):
     assert list(frame) == [f"{split}_{name}" for split in ("train", "test") for name in ("score", "score_std", "words")]
     assert frame.loc["a+b", "train_score"] == 7.5
     assert frame.loc["a", "test_words"] == 120
-    assert describe(load_table())["train_score_std"].iloc[0] == pytest.approx(load_table().score_mean[:24, 0].std())
+    assert describe(load_table())["train_score_std"].iloc[0] == pytest.approx(load_table().score_mean[:16, 0].std())
 
 
 # ---- writing and reading back

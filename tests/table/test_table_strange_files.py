@@ -8,7 +8,7 @@ import pytest
 from jaxmoe.errors import InputError
 from jaxmoe.table import load_table
 from jaxmoe.table.formats import decoded, read_json, read_json_lines, read_rows
-from jaxmoe.table.records import describe_prompts_in_both_splits, prompts_in_both_splits
+from jaxmoe.table.splits import describe_prompts_in_two_splits, prompts_in_two_splits
 
 PROMPTS = "prompt_id,split,prompt\np0,train,Ein Wal über Bord.\np1,test,A calm.\n"
 CELLS = [
@@ -340,47 +340,47 @@ def test_of_a_workbook_the_first_sheet_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "pairs"),
     [
-        ("A whale who is lost.", [("p0", "q0", "A whale who is lost.")]),
-        ("  a WHALE\n\twho is\N{NO-BREAK SPACE}lost. ", [("p0", "q0", "A whale who is lost.")]),
+        ("A whale who is lost.", [(("train", "p0"), ("test", "q0"), "A whale who is lost.")]),
+        ("  a WHALE\n\twho is\N{NO-BREAK SPACE}lost. ", [(("train", "p0"), ("test", "q0"), "A whale who is lost.")]),
         ("A whale who is lost", []),
         ("", []),
     ],
 )
 def test_texts_are_compared_without_case_and_white_space(text, pairs):
     prompts = [("p0", "train", "A whale who  is lost."), ("p1", "train", ""), ("q0", "test", text), ("q1", "test", " ")]
-    assert prompts_in_both_splits(prompts) == pairs
-    assert prompts_in_both_splits(reversed(prompts)) == pairs
+    assert prompts_in_two_splits(prompts) == pairs
+    assert prompts_in_two_splits(reversed(prompts)) == pairs
 
 
 def test_the_same_prompt_twice_in_one_split_is_in_one_split():
-    assert prompts_in_both_splits([("p0", "train", "A storm."), ("p1", "train", "A storm."), ("q", "test", "b")]) == []
-    assert describe_prompts_in_both_splits([("p0", "test", "A storm."), ("p1", "test", "A storm.")]) == []
+    assert prompts_in_two_splits([("p0", "train", "A storm."), ("p1", "train", "A storm."), ("q", "test", "b")]) == []
+    assert describe_prompts_in_two_splits([("p0", "test", "A storm."), ("p1", "test", "A storm.")]) == []
 
 
 def test_the_warning_names_ids_and_the_beginning_of_the_prompt():
     prompts = [("p00", "train", "a whale who is lost"), ("q07", "test", "a whale who is lost")]
-    assert describe_prompts_in_both_splits(prompts) == [
+    assert describe_prompts_in_two_splits(prompts) == [
         'warning: the train prompt p00 and the test prompt q07 are the same: "a whale who is lost"; scores on test '
         "prompts are then not those of unseen prompts"
     ]
-    (line,) = describe_prompts_in_both_splits([("p", "train", "long " * 100), ("q", "test", "long " * 100)])
+    (line,) = describe_prompts_in_two_splits([("p", "train", "long " * 100), ("q", "test", "long " * 100)])
     assert f'"{"long " * 11}long..."' in line
 
 
 @pytest.mark.parametrize(("count", "rest"), [(3, ""), (4, "and 1 more; "), (12, "and 9 more; ")])
 def test_at_most_three_pairs_are_named(count, rest):
     prompts = [(f"{split}{n}", split, f"prompt {n}") for split in ("train", "test") for n in range(count)]
-    (line,) = describe_prompts_in_both_splits(prompts)
+    (line,) = describe_prompts_in_two_splits(prompts)
     assert line.count("are the same") == 3
     assert f'train2 and the test prompt test2 are the same: "prompt 2"; {rest}scores on test prompts' in line
 
 
 def test_the_shipped_table_keeps_its_splits_apart():
     meta = load_table().meta
-    assert describe_prompts_in_both_splits(zip(meta.prompt_ids, meta.splits, meta.prompts, strict=True)) == []
+    assert describe_prompts_in_two_splits(zip(meta.prompt_ids, meta.splits, meta.prompts, strict=True)) == []
 
 
-def test_table_check_warns_of_prompts_in_both_splits(tmp_path, capsys):
+def test_table_check_warns_of_prompts_in_two_splits(tmp_path, capsys):
     from jaxmoe.cli.table import table_check
 
     rows = [

@@ -145,7 +145,7 @@ def test_on_however_many_devices_the_same_requests_are_served(table, monkeypatch
 
 @pytest.mark.parametrize(
     ("requests", "length", "episodes", "groups"),
-    [(16_384, 1, 16_384, (16, 1024)), (16_384, 64, 256, (16, 16)), (1, 64, 1, (1, 1)), (1000, 30, 34, (1, 34))],
+    [(16_384, 1, 16_384, (16, 1024)), (16_384, 64, 256, (16, 16)), (1, 64, 1, (1, 1)), (1000, 30, 34, (2, 32))],
 )
 def test_episodes_make_at_least_the_requests_asked_for(table, requests, length, episodes, groups):
     env, params = jaxmoe.make("oneshot" if length == 1 else "queueing", table)
@@ -159,10 +159,13 @@ def test_units_of_an_evaluation_as_a_table_keep_all_sums(table):
     found = {"train": brought(always(1), env, params.replace(max_steps_in_episode=5))}
     rows = evaluation_rows({"policy": ["a"]}, found, table.experts)
     assert list(rows.columns) == ["policy", "split", "by", "unit", "requests", *metric_names(table.experts)]
-    assert rows["by"].value_counts().to_dict() == {"prompts": 2, "episodes": evaluation.EPISODE_UNITS}
-    for _, part in rows.groupby("by", observed=True):
-        assert part["requests"].sum() == 1600
-        assert part["qos"].sum() / 1600 == pytest.approx(found["train"].mean()[0, 0], rel=1e-5)
+    units = {"prompts": 2, "episodes": evaluation.EPISODE_UNITS, "look": 1}
+    assert rows["by"].value_counts().to_dict() == units
+    served = {"prompts": 1600, "episodes": 1600, "look": 1020}
+    for by, part in rows.groupby("by", observed=True):
+        assert part["requests"].sum() == served[by]
+        mean = found["train"].first_look() if by == "look" else found["train"].mean()
+        assert part["qos"].sum() / served[by] == pytest.approx(mean[0, 0], rel=1e-5)
 
 
 # Common random numbers

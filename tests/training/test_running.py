@@ -15,7 +15,7 @@ import pytest
 
 from jaxmoe.algorithms import registered_algorithm, registry
 from jaxmoe.errors import InputError, StorageError
-from jaxmoe.training import prepared, running
+from jaxmoe.training import prepared, training_run
 from jaxmoe.training.arrays import pieces, read_arrays
 from jaxmoe.training.events import (
     Advanced,
@@ -450,7 +450,7 @@ def test_agents_begin_with_a_policy_of_the_experiment(planned, whole):
 @pytest.mark.slow
 def test_what_does_not_fit_is_trained_in_narrower_batches_and_said(planned, monkeypatch):
     storage, [job] = planned(devices__agents_per_device=4)
-    prepare = running.prepare
+    prepare = training_run.prepare
 
     def limited(*arguments):
         found = prepare(*arguments)
@@ -462,7 +462,7 @@ def test_what_does_not_fit_is_trained_in_narrower_batches_and_said(planned, monk
 
         return found._replace(program=found.program._replace(advance=advance))
 
-    monkeypatch.setattr(running, "prepare", limited)
+    monkeypatch.setattr(training_run, "prepare", limited)
     events = []
     assert run_job(job, storage, events.append).complete
     assert of_kind(events, Noted) == [Noted("job 0 does not fit the memory: training 2 agents per device at once")]
@@ -472,7 +472,7 @@ def test_what_does_not_fit_is_trained_in_narrower_batches_and_said(planned, monk
 @pytest.mark.parametrize(("text", "width"), [("RESOURCE_EXHAUSTED", 1), ("INTERNAL", 2)])
 def test_what_fits_in_no_width_or_is_another_error_is_raised(planned, monkeypatch, text, width):
     storage, [job] = planned()
-    prepare = running.prepare
+    prepare = training_run.prepare
 
     def broken(*arguments):
         def advance(batch, agents, clock, iterations):
@@ -481,27 +481,28 @@ def test_what_fits_in_no_width_or_is_another_error_is_raised(planned, monkeypatc
         found = prepare(*arguments)
         return found._replace(program=found.program._replace(advance=advance))
 
-    monkeypatch.setattr(running, "prepare", broken)
+    monkeypatch.setattr(training_run, "prepare", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match=text):
         run_job(job._replace(agents_per_device=width), storage)
 
 
 RESTORING = """
 import io, sys, time, threading
+import jax
 import pandas as pd
 import psutil
 from pathlib import Path
-from jaxmoe.training import checkpoints, running
+from jaxmoe.training import checkpoints, training_run
 from jaxmoe.training.job import find_job
 from jaxmoe.training.storage import Folder
 from jaxmoe.training.trainer import Trainer
 
 storage = Folder(Path(sys.argv[1]))
 job = find_job(storage, 0)
-run = running._TrainingRun(job, storage, print, 1e9, lambda: False, job.agents_per_device)
-run.prepared = running.prepare(job.signature, run.table, job.requests)
-engine = running.bind(
-    run.prepared.program, run._agents({}), job.agents_per_device, running.purpose_key(job.root_seed, job.purpose)
+run = training_run.TrainingRun(job, storage, print, 1e9, lambda: False, job.agents_per_device)
+run.prepared = training_run.prepare(job.signature, run.table, job.requests)
+engine = training_run.bind(
+    run.prepared.program, run._agents({}), job.agents_per_device, training_run.purpose_key(job.root_seed, job.purpose)
 )
 process, peak, watching = psutil.Process(), 0, True
 
@@ -516,9 +517,9 @@ try:
     content = io.BytesIO()
     pd.DataFrame({"agent": [0]}).to_parquet(content)
     pd.read_parquet(content)  # what is loaded for it is no part of it
-    trainer = Trainer([running.Leg(engine, 8, 0, 8)])
-    trainer.batches = running.jax.block_until_ready(engine.init())  # compiles, which is no part of it
-    size = sum(leaf.nbytes for batch in trainer.batches for leaf in running.jax.tree.leaves(batch))
+    trainer = Trainer([training_run.Leg(engine, 8, 0, 8)])
+    trainer.batches = jax.block_until_ready(engine.init())  # compiles, which is no part of it
+    size = sum(leaf.nbytes for batch in trainer.batches for leaf in jax.tree.leaves(batch))
     peak = before = process.memory_info().rss
     saver = checkpoints.Saver(storage, job, "0123abcd")
     saver.save(trainer, [pd.DataFrame({"agent": [0]})])

@@ -1,0 +1,77 @@
+"""Which policy of an agent is kept in the end, and when it stops learning before the end.
+
+Both are decided at evaluations, by its QoS on the prompts that choose (validation prompts, where the table has them),
+on the requests of the first look, which are the same at all times. A stopped agent is frozen as it was then.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxmoe.algorithms.algorithm import AgentState, held
+from jaxmoe.training.batches import for_each_agent
+from jaxmoe.training.job import Keeping, Stop
+
+NEVER = -1
+
+
+class Kept(NamedTuple):
+    """What an agent's evaluations have decided so far; each leaf has the agent axis in front."""
+
+    policy: Any  # the best so far, where that is kept
+    best: Float[Array, ""]  # its QoS
+    at: Int[Array, ""]  # iterations after which it was the best
+    since: Int[Array, ""]  # evaluations in a row without a better one
+    stopped: Int[Array, ""]  # iterations after which the agent stopped, or `NEVER`
+
+
+def nothing_kept(keeping: Keeping, policy: Any) -> Kept | tuple[()]:
+    """Of an agent that was never evaluated; nothing where evaluations decide nothing."""
+    if not keeping.looks:
+        return ()
+    own = policy if keeping.keep == "best" else ()
+    return Kept(own, jnp.float32(-jnp.inf), jnp.int32(0), jnp.int32(0), jnp.int32(NEVER))
+
+
+def after_evaluation(kept: Kept, policy: Any, qos: Float[Array, ""], iteration: Array, stop: Stop) -> Kept:
+    """What is decided by an agent's evaluation; of a stopped agent nothing more is.
+
+    >>> first = nothing_kept(Keeping("best", Stop(plateau=1)), jnp.zeros(1))
+    >>> second = after_evaluation(first, jnp.ones(1), jnp.float32(0.4), jnp.int32(8), Stop(plateau=1))
+    >>> third = after_evaluation(second, jnp.full(1, 2.0), jnp.float32(0.3), jnp.int32(16), Stop(plateau=1))
+    >>> third.policy.tolist(), int(third.at), int(third.stopped)
+    ([1.0], 8, 16)
+    """
+    learns = kept.stopped == NEVER
+    better = learns & (qos > kept.best + stop.min_gain)
+    since = jnp.where(better, 0, kept.since + 1)
+    ends = jnp.zeros_like(learns)
+    if stop.value is not None:
+        ends |= qos >= stop.value
+    if stop.plateau is not None:
+        ends |= since >= stop.plateau
+    return Kept(
+        held(policy, kept.policy, better) if kept.policy != () else (),
+        jnp.where(better, qos, kept.best),
+        jnp.where(better, iteration, kept.at),
+        jnp.where(learns, since, kept.since),
+        jnp.where(learns & ends, iteration, kept.stopped),
+    )
+
+
+def frozen_if_stopped(before: AgentState, after: AgentState, kept: Kept) -> AgentState:
+    """The agent after an iteration, or as before if it has stopped; its memory, which is unused then, moves on."""
+    found = held(before._replace(memory=()), after._replace(memory=()), kept.stopped != NEVER)
+    return found._replace(memory=after.memory)
+
+
+def make_look(keeping: Keeping) -> Callable[[Any, Array, int], Any]:
+    """A function of a batch, its agents' QoS and the iteration, that gives the batch as the evaluation leaves it."""
+
+    def look(batch: Any, qos: Array, iteration: Array) -> Any:
+        return batch._replace(kept=after_evaluation(batch.kept, batch.state.policy, qos, iteration, keeping.stop))
+
+    run = for_each_agent(look)
+    return lambda batch, qos, iteration: run(batch, qos, jnp.int32(iteration))
