@@ -78,6 +78,9 @@ def curve_chart(ranking: Ranking, name: str) -> Drawing:
         label = f"{algorithm.upper()}, {SPLIT_NAMES[split]}"
         axes.fill_between(band["env_steps"], band["low"], band["high"], color=colour, alpha=0.2, lw=0)
         axes.plot(band["env_steps"], band["iqm"], color=colour, ls=dashes, label=label)
+        if split == chooses and "kept" in band:
+            share = band["kept"] / band["kept"].sum()
+            axes.scatter(band["env_steps"], band["iqm"], 60 * share, color=colour, lw=0, zorder=3)
         frames.append(band.assign(algorithm=algorithm, split=split))
     _draw_levels(axes, _look_levels(ranking, measure))
     axes.set_xscale("log")
@@ -90,6 +93,8 @@ def curve_chart(ranking: Ranking, name: str) -> Drawing:
         "is its 95 % interval over seeds, and over prompts and episodes as they are in the end. Dotted are the "
         f"baselines on {SPLIT_NAMES[chooses]}."
     )
+    if "kept" in frames[0]:
+        caption += " Dots show when the policies that were kept were learned: the larger, the more agents."
     return Drawing(f"{name}learning_curves", "Learning curves", caption, figure, pd.concat(frames, ignore_index=True))
 
 
@@ -325,14 +330,17 @@ def _band(ranking: Ranking, position: int, split: str, measure: str) -> pd.DataF
     """
     agents = ranking.agents[position]
     curves = ranking.tables.load_curves(agents.ravel().tolist())
-    rows = curves[curves["env_steps"] > 0]
-    wide = rows.pivot_table(index="env_steps", columns="agent", values=f"{split}_{measure}")[agents.ravel()]
+    wide = curves.pivot_table(index="env_steps", columns="agent", values=f"{split}_{measure}")[agents.ravel()]
     wide = wide.ffill()  # who has stopped is as it was
+    wide = wide[wide.index > 0] if len(wide) > 1 else wide
     scores = wide.to_numpy(np.float64).reshape(len(wide), ranking.tasks, ranking.runs)
     value, low, high = with_interval(iqm, scores, CURVE_RESAMPLES)
     shared = shared_reach(ranking.tables, agents, ranking.environments[position], split, measure)
     below, above = (np.hypot(np.nan_to_num(reach), shared) for reach in (value - low, high - value))
-    return pd.DataFrame({"env_steps": wide.index, "iqm": value, "low": value - below, "high": value + above})
+    band = pd.DataFrame({"env_steps": wide.index, "iqm": value, "low": value - below, "high": value + above})
+    if "kept" in curves:
+        band["kept"] = band["env_steps"].map(curves[curves["kept"]].groupby("env_steps").size()).fillna(0).astype(int)
+    return band
 
 
 def _look_levels(ranking: Ranking, measure: str) -> pd.Series:

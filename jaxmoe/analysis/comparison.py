@@ -64,6 +64,41 @@ def against_baselines(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def margin(ranking: "Ranking", split: str) -> Estimate | None:
+    """By how much the winner is better than the second, on the seeds that choose nothing: a mean with its interval.
+
+    Both serve the same requests. Of a normalised score it is the difference of the two; of what is better the smaller
+    it is, how much less. Nothing where there is no second, or it cannot be told.
+    """
+    if len(ranking.order) < 2:
+        return None
+    tables, is_score = ranking.tables, ranking.tables.measure == "normalised"
+    metric = "qos" if is_score else tables.measure
+    sides: list[list[Brought]] = []
+    for position in ranking.order[:2]:
+        agents = ranking.agents[position][:, ranking.measured_on]
+        rows = tables.load_evaluation(agents.ravel().tolist())
+        rows = rows[rows["split"] == split]
+        sides.append([brought_by(rows[rows["agent"].isin(numbers)], "agent", [metric]) for numbers in agents])
+        if is_score:
+            environments = ranking.environments[position]
+            baselines = _baseline_evaluations(tables.baselines, split, environments, [metric])
+            levels = tables.levels(environments.tolist())
+            of_level = {levels.get(family(name)): each for name, each in baselines.items()}
+            sides[-1] += [*of_level[0.0], *of_level[1.0]]
+    first, second = sides
+    statistic, evaluations = (_normalised_lead, [*first, *second]) if is_score else (_lead, [*second, *first])
+    found = estimate(statistic, evaluations)[0]
+    low, high = sorted(tables.sign * end for end in (found.low, found.high))
+    return Estimate(tables.sign * found.mean, low, high) if np.isfinite(found.mean) else None
+
+
+def _normalised_lead(*means: Means) -> Means:
+    """From halves, each as `_normalised` takes it: how much better the first scores than the second."""
+    first, second = np.split(np.stack(means), 2)
+    return _normalised(*first) - _normalised(*second)
+
+
 def shared_reach(
     tables: "Tables", agents: NDArray[np.int64], environments: NDArray[np.int64], split: str, measure: str
 ) -> float:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from jaxmoe.analysis import charts, page
 from jaxmoe.analysis.answer import NAMES, ON_PROMPTS, WINNER, Answer, answer, baseline_table
+from jaxmoe.analysis.comparison import margin
 from jaxmoe.analysis.environments import ByEnvironment, by_environment, environment_charts
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.landscape import importance_chart, importance_sentence, landscape_charts, points_of
@@ -184,9 +185,12 @@ def _how_sure(ranking: Ranking, found: Answer) -> str:
         f"{ranking.chosen_on.stop} seeds that chose it, {found.chosen.mean:.3f}."
     )
     if found.over_runner_up is not None:
+        splits = list(dict.fromkeys((found.chosen_by, ranking.tables.splits[-1])))
+        margins = [(split, of) for split in splits if (of := margin(ranking, split)) is not None]
+        said = listed([f"{of:.3f} {ON_PROMPTS[split]}" for split, of in margins])
         text += (
-            f" One of its agents beats one of the runner-up ({ranking.describe(int(ranking.order[1]))}) with "
-            f"probability {found.over_runner_up:.2f}."
+            f" On these seeds its margin over the second ({ranking.describe(int(ranking.order[1]))}) is {said}; one of "
+            f"its agents beats one of the second with probability {found.over_runner_up:.2f}."
         )
     return text
 

@@ -89,6 +89,7 @@ def best(
         raise InputError(
             f"best prints the winner; jaxmoe confirm {folder} --seeds {fresh_seeds} trains it on fresh seeds"
         )
+    from jaxmoe.analysis.comparison import margin
     from jaxmoe.analysis.intervals import Estimate
     from jaxmoe.analysis.ranking import best_agent, best_position, ranking_of
     from jaxmoe.analysis.tables import measure_words
@@ -100,6 +101,8 @@ def best(
     if as_json:
         found = {"objective": str(experiment.tables.objective), "complete": experiment.complete}
         found |= {"configuration_in_words": ranking.describe(position), "best_agent": best_agent(ranking)}
+        margins = {split: margin(ranking, split) for split in experiment.tables.splits}
+        found["margin"] = {split: None if of is None else of._asdict() for split, of in margins.items()}
         emit({**{str(key): value for key, value in row.items()}, **found})
         return
     if not experiment.complete:
@@ -113,6 +116,13 @@ def best(
         kind = measure_words(experiment.tables.measure)
         OUT.print(
             f"interquartile mean of the {kind} on {split} prompts, on the other seeds  {measured:.3f}", soft_wrap=True
+        )
+    ahead = margin(ranking, experiment.tables.splits[-1])
+    if ahead is not None:
+        second = ranking.describe(int(ranking.order[1]))
+        OUT.print(
+            f"better than the second ({second}) on {experiment.tables.splits[-1]} prompts by  {ahead:.3f}",
+            soft_wrap=True,
         )
     OUT.print(
         f"best agent: {best_agent(ranking)}; jaxmoe export {folder} --agent best --out policy.safetensors",

@@ -16,13 +16,14 @@ from jaxmoe.analysis.comparison import (
     compared,
     comparison,
     family,
+    margin,
     normalised_score,
     quality_table,
     sums_by,
 )
 from jaxmoe.analysis.intervals import Brought, UnitSums
 from jaxmoe.analysis.ranking import rankings
-from jaxmoe.analysis.tables import BaselineFacts
+from jaxmoe.analysis.tables import BaselineFacts, Objective
 
 METRICS = (
     "qos", "score", "computing_cost", "transmission_cost", "latency_s", "energy_j",
@@ -131,3 +132,28 @@ def test_a_baseline_that_is_not_evaluated_everywhere_is_left_out(crossed):
     rows = comparison(rankings(partly)[0])
     assert "random" not in set(rows["policy"])
     assert "normalised" not in set(rows["metric"])
+
+
+# The winner's margin over the second
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_margin_is_the_difference_of_the_two_means_on_seeds_that_chose_nothing(finished, split):
+    [ranking] = rankings(finished)
+    found = margin(ranking, split)
+    scores = ranking.scores(split)[ranking.order[:2], 0, 4:].mean(axis=1)
+    assert found.mean == pytest.approx(scores[0] - scores[1], abs=1e-5)
+    assert found.low < found.mean < found.high
+
+
+def test_of_what_is_better_small_the_margin_is_how_much_less(finished):
+    tables = replace(finished, objective=Objective("latency_s"))
+    [ranking] = rankings(tables)
+    scores = ranking.scores("train")[ranking.order[:2], 0, 4:].mean(axis=1)
+    assert margin(ranking, "train").mean == pytest.approx(scores[1] - scores[0], abs=1e-5)
+
+
+def test_drawn_points_have_a_margin_though_their_environments_differ(drawn):
+    [ranking] = rankings(drawn)
+    scores = ranking.scores("test")[ranking.order[:2]][..., ranking.measured_on].mean(axis=(1, 2))
+    assert margin(ranking, "test").mean == pytest.approx(scores[0] - scores[1], abs=1e-4)
