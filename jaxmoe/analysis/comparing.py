@@ -20,7 +20,8 @@ class Competitor(NamedTuple):
     configuration: str  # in words
     tasks: tuple[str, ...]  # its environments, in words
     table: str  # digest of the expert table
-    scores: dict[str, Scores]  # of each split, on seeds that chose nothing, [tasks, runs]
+    seeds: tuple[int, ...]  # that chose nothing
+    scores: dict[str, Scores]  # of each split, on these seeds, [tasks, runs]
 
 
 class Pair(NamedTuple):
@@ -29,7 +30,7 @@ class Pair(NamedTuple):
     first: str
     second: str
     split: str
-    difference: Estimate  # of interquartile means
+    difference: Estimate  # of interquartile means; paired where both have the same seeds
     improvement: Estimate  # that an agent of the first beats one of the second
 
 
@@ -82,11 +83,13 @@ def _competitors(ranking: Ranking, name: str, measure: str) -> Iterable[Competit
         again = confirmed(ranking, position)  # the better seeds, because there are more of them
         source, row, runs = (ranking, position, ranking.measured_on) if again is None else (again, 0, slice(None))
         scores = {split: source.scores(split, measure)[row][:, runs] for split in source.tables.splits}
+        of_agent = source.tables.agents.set_index("agent")["seed"]
         yield Competitor(
             name=" ".join(part for part in (name, algorithm, ranking.scenario) if part),
             configuration=ranking.describe(position),
             tasks=tuple(environment_words(ranking, position, task) for task in range(ranking.tasks)),
             table=ranking.tables.table_digest,
+            seeds=tuple(of_agent.loc[source.agents[row, 0, runs].tolist()].tolist()),
             scores=scores,
         )
 
@@ -99,8 +102,8 @@ def _pairs(competitors: list[Competitor], sign: float) -> Iterable[Pair]:
         first, second = sorted(pair, key=lambda each: -sign * float(iqm(each.scores["train"])))
         for split in [split for split in first.scores if split in second.scores]:
             one, other = first.scores[split], second.scores[split]
-            better = improvement(sign * one, sign * other)
-            yield Pair(first.name, second.name, split, difference(iqm, one, other), better)
+            apart = difference(iqm, one, other, paired=first.seeds == second.seeds)
+            yield Pair(first.name, second.name, split, apart, improvement(sign * one, sign * other))
 
 
 def _names(several: list[Tables]) -> list[str]:

@@ -152,3 +152,14 @@ def t_quantile(freedom: float | Means) -> Means:
     from scipy.special import stdtrit  # slow to import, and `status` needs none of it
 
     return np.asarray(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+def normal_quantile() -> float:
+    """Of the normal distribution, where an interval ends.
+
+    >>> round(normal_quantile(), 3)
+    1.96
+    """
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + CONFIDENCE) / 2))

@@ -15,7 +15,7 @@ from jaxmoe.analysis.landscape import importance_chart, importance_sentence, lan
 from jaxmoe.analysis.page import Section, paragraph
 from jaxmoe.analysis.ranking import Ranking, confirmed, listed, value, words
 from jaxmoe.analysis.sensitivity import sensitivity_table
-from jaxmoe.analysis.statistics import divergence_rate
+from jaxmoe.analysis.statistics import divergence_rate, sure
 from jaxmoe.analysis.status import Standing
 from jaxmoe.analysis.style import Drawing
 from jaxmoe.analysis.tables import Tables, measure_words
@@ -185,7 +185,7 @@ def _how_sure(ranking: Ranking, found: Answer) -> str:
     if found.over_runner_up is not None:
         text += (
             f" One of its agents beats one of the runner-up ({ranking.describe(int(ranking.order[1]))}) with "
-            f"probability {found.over_runner_up:.2f}."
+            f"probability {sure(found.over_runner_up)}."
         )
     return text
 

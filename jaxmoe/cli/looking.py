@@ -164,6 +164,7 @@ def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:
     from rich.table import Table
 
     from jaxmoe.analysis.intervals import Estimate
+    from jaxmoe.analysis.statistics import sure
     from jaxmoe.analysis.tables import measure_words
 
     table = Table(
@@ -190,6 +191,6 @@ def _print_compared(found: "Compared", rows: "pd.DataFrame") -> None:
     for name in ("first", "second", "prompts", "difference", "probability"):
         pairs.add_column(name, no_wrap=name not in ("first", "second"))
     for pair in found.pairs:
-        cells = [pair.split, f"{pair.difference:.3f}", f"{pair.improvement:.2f}"]
+        cells = [pair.split, f"{pair.difference:.3f}", sure(pair.improvement)]
         pairs.add_row(pair.first, pair.second, *cells)
     print_table(pairs, keys=2)
