@@ -6,11 +6,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from jaxmoe.analysis.comparison import against_baselines
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking, confirmed, environment_words, rankings
+from jaxmoe.analysis.remarks import leads, rare_failures_sentence, strongest_deployable
 from jaxmoe.analysis.statistics import Scores, difference, improvement, interval, iqm
 from jaxmoe.analysis.tables import Tables, sign_of
 from jaxmoe.errors import InputError
+
+OWN = "agents"  # what these are called beside baselines
 
 
 class Competitor(NamedTuple):
@@ -22,6 +26,9 @@ class Competitor(NamedTuple):
     table: str  # digest of the expert table
     seeds: tuple[int, ...]  # that chose nothing
     scores: dict[str, Scores]  # of each split, on these seeds, [tasks, runs]
+    rival: str | None  # the strongest deployable baseline, if one is evaluated
+    leads: dict[str, Estimate]  # QoS beyond it on the same requests, of each split
+    remark: str  # on an interval of few seeds; nothing where it needs none
 
 
 class Pair(NamedTuple):
@@ -42,7 +49,7 @@ class Compared(NamedTuple):
     pairs: list[Pair]
 
     def table(self) -> pd.DataFrame:
-        """One row per competitor: interquartile means with intervals, best first."""
+        """One row per competitor, best first: interquartile means, and the lead over its rival, with intervals."""
         rows = []
         for competitor in self.competitors:
             row: dict[str, object] = {"name": competitor.name, "configuration": competitor.configuration}
@@ -50,6 +57,9 @@ class Compared(NamedTuple):
             for split, scores in competitor.scores.items():
                 found = interval(iqm, scores)
                 row |= {split: found.mean, f"{split}_low": found.low, f"{split}_high": found.high}
+            row["rival"] = competitor.rival
+            for split, lead in competitor.leads.items():
+                row |= {f"{split}_lead": lead.mean, f"{split}_lead_low": lead.low, f"{split}_lead_high": lead.high}
             rows.append(row)
         rising = sign_of(self.measure) < 0
         return pd.DataFrame(rows).sort_values("train", ascending=rising, kind="stable", ignore_index=True)
@@ -84,13 +94,19 @@ def _competitors(ranking: Ranking, name: str, measure: str) -> Iterable[Competit
         source, row, runs = (ranking, position, ranking.measured_on) if again is None else (again, 0, slice(None))
         scores = {split: source.scores(split, measure)[row][:, runs] for split in source.tables.splits}
         of_agent = source.tables.agents.set_index("agent")["seed"]
+        agents, environments = source.agents[row][:, runs], source.environments[row]
+        beside = against_baselines(source.tables, agents, environments, OWN)
+        rival = strongest_deployable(beside)
         yield Competitor(
             name=" ".join(part for part in (name, algorithm, ranking.scenario) if part),
             configuration=ranking.describe(position),
             tasks=tuple(environment_words(ranking, position, task) for task in range(ranking.tasks)),
             table=ranking.tables.table_digest,
-            seeds=tuple(of_agent.loc[source.agents[row, 0, runs].tolist()].tolist()),
+            seeds=tuple(of_agent.loc[agents[0].tolist()].tolist()),
             scores=scores,
+            rival=rival,
+            leads=leads(beside, rival) if rival else {},
+            remark=rare_failures_sentence(beside, OWN, source.diverged()[row][:, runs]),
         )
 
 

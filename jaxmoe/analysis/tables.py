@@ -80,6 +80,15 @@ class Tables:
         return [split for split in SPLITS if f"{split}_qos" in self.results]
 
     @property
+    def alike(self) -> list[str]:
+        """Splits that lack normalised scores, because the baselines of 0 and 1 are not told apart."""
+        if not len(self.baselines):
+            return []
+        evaluated = self.results[self.results["environment"].isin(self.baselines["environment"].unique())]
+        columns = {split: f"{split}_normalised" for split in self.splits}
+        return [split for split, name in columns.items() if name in evaluated and evaluated[name].isna().any()]
+
+    @property
     def measure(self) -> str:
         """What agents are ranked by."""
         return self.objective.metric
@@ -110,6 +119,15 @@ class Tables:
         """Columns that say how an agent learns."""
         own = {*IDENTITY, *self.environment_columns}
         return [str(name) for name in self.agents if name not in own]
+
+
+def choosing(splits: Iterable[str]) -> str:
+    """The split whose prompts choose: validation where there is one, else train; never test.
+
+    >>> choosing(["train", "test"]), choosing(["train", "validation", "test"])
+    ('train', 'validation')
+    """
+    return "validation" if "validation" in set(splits) else "train"
 
 
 def sign_of(metric: str) -> float:
