@@ -4,12 +4,14 @@ import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from jaxmoe.analysis.comparison import against_baselines
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking, confirmed, environment_words, rankings
-from jaxmoe.analysis.remarks import leads, rare_failures_sentence, strongest_deployable
+from jaxmoe.analysis.remarks import few_seeds, few_seeds_sentence, leads, strongest_deployable
 from jaxmoe.analysis.statistics import Scores, difference, improvement, interval, iqm
 from jaxmoe.analysis.tables import Tables, sign_of
 from jaxmoe.errors import InputError
@@ -28,7 +30,8 @@ class Competitor(NamedTuple):
     scores: dict[str, Scores]  # of each split, on these seeds, [tasks, runs]
     rival: str | None  # the strongest deployable baseline, if one is evaluated
     leads: dict[str, Estimate]  # QoS beyond it on the same requests, of each split
-    remark: str  # on an interval of few seeds; nothing where it needs none
+    few_seeds: int  # how many, where these are few and make most of the intervals of leads; else 0
+    diverged: NDArray[np.bool_]  # which of the agents, [tasks, runs]
 
 
 class Pair(NamedTuple):
@@ -63,6 +66,14 @@ class Compared(NamedTuple):
             rows.append(row)
         rising = sign_of(self.measure) < 0
         return pd.DataFrame(rows).sort_values("train", ascending=rising, kind="stable", ignore_index=True)
+
+    def remark(self) -> str:
+        """What the intervals of leads cannot know, in a sentence; nothing where seeds are many."""
+        few = [each for each in self.competitors if each.few_seeds]
+        if not few:
+            return ""
+        diverged = np.concatenate([each.diverged.ravel() for each in few])
+        return few_seeds_sentence(min(each.few_seeds for each in few), [each.name for each in few], diverged)
 
 
 def compare_tables(several: list[Tables]) -> Compared:
@@ -106,7 +117,8 @@ def _competitors(ranking: Ranking, name: str, measure: str) -> Iterable[Competit
             scores=scores,
             rival=rival,
             leads=leads(beside, rival) if rival else {},
-            remark=rare_failures_sentence(beside, OWN, source.diverged()[row][:, runs]),
+            few_seeds=few_seeds(beside, OWN),
+            diverged=source.diverged()[row][:, runs],
         )
 
 

@@ -99,7 +99,7 @@ def comparison_frame(rows: list[tuple[object, ...]], deployable: Mapping[str, bo
     """Rows of `compared` as a table; of baselines, by family, it is known whether they are deployable."""
     found = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "deployable"])
     facts = [deployable.get(family(policy)) for policy in found["policy"]]
-    found.insert(COLUMNS.index("deployable"), "deployable", pd.array(facts, dtype="boolean"))
+    found.insert(COLUMNS.index("deployable"), "deployable", pd.Series(facts, dtype="boolean"))
     found["seeds"] = found["seeds"].astype("Int64").where(found["deployable"].isna())
     return found
 

@@ -200,7 +200,7 @@ def told_apart(worst: Brought, best: Brought) -> bool:
         [[gap], _] = estimate_and_share(lambda one, other: (other - one)[..., :1], evaluations, quantile)
         return not gap.low <= 0 <= gap.high
 
-    return is_apart(lambda _: np.float64(WIDEST)) or is_apart(t_quantile)  # the first needs no scipy, for `status`
+    return is_apart(lambda _: np.array(WIDEST)) or is_apart(t_quantile)  # the first needs no scipy, for `status`
 
 
 def _variance(left: Means, value: Means) -> Means:

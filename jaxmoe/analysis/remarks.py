@@ -1,5 +1,7 @@
 """What is said under a comparison: how far agents are ahead of a rule that a user could have, and what to beware of."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -34,11 +36,9 @@ def remarks(comparison: pd.DataFrame, own: str | None, diverged: NDArray[np.bool
         own: the agents, or the one policy that is compared with all others.
         diverged: which of the agents did, if that is known.
     """
-    said = [
-        lead_sentence(comparison, own),
-        alike_sentence(comparison),
-        rare_failures_sentence(comparison, own, diverged),
-    ]
+    seeds = few_seeds(comparison, own)
+    few = few_seeds_sentence(seeds, [str(own)], diverged) if seeds else ""
+    said = [lead_sentence(comparison, own), alike_sentence(comparison), few]
     return [sentence for sentence in said if sentence]
 
 
@@ -68,17 +68,24 @@ def alike_sentence(comparison: pd.DataFrame) -> str:
     )
 
 
-def rare_failures_sentence(comparison: pd.DataFrame, own: str | None, diverged: NDArray[np.bool_] | None = None) -> str:
-    """What an interval of few seeds cannot know, where seeds make most of it."""
+def few_seeds(comparison: pd.DataFrame, own: str | None) -> int:
+    """How many seeds agents have, if these are few and make most of an interval of theirs; else 0."""
     rows = comparison[(comparison["policy"] == own) & comparison["metric"].isin(["qos", "normalised"])]
     seeds = int(rows["seeds"].fillna(0).iloc[0]) if len(rows) else 0
-    if not 2 <= seeds < FEW_SEEDS or not (rows["from_seeds"] > 0.5).any():
-        return ""
+    return seeds if 2 <= seeds < FEW_SEEDS and bool((rows["from_seeds"] > 0.5).any()) else 0
+
+
+def few_seeds_sentence(seeds: int, owners: Sequence[str], diverged: NDArray[np.bool_] | None) -> str:
+    """What an interval cannot know of agents that fail rarely, and how many diverged, if that is known.
+
+    >>> few_seeds_sentence(8, ["ppo"], np.zeros(8, bool)).split(". ")[-1]
+    '0 of 8 diverged, of all such agents up to 32% may.'
+    """
     text = (
-        f"With {seeds} seeds, which make most of its interval, that of {own} holds the truth in 95 % if agents scatter "
-        "about normally, with rare failures in 86 to 93 %."
+        f"Seeds make most of the interval of {' and '.join(owners)}, and {seeds} are few: 95 % if agents scatter about "
+        "normally; with rare failures it holds the truth in 86 to 93 %."
     )
     if diverged is None:
         return text
-    rate = divergence_rate(diverged)
-    return f"{text} {int(diverged.sum())} of {diverged.size} diverged: up to {rate.high:.0%} of all such agents may."
+    most = divergence_rate(diverged).high
+    return f"{text} {int(diverged.sum())} of {diverged.size} diverged, of all such agents up to {most:.0%} may."

@@ -225,7 +225,9 @@ def _levels(
         return {}
     rows = baselines[baselines["policy"].map(family).isin([name for name, of in families.items() if of.levels])]
     found: dict[tuple[int, str], tuple[float, float]] = {}
-    for (environment, split), part in rows.groupby(["environment", "split"], sort=False):
+    keys: Any
+    for keys, part in rows.groupby(["environment", "split"], sort=False):
+        environment, split = int(keys[0]), str(keys[1])
         own = {families[family(name)].levels.get(environment): each for name, each in part.groupby("policy")}
         if 0.0 in own and 1.0 in own:
             worst, best = (brought_by(own[level], "policy", ["qos"]) for level in (0.0, 1.0))
