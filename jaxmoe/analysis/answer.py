@@ -10,6 +10,7 @@ from jaxmoe.analysis import statistics
 from jaxmoe.analysis.comparison import against_baselines, family
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking, listed
+from jaxmoe.analysis.remarks import strongest_deployable
 from jaxmoe.analysis.statistics import improvement, interval
 from jaxmoe.analysis.tables import BaselineFacts
 
@@ -34,14 +35,12 @@ class Answer(NamedTuple):
     def estimate(self, split: str, metric: str, policy: str = WINNER) -> Estimate | None:
         """A row of `found`."""
         rows = self.found[(self.found["split"] == split) & (self.found["metric"] == metric)]
-        rows = rows[rows["policy"] == policy]
+        rows = rows[(rows["policy"] == policy) & rows["mean"].notna()]
         return Estimate(*(float(rows[name].iloc[0]) for name in Estimate._fields)) if len(rows) else None
 
     def strongest_rule(self) -> str | None:
         """The best baseline, on the prompts that choose, of those that know no more than a user can."""
-        rows = self.found[(self.found["split"] == self.chosen_by) & (self.found["metric"] == "qos")]
-        rows = rows[[name in self.families and self.families[name].deployable for name in map(family, rows["policy"])]]
-        return str(rows.sort_values("mean")["policy"].iloc[-1]) if len(rows) else None
+        return strongest_deployable(self.found)
 
     def verdicts(self, splits: list[str]) -> list[str]:
         """Whom the winner is ahead of, level with and behind: a sentence for each split, or one if it is the same."""

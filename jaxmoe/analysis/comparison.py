@@ -1,13 +1,13 @@
 """Policies side by side: agents and baselines on the same requests, with intervals over seeds, prompts and episodes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jaxmoe.analysis.intervals import Brought, Estimate, Means, UnitSums, estimate
+from jaxmoe.analysis.intervals import Brought, Estimate, Means, UnitSums, estimate, estimate_and_share, told_apart
 from jaxmoe.table.splits import told
 
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from jaxmoe.analysis.tables import Tables
 
 KEYS = ("agent", "environment", "policy", "split", "by", "unit", "requests")
-
-COLUMNS = ["split", "policy", "metric", *Estimate._fields, "requests"]
+COLUMNS = ("split", "policy", "metric", *Estimate._fields, "requests", "deployable", "seeds", "from_seeds")
 
 
 def family(policy: object) -> str:
@@ -42,10 +41,12 @@ def normalised_score(means: Means, worst: Means, best: Means) -> Means:
 def against_baselines(
     tables: "Tables", agents: NDArray[np.int64], environments: NDArray[np.int64], name: str
 ) -> pd.DataFrame:
-    """One row per split, policy and metric: `mean`, `low` and `high` of its 95 % interval, and `requests`.
+    """One row per split, policy and metric, with `COLUMNS`: the 95 % interval from `low` to `high`, and what it is of.
 
     Beside the metrics of an evaluation there are the `normalised` score, and how far the agents are `ahead` in QoS, of
     which the interval is paired: all policies meet the same requests. Of several environments each counts alike.
+    `deployable` says of a baseline whether it reads no more than an agent may observe, `seeds` of agents how many there
+    are in an environment, and `from_seeds` which share of the squared length of the interval comes from them.
 
     Args:
         tables: of the experiment.
@@ -61,7 +62,7 @@ def against_baselines(
         own = [brought_by(of_split[of_split["agent"].isin(numbers)], "agent", metrics) for numbers in agents]
         policies = {name: own, **_baseline_evaluations(tables.baselines, split, environments, metrics)}
         rows += compared(split, policies, own, metrics, tables.levels(environments.tolist()))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return comparison_frame(rows, {family: facts.deployable for family, facts in tables.families.items()})
 
 
 def margin(ranking: "Ranking", split: str) -> Estimate | None:
@@ -117,7 +118,7 @@ def shared_reach(
     baselines = _baseline_evaluations(tables.baselines, split, environments, ["qos"])
     policies = {"agents": own, **baselines}
     levels = tables.levels(environments.tolist())
-    rows = pd.DataFrame(compared(split, policies, None, ["qos"], levels), columns=COLUMNS)
+    rows = comparison_frame(compared(split, policies, None, ["qos"], levels), {})
     found = rows[(rows["policy"] == "agents") & (rows["metric"] == measure)]
     return float(((found["high"] - found["low"]) / 2).fillna(0.0).sum())
 
@@ -131,22 +132,43 @@ def compared(
 ) -> list[tuple[object, ...]]:
     """Rows of a comparison on one split, from what each policy brought in each environment.
 
-    `levels` says which policies have a normalised score of 0 and of 1.
+    `levels` says which policies have a normalised score of 0 and of 1; it is missing where these are not told apart.
     """
     of_level = {
         level: evaluations for name, evaluations in policies.items() if (level := levels.get(family(name))) is not None
     }
     worst, best = of_level.get(0.0), of_level.get(1.0)
+    apart = worst is not None and best is not None and all(map(told_apart, worst, best))
     rows: list[tuple[object, ...]] = []
     for policy, evaluations in policies.items():
-        found = dict(zip(metrics, estimate(_mean, evaluations), strict=True))
+        found = _estimated(metrics, _mean, evaluations)
         if own is not None:
-            found["ahead"] = estimate(_lead, [*evaluations, *own])[0]
+            found |= _estimated(["ahead"], _lead, [*evaluations, *own])
         if worst is not None and best is not None:
-            found["normalised"] = estimate(_normalised, [*evaluations, *worst, *best])[0]
+            none = Estimate(np.nan, np.nan, np.nan), np.nan
+            scores = _estimated(["normalised"], _normalised, [*evaluations, *worst, *best]) if apart else {}
+            found["normalised"] = scores.get("normalised", none)
         requests = int(sum(each.prompts.counts[0].sum() for each in evaluations))
-        rows += [(split, policy, metric, *of, requests) for metric, of in found.items()]
+        seeds = min(len(each.prompts.counts) for each in evaluations)
+        rows += [(split, policy, metric, *of, requests, seeds, share) for metric, (of, share) in found.items()]
     return rows
+
+
+def comparison_frame(rows: list[tuple[object, ...]], deployable: Mapping[str, bool]) -> pd.DataFrame:
+    """Rows of `compared` as a table; of baselines, by family, it is known whether they are deployable."""
+    found = pd.DataFrame(rows, columns=[name for name in COLUMNS if name != "deployable"])
+    facts = [deployable.get(family(policy)) for policy in found["policy"]]
+    found.insert(COLUMNS.index("deployable"), "deployable", pd.Series(facts, dtype="boolean"))
+    found["seeds"] = found["seeds"].astype("Int64").where(found["deployable"].isna())
+    return found
+
+
+def _estimated(
+    names: Sequence[str], statistic: Callable[..., Means], evaluations: list[Brought]
+) -> dict[str, tuple[Estimate, float]]:
+    """Statistics by name, each with the share of its interval that comes from agents."""
+    found, shares = estimate_and_share(statistic, evaluations)
+    return dict(zip(names, zip(found, map(float, shares), strict=True), strict=True))
 
 
 def brought_by(rows: pd.DataFrame, by: str, metrics: Sequence[str]) -> Brought:
@@ -239,9 +261,7 @@ def _normalised(*means: Means) -> Means:
 def quality_table(comparison: pd.DataFrame, title: str, highlight: str | None = None) -> "Table":
     """How good each policy is: mean QoS, and normalised score with its interval, best policy first."""
     cells, splits = _cells(comparison), told(comparison["split"].unique())
-    normalised = [
-        split for split in splits if any((split, name, "normalised") in cells for name in _by_quality(comparison))
-    ]
+    normalised = [split for (split, _, metric), of in cells.items() if metric == "normalised" and of.mean == of.mean]
     headings = [
         f"{split}\n{what}" for split in splits for what in (["QoS", "normalised"] if split in normalised else ["QoS"])
     ]

@@ -13,12 +13,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jaxmoe.analysis.intervals import CONFIDENCE
+from jaxmoe.analysis.intervals import mean_ends
 from jaxmoe.table import ExpertTable
 from jaxmoe.table.formats import read_json_lines
 from jaxmoe.table.records import read_scores, subset_name
-
-RESAMPLES = 2000
 
 
 class Example(NamedTuple):
@@ -33,7 +31,7 @@ class Example(NamedTuple):
 def subset_scores(table: ExpertTable) -> pd.DataFrame:
     """One row per subset, best first: mean score over prompts with its 95 % interval, words, and cost per point."""
     scores = np.asarray(table.score_mean, np.float64)
-    low, high = _bootstrap(scores)
+    low, high = mean_ends(scores)
     rows = pd.DataFrame(
         {
             "subset": [subset_name(subset, table.experts) for subset in range(scores.shape[1])],
@@ -76,7 +74,7 @@ def expert_values(table: ExpertTable) -> pd.DataFrame:
     last = np.stack([scores[:, whole] - scores[:, whole ^ 1 << expert] for expert in range(count)], axis=1)
     columns: dict[str, object] = {"expert": list(table.experts)}
     for name, values in (("alone", first), ("last", last), ("shapley", shapley_values(scores))):
-        low, high = _bootstrap(values)
+        low, high = mean_ends(values)
         columns |= {name: values.mean(axis=0), f"{name}_low": low, f"{name}_high": high}
     columns["words"] = np.asarray(table.words, np.float64).mean(axis=0)
     columns["relevance"] = np.asarray(table.relevance, np.float64).mean(axis=0)
@@ -155,14 +153,6 @@ def _words_asked(table: ExpertTable, subset: int) -> float:
     """Words that the subset's experts write, which is what costs."""
     asked = [expert for expert in range(table.num_experts) if subset >> expert & 1]
     return float(np.asarray(table.words, np.float64)[:, asked].sum(axis=1).mean())
-
-
-def _bootstrap(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ends of the intervals of means over prompts, [N], from values of each prompt, [P, N]."""
-    count = len(values)
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count
-    low, high = np.quantile(weights @ values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    return low, high
 
 
 def _sorted_name(name: str) -> str:

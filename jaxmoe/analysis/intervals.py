@@ -9,14 +9,16 @@ Prompts and episodes are left out for all policies at once, because all meet the
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
+WIDEST = 12.71  # Student's t of one degree of freedom, and no other is above it
 
 Means = NDArray[np.float64]
+Quantile = Callable[[Any], Means]  # of a distribution with these degrees of freedom, where an interval ends
 Statistic = Callable[..., Means]  # of the means of each evaluation, [..., M] each: one or several numbers, [..., K]
 
 
@@ -105,18 +107,35 @@ def estimate(statistic: Statistic, evaluations: Sequence[Brought]) -> list[Estim
     >>> f"{estimate(lambda means: means, [Brought(sums, None)])[0]:.2f}"
     '0.50 [-5.85, 6.85]'
     """
+    return estimate_and_share(statistic, evaluations)[0]
+
+
+def estimate_and_share(
+    statistic: Statistic, evaluations: Sequence[Brought], quantile: Quantile | None = None
+) -> tuple[list[Estimate], Means]:
+    """The same, and which share of each interval's squared length comes from agents: NaN where there is none, [K].
+
+    Its half is `sqrt(sum of q^2 V)`, with another `quantile` q(freedom) than Student's if one is given.
+    """
+    of = t_quantile if quantile is None else quantile
     means = [each.prompts.mean() for each in evaluations]
     value = np.atleast_1d(statistic(*means))
     episodes = [each.episodes for each in evaluations if each.episodes is not None]
-    squares = _of_units(statistic, [each.prompts for each in evaluations], means, value)
+    of_units = _of_units(statistic, [each.prompts for each in evaluations], means, value, of)
     if len(episodes) == len(evaluations):
-        squares += _of_units(statistic, episodes, means, value)
-    squares += _of_rows(statistic, evaluations, means, value)
-    reach = np.sqrt(np.sum(squares, axis=0)) if squares else np.full_like(value, np.nan)
-    return [Estimate(*map(float, row)) for row in zip(value, value - reach, value + reach, strict=True)]
+        of_units += _of_units(statistic, episodes, means, value, of)
+    of_rows = _of_rows(statistic, evaluations, means, value, of)
+    squares = [*of_units, *of_rows]
+    total = np.sum(squares, axis=0) if squares else np.full_like(value, np.nan)
+    reach = np.sqrt(total)
+    found = [Estimate(*map(float, row)) for row in zip(value, value - reach, value + reach, strict=True)]
+    own = np.sum(of_rows, axis=0) if of_rows else np.zeros_like(value)
+    return found, np.divide(own, total, out=np.full_like(value, np.nan), where=total > 0)
 
 
-def _of_units(statistic: Statistic, parts: list[UnitSums], means: list[Means], value: Means) -> list[Means]:
+def _of_units(
+    statistic: Statistic, parts: list[UnitSums], means: list[Means], value: Means, of: Quantile
+) -> list[Means]:
     """`t^2 V` of prompts or of episodes, apart where environments cut them into other numbers of units."""
     found = []
     for size in {part.counts.shape[1] for part in parts}:
@@ -129,11 +148,13 @@ def _of_units(statistic: Statistic, parts: list[UnitSums], means: list[Means], v
             for part, same, mean in zip(parts, alike, means, strict=True)
         ]
         variance = _variance(statistic(*np.broadcast_arrays(*those)), value)
-        found.append(t_quantile(met.sum() - 1) ** 2 * variance)
+        found.append(of(met.sum() - 1) ** 2 * variance)
     return found
 
 
-def _of_rows(statistic: Statistic, evaluations: Sequence[Brought], means: list[Means], value: Means) -> list[Means]:
+def _of_rows(
+    statistic: Statistic, evaluations: Sequence[Brought], means: list[Means], value: Means, of: Quantile
+) -> list[Means]:
     """`t^2 V` of agents: the variances of different evaluations are added, their freedom is Welch's (1947)."""
     apart = {id(each): each for each in evaluations if len(each.prompts.counts) > 1}
     variances, freedoms = [], []
@@ -148,7 +169,52 @@ def _of_rows(statistic: Statistic, evaluations: Sequence[Brought], means: list[M
     even = np.full((len(variances), *total.shape), 1 / len(variances))
     shares = np.divide(variances, total, out=even, where=total > 0)
     freedom = 1 / np.sum(shares**2 / np.array(freedoms)[:, None], axis=0)
-    return [t_quantile(freedom) ** 2 * total]
+    return [of(freedom) ** 2 * total]
+
+
+def mean_ends(values: NDArray[np.float64]) -> tuple[Means, Means]:
+    """Ends of the intervals of means of independent values, [K] each; NaN of a single one.
+
+    Student's t, with the skewness G of the values taken out by Hall's transformation (1992, "On the removal of skewness
+    by transformation"): `mean - g(-+ t) sd/sqrt(N)` with `g(t) = 3 sqrt(N)/G (cbrt(1 + G (t/sqrt(N) - G/(6 N))) - 1)`.
+    Of 8 values with a skewness of -1.75 it holds the mean in 93.4 %, Student's in 91.4 %; of normal ones in 94.7 %.
+
+    Args:
+        values: of N independent things, such as prompts, [N, K].
+
+    >>> [end.round(2).tolist() for end in mean_ends(np.array([[1.0], [2.0], [3.0]]))]
+    [[-0.48], [4.48]]
+    """
+    count = len(values)
+    if count < 2:
+        return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1)
+    third = np.sum((values - mean) ** 3, axis=0) * count / ((count - 1) * max(count - 2, 1))
+    skewness = np.divide(third, spread**3, out=np.zeros_like(third), where=spread > 0)
+    root, t = np.sqrt(count), float(t_quantile(count - 1))
+    skewed = np.abs(skewness) > 1e-6
+    divisor = np.where(skewed, skewness, 1.0)
+
+    def transformed(t: float) -> Means:
+        inner = np.cbrt(1 + divisor * (t / root - divisor / (6 * count))) - 1
+        return np.where(skewed, 3 * root / divisor * inner, t)
+
+    return mean - transformed(t) * spread / root, mean - transformed(-t) * spread / root
+
+
+def told_apart(worst: Brought, best: Brought) -> bool:
+    """Whether two policies differ in the first metric, on these requests: `|gap| > t se(gap)`, each thing with its t.
+
+    It is the rule of Fieller 1954 ("Some problems in interval estimation") for when a ratio over the gap has a bounded
+    interval. Where nothing is known of what varies, they do.
+    """
+
+    def is_apart(quantile: Quantile) -> bool:
+        evaluations = [worst, best]
+        [[gap], _] = estimate_and_share(lambda one, other: (other - one)[..., :1], evaluations, quantile)
+        return not gap.low <= 0 <= gap.high
+
+    return is_apart(lambda _: np.array(WIDEST)) or is_apart(t_quantile)  # the first needs no scipy, for `status`
 
 
 def _variance(left: Means, value: Means) -> Means:
@@ -166,3 +232,14 @@ def t_quantile(freedom: float | Means) -> Means:
     from scipy.special import stdtrit  # slow to import, and `status` needs none of it
 
     return np.asarray(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
+def normal_quantile() -> float:
+    """Of the normal distribution, where an interval ends.
+
+    >>> round(normal_quantile(), 3)
+    1.96
+    """
+    from scipy.special import ndtri
+
+    return float(ndtri((1 + CONFIDENCE) / 2))

@@ -15,8 +15,9 @@ from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.landscape import importance_chart, importance_sentence, landscape_charts, points_of
 from jaxmoe.analysis.page import Section, paragraph
 from jaxmoe.analysis.ranking import Ranking, confirmed, listed, value, words
+from jaxmoe.analysis.remarks import remarks
 from jaxmoe.analysis.sensitivity import sensitivity_table
-from jaxmoe.analysis.statistics import divergence_rate
+from jaxmoe.analysis.statistics import divergence_rate, sure
 from jaxmoe.analysis.status import Standing
 from jaxmoe.analysis.style import Drawing
 from jaxmoe.analysis.tables import Tables, measure_words
@@ -62,6 +63,11 @@ def standing_note(tables: Tables, at: Standing) -> str:
         notes.append("Every agent diverged: the scores are those of the policies at that moment, and choose nothing.")
     if "train_normalised" not in tables.results:
         notes.append("No baselines are evaluated that a normalised score needs, so that there is none.")
+    elif tables.alike:
+        notes.append(
+            f"The baselines that stand for 0 and for 1 differ too little on {listed(tables.alike)} prompts for a "
+            "normalised score; QoS is told in its place."
+        )
     return "".join(paragraph(note, "warning") for note in notes)
 
 
@@ -148,6 +154,8 @@ def _opening(ranking: Ranking, found: Answer, fresh: Ranking | None, prefix: str
     right = page.figure(drawing) if drawing else ""
     rows = baseline_table(found, told(ranking.tables.splits))
     table = page.table(rows, texts=["policy", "knows"], winner=WINNER) if drawing else ""
+    said = remarks(found.found, WINNER, ranking.diverged()[ranking.winner].ravel()) if survived else []
+    table += "".join(paragraph(text, "note") for text in said)
     return f'<div class="answer"><div>{"".join(left)}</div><div>{right}</div></div>{table}', drawing
 
 
@@ -190,7 +198,7 @@ def _how_sure(ranking: Ranking, found: Answer) -> str:
         said = listed([f"{of:.3f} {ON_PROMPTS[split]}" for split, of in margins])
         text += (
             f" On these seeds its margin over the second ({ranking.describe(int(ranking.order[1]))}) is {said}; one of "
-            f"its agents beats one of the second with probability {found.over_runner_up:.2f}."
+            f"its agents beats one of the second with probability {sure(found.over_runner_up)}."
         )
     return text
 

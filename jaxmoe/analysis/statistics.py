@@ -10,15 +10,16 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxmoe.analysis.intervals import CONFIDENCE, Estimate, t_quantile
+from jaxmoe.analysis.intervals import Estimate, normal_quantile, t_quantile
 
 Scores = NDArray[np.float64]  # [..., tasks, runs]
 Statistic = Callable[[Scores], NDArray[np.float64]]  # from [..., tasks, runs] to [...]
 
 RESAMPLES = 10_000
 TRIMMED = 0.25  # of each end, by the interquartile mean
-FEW_RUNS = 6  # and more are resampled
+FEW_RUNS, FEW_RUNS_OF_TASKS = 6, 4  # and more are resampled: of one task, and of each of several
 IQM_INFLATION = {4: 1.20, 5: 1.14}  # variance of their interquartile mean over that of their mean, normal runs
+TASKS_INFLATION = 2.0  # the same of several tasks at most, for they may lie so far apart that half of them do not count
 BATCH_NUMBERS = 4_000_000  # resampled at once, for the memory's sake
 
 
@@ -85,23 +86,32 @@ def probability_of_improvement(first: Scores, second: Scores) -> float:
     return float(_wins(first, second).mean())
 
 
-def improvement(first: Scores, second: Scores, resamples: int = 2000, seed: int = 0) -> Estimate:
-    """Probability of improvement with its stratified bootstrap interval.
+def improvement(first: Scores, second: Scores) -> Estimate:
+    """Probability of improvement with Wilson's interval (1927), as if each pair of seeds were one trial.
+
+    A probability p over m x n pairs has a variance of at most p(1 - p)/min(m, n), whatever the distributions (Birnbaum
+    and Klose 1957, "Bounds for the variance of the Mann-Whitney statistic"): that of as many trials as the smaller side
+    has runs, in each task. So two seeds that both win are no certainty, as they are to a bootstrap: resampled wins are
+    wins. Of single runs there is no interval.
 
     Args:
         first: scores of one algorithm, [tasks, runs].
         second: of another on the same tasks, [tasks, other runs].
-        resamples: number of bootstrap resamples.
-        seed: of the resampling.
+
+    >>> f"{improvement(np.array([[3.0, 4.0]]), np.array([[1.0, 2.0]])):.2f}"
+    '1.00 [0.34, 1.00]'
     """
-    generator = np.random.default_rng(seed)
-    wins = _wins(first, second)
-    totals = np.zeros(resamples)
-    for task in wins:
-        rows, columns = (_weights(generator, size, resamples) for size in task.shape)
-        totals += np.einsum("br,rc,bc->b", rows, task, columns, optimize=True) / task.size
-    low, high = _ends(totals / len(wins), first, second)
-    return Estimate(float(wins.mean()), float(low), float(high))
+    found, runs = probability_of_improvement(first, second), min(first.shape[1], second.shape[1])
+    return _wilson(found, len(first) * runs) if runs > 1 else Estimate(found, np.nan, np.nan)
+
+
+def sure(probability: Estimate) -> str:
+    """A probability of improvement for readers, who must not take that of single runs for certain.
+
+    >>> sure(Estimate(1.0, 0.34, 1.0)), sure(Estimate(1.0, float("nan"), float("nan")))
+    ('1.00 [0.34, 1.00]', '1.00 (of one seed)')
+    """
+    return f"{probability:.2f}" + (" (of one seed)" if np.isnan(probability.low) else "")
 
 
 def _wins(first: Scores, second: Scores) -> NDArray[np.float64]:
@@ -116,11 +126,16 @@ def divergence_rate(diverged: NDArray[np.bool_]) -> Estimate:
     >>> f"{divergence_rate(np.zeros(32, bool)):.3f}"
     '0.000 [0.000, 0.107]'
     """
-    from scipy.stats import binomtest
+    return _wilson(float(np.mean(diverged)), len(diverged))
 
-    found = binomtest(int(np.sum(diverged)), len(diverged))
-    low, high = found.proportion_ci(CONFIDENCE, method="wilson")
-    return Estimate(float(found.statistic), float(low), float(high))
+
+def _wilson(share: float, trials: int) -> Estimate:
+    """A share with its interval: those that it is not `z sqrt(share (1 - share)/trials)` away from."""
+    square = normal_quantile() ** 2 / trials
+    middle, scale = share + square / 2, 1 + square
+    reach = np.sqrt(square * (share * (1 - share) + square / 4))
+    ends = (middle - reach) / scale, (middle + reach) / scale
+    return Estimate(share, *(float(np.clip(end, 0.0, 1.0)) for end in ends))
 
 
 def with_interval(
@@ -131,9 +146,10 @@ def with_interval(
     From `FEW_RUNS` on it is a stratified bootstrap: runs are resampled within each task, the same ones for every
     configuration, as these share their seeds. The percentile interval is widened for few runs as Hesterberg 2015 ("What
     Teachers Should Know About the Bootstrap", arXiv 1411.5279, expanded percentile interval) says: without that, 32
-    runs give 93.5 to 94.5 % for 95 %. Of fewer runs in one task it is Student's, `value +- t(n - 1) sd sqrt(c / n)`, as
-    resampled means of 4 runs cannot leave their range, which holds the true one in 86 %. Of one run there is no
-    interval: low and high are NaN.
+    runs give 93.5 to 94.5 % for 95 %. Of fewer runs it is Student's, `value +- t(n - 1) sd sqrt(c / n)`, as resampled
+    means of 4 runs cannot leave their range, which holds the true one in 86 %; of T tasks, each of fewer than
+    `FEW_RUNS_OF_TASKS`, it is `t(T (n - 1))` with the tasks' variances added. Of one run there is no interval: low and
+    high are NaN.
 
     Args:
         statistic: of scores, [..., tasks, runs], over their last two axes.
@@ -145,7 +161,7 @@ def with_interval(
     value = statistic(scores)
     if runs < 2:
         return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
-    if tasks == 1 and runs < FEW_RUNS and statistic in (iqm, mean, median, optimality_gap):
+    if _is_few(statistic, tasks, runs):
         reach = _students_reach(statistic, scores)
         return value, value - reach, value + reach
     generator = np.random.default_rng(seed)
@@ -163,47 +179,79 @@ def interval(statistic: Statistic, scores: Scores, resamples: int = RESAMPLES, s
     return Estimate(*(float(found) for found in with_interval(statistic, scores, resamples, seed)))
 
 
-def difference(statistic: Statistic, first: Scores, second: Scores, resamples: int = 2000, seed: int = 0) -> Estimate:
-    """A statistic of the first minus that of the second, both resampled on their own.
+def difference(
+    statistic: Statistic, first: Scores, second: Scores, paired: bool = False, resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """A statistic of the first minus that of the second.
+
+    Of few runs, as in `with_interval`, the interval is Student's: of the runs' differences where they are paired, else
+    with the freedom of Welch 1947. Of more it is a bootstrap's, with the same draws for both where they are paired.
+    Pairs are right also where runs have nothing in common but their number.
 
     Args:
         statistic: of scores, [..., tasks, runs], over their last two axes.
         first: scores of one algorithm, [tasks, runs].
         second: of another, [tasks, other runs].
+        paired: whether the runs of both are of the same seeds, in the same order.
         resamples: number of bootstrap resamples.
         seed: of the resampling.
     """
+    value, runs = float(statistic(first) - statistic(second)), min(first.shape[1], second.shape[1])
+    if runs < 2:
+        return Estimate(value, np.nan, np.nan)
+    if _is_few(statistic, len(first), runs):
+        reach = float(_students_reach(statistic, first - second) if paired else _welchs_reach(statistic, first, second))
+        return Estimate(value, value - reach, value + reach)
     generator = np.random.default_rng(seed)
     drawn = [generator.integers(0, part.shape[1], (resamples, *part.shape)) for part in (first, second)]
+    drawn = [drawn[0], drawn[0]] if paired else drawn
     one, other = (statistic(_resampled(part, of)) for part, of in zip((first, second), drawn, strict=True))
-    low, high = _ends(one - other, first, second)
-    return Estimate(float(statistic(first) - statistic(second)), float(low), float(high))
+    return Estimate(value, *map(float, np.quantile(one - other, _tails(len(first), runs))))
+
+
+def _welchs_reach(statistic: Statistic, first: Scores, second: Scores) -> NDArray[np.float64]:
+    """Half of the interval of a difference of which one side at least has few runs."""
+    variances, freedoms = np.zeros(2), np.zeros(2)
+    for side, scores in enumerate((first, second)):
+        tasks, runs = scores.shape
+        freedoms[side] = tasks * (runs - 1)
+        if _is_few(statistic, tasks, runs):
+            variances[side] = _students_variance(statistic, scores)
+        else:
+            drawn = np.random.default_rng(0).integers(0, runs, (RESAMPLES // 10, tasks, runs))
+            variances[side] = statistic(_resampled(scores, drawn)).var() * runs / (runs - 1)
+    total = variances.sum()
+    freedom = total**2 / np.sum(variances**2 / freedoms) if total > 0 else freedoms.min()
+    reach: NDArray[np.float64] = t_quantile(freedom) * np.sqrt(total)
+    return reach
+
+
+def _is_few(statistic: Statistic, tasks: int, runs: int) -> bool:
+    """Whether runs are too few to be resampled, of a statistic that is about a mean."""
+    return statistic in (iqm, mean, median, optimality_gap) and runs < (FEW_RUNS if tasks == 1 else FEW_RUNS_OF_TASKS)
 
 
 def _students_reach(statistic: Statistic, scores: Scores) -> NDArray[np.float64]:
-    """Half of Student's interval of a mean over the runs of one task, or of their interquartile mean."""
-    runs = scores.shape[-1]
-    single = np.stack([statistic(scores[..., [run]]) for run in range(runs)])
-    inflation = IQM_INFLATION.get(runs, 1.0) if statistic is iqm else 1.0
-    reach: NDArray[np.float64] = single.std(axis=0, ddof=1) * np.sqrt(inflation / runs)
-    return reach * t_quantile(runs - 1)
+    """Half of Student's interval of a mean over few runs, or of their interquartile mean."""
+    tasks, runs = scores.shape[-2:]
+    return t_quantile(tasks * (runs - 1)) * np.sqrt(_students_variance(statistic, scores))
+
+
+def _students_variance(statistic: Statistic, scores: Scores) -> NDArray[np.float64]:
+    """Of a mean over few runs, or of their interquartile mean: that of each task over its runs, added."""
+    tasks, runs = scores.shape[-2:]
+    single = np.stack([[statistic(scores[..., [task], :][..., [run]]) for run in range(runs)] for task in range(tasks)])
+    inflation = 1.0
+    if statistic in (iqm, median):
+        inflation = TASKS_INFLATION if tasks > 1 else IQM_INFLATION.get(runs, 1.0) if statistic is iqm else 1.0
+    variance: NDArray[np.float64] = single.var(axis=1, ddof=1).sum(axis=0) * inflation / (runs * tasks**2)
+    return variance
 
 
 def _resampled(scores: Scores, drawn: NDArray[np.int64]) -> Scores:
     """Runs by their drawn numbers, [resamples, ..., tasks, runs]."""
     parts = [np.moveaxis(scores[..., task, :][..., drawn[:, task]], -2, 0) for task in range(scores.shape[-2])]
     return np.stack(parts, axis=-2)
-
-
-def _weights(generator: np.random.Generator, size: int, resamples: int) -> NDArray[np.float64]:
-    """How much each of `size` runs counts in each resample, relative to once."""
-    return generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.float64)
-
-
-def _ends(resampled: NDArray[np.float64], first: Scores, second: Scores) -> NDArray[np.float64]:
-    """Low and high of the interval of a comparison; NaN where one of the two has a single run."""
-    runs = min(first.shape[1], second.shape[1])
-    return np.quantile(resampled, _tails(len(first), runs)) if runs > 1 else np.full(2, np.nan)
 
 
 def _tails(tasks: int, runs: int) -> tuple[float, float]:

@@ -74,7 +74,7 @@ def _opening(values: pd.DataFrame, subsets: pd.DataFrame) -> str:
     texts = ["Points of score that each expert adds on average over all orders of asking (Shapley value), of 10."]
     same = best["subset"] == every["subset"]
     told = f"The best subset scores {_estimate(best)}" + ("" if same else f", all experts together {_estimate(every)}")
-    texts.append(told + ".")
+    texts.append(f"{told}. It is the best on the same prompts that it is measured on, and so in part by luck.")
     if harmful:
         texts.append(f"Asked beside all others, {listed(harmful)} lowers the score.")
     if idle:
@@ -168,4 +168,5 @@ def _estimate(row: Any) -> str:
 
 
 def _interval(row: Any, name: str) -> str:
-    return f"[{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"

@@ -86,6 +86,15 @@ class Tables:
         return self.objective.split
 
     @property
+    def alike(self) -> list[str]:
+        """Splits that lack normalised scores, because the baselines of 0 and 1 are not told apart."""
+        if not len(self.baselines):
+            return []
+        evaluated = self.results[self.results["environment"].isin(self.baselines["environment"].unique())]
+        columns = {split: f"{split}_normalised" for split in self.splits}
+        return [split for split, name in columns.items() if name in evaluated and evaluated[name].isna().any()]
+
+    @property
     def measure(self) -> str:
         """What agents are ranked by."""
         return self.objective.metric

@@ -13,7 +13,9 @@ from rich.table import Column, Table
 from jaxmoe.policy.contract import FILE_FORMATS
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 OUT = Console(highlight=False, markup=False, emoji=False)  # names and texts come from data: no signs of markup in them
 ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -79,9 +81,13 @@ def _least(column: Column) -> int:
     return max((cell_len(part) for part in (*str(column.header).split(), *cells)), default=0)
 
 
-def print_comparison(comparison: "pd.DataFrame") -> None:
-    """Two tables: how good each policy is, and what it does; the one that is no baseline stands out."""
+def print_comparison(comparison: "pd.DataFrame", diverged: "NDArray[np.bool_] | None" = None) -> None:
+    """Two tables: how good each policy is, and what it does; the one that is no baseline stands out.
+
+    Between them stands what is to be said of the first: by how much it is ahead, and what to beware of.
+    """
     from jaxmoe.analysis.comparison import behaviour_table, interval_words, quality_table
+    from jaxmoe.analysis.remarks import remarks
 
     endings = ("agent)", "agents)", *(f".{name}" for name in FILE_FORMATS))
     highlight = next((name for name in comparison["policy"].unique() if str(name).endswith(endings)), None)
@@ -90,6 +96,10 @@ def print_comparison(comparison: "pd.DataFrame") -> None:
     title = f"Mean QoS, and normalised score [95 % interval {over}]"
     print_table(quality_table(comparison, title, highlight))
     OUT.print()
+    for sentence in (said := remarks(comparison, highlight, diverged)):
+        OUT.print(sentence, soft_wrap=True)
+    if said:
+        OUT.print()
     title = "What each policy does per request, on train prompts: means, and how often it asks each expert"
     print_table(behaviour_table(comparison, title, highlight))
 

@@ -146,7 +146,7 @@ def _print_found(experiment: "Experiment") -> None:
 
     ranked = rankings(experiment.tables)
     if len(ranked) == 1 and len(ranked[0].configurations) == 1:
-        print_comparison(experiment.comparison())
+        print_comparison(experiment.comparison(), ranked[0].diverged()[0].ravel())
     for title, table in printed(experiment.tables) if ranked and len(ranked[0].configurations) > 1 else []:
         OUT.print()
         table.title = title

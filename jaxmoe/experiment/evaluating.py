@@ -7,10 +7,10 @@ import jax
 import pandas as pd
 
 from jaxmoe.algorithms.registry import registered_algorithm
-from jaxmoe.analysis.comparison import agents_name, compared
-from jaxmoe.analysis.intervals import Brought, Estimate
+from jaxmoe.analysis.comparison import agents_name, compared, comparison_frame
+from jaxmoe.analysis.intervals import Brought
 from jaxmoe.devices import start_jax
-from jaxmoe.env.baselines import levels
+from jaxmoe.env.baselines import BASELINES, levels
 from jaxmoe.env.exported import training_environment
 from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
@@ -159,6 +159,7 @@ def _rows(where: Where, agents: Mapping[str, dict[str, Brought]], policies: Mapp
             found[name] = evaluate_brought(
                 name, policy, where.env, where.splits, where.table, where.requests, where.seed
             )
+    own = next(iter(found), None)  # how far it is ahead of the others is told
     if where.families:
         evaluate_all = BaselineEvaluation(where.env, where.splits["train"], where.requests, where.families, where.seed)
         for split, named in evaluate_all(
@@ -171,8 +172,8 @@ def _rows(where: Where, agents: Mapping[str, dict[str, Brought]], policies: Mapp
     rows: list[tuple[object, ...]] = []
     for split in where.splits:
         evaluations = {name: [brought[split]] for name, brought in found.items()}
-        rows += compared(split, evaluations, None, metrics, levels(where.env.settings))
-    return pd.DataFrame(rows, columns=["split", "policy", "metric", *Estimate._fields, "requests"])
+        rows += compared(split, evaluations, evaluations[own] if own else None, metrics, levels(where.env.settings))
+    return comparison_frame(rows, {name: BASELINES[name].deployable for name in where.families})
 
 
 def _agents(members: list[TrainedAgent], where: Where) -> dict[str, Brought]:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jaxmoe.analysis.comparison import comparison, family, normalised_score
+from jaxmoe.analysis.comparison import brought_by, comparison, family, normalised_score
+from jaxmoe.analysis.intervals import told_apart
 from jaxmoe.analysis.ranking import rankings
 from jaxmoe.analysis.tables import BaselineFacts, JobFacts, Objective, Tables, with_ends
 from jaxmoe.errors import InputError
@@ -223,32 +224,36 @@ def _levels(
 ) -> dict[tuple[int, str], tuple[float, float]]:
     """Mean QoS of the policies whose normalised score is 0 and 1: of each environment and split.
 
-    By "prompts" of all requests, by "look" of those that curves are of.
+    By "prompts" of all requests, by "look" of those that curves are of. It is missing, NaN, where the two are not told
+    apart.
     """
     if not len(baselines):
         return {}
-    rows = baselines[baselines["by"] == by].astype({"qos": np.float64})
-    sums = rows.groupby(["environment", "split", "policy"], sort=False)[["qos", "requests"]].sum()
-    means = (sums["qos"] / sums["requests"]).to_dict()
-    levels = {}
-    keys: list[Any] = list(means)
-    for environment, split in dict.fromkeys((environment, split) for environment, split, _ in keys):
-        own = {
-            family(policy): means[key]
-            for key in keys
-            for where, of, policy in [key]
-            if (where, of) == (environment, split)
-        }
-        at = {families[name].levels.get(environment): mean for name, mean in own.items() if name in families}
-        if 0.0 in at and 1.0 in at:
-            levels[environment, split] = at[0.0], at[1.0]
-    return levels
+    rows = baselines[baselines["policy"].map(family).isin([name for name, of in families.items() if of.levels])]
+    found: dict[tuple[int, str], tuple[float, float]] = {}
+    keys: Any
+    for keys, part in rows.groupby(["environment", "split"], sort=False):
+        environment, split = int(keys[0]), str(keys[1])
+        own = {families[family(name)].levels.get(environment): each for name, each in part.groupby("policy")}
+        if 0.0 in own and 1.0 in own and (part["by"] == by).any():
+            ends = own[0.0], own[1.0]
+            apart = told_apart(*(brought_by(each, "policy", ["qos"]) for each in ends))
+            worst, best = (_mean_qos(each[each["by"] == by]) if apart else np.nan for each in ends)
+            found[environment, split] = worst, best
+    return found
+
+
+def _mean_qos(sums: pd.DataFrame) -> float:
+    return float(sums["qos"].astype(np.float64).sum() / sums["requests"].sum())
 
 
 def _objective(spec: Spec, results: pd.DataFrame) -> Objective:
     said = spec.objective
-    automatic = "normalised" if "train_normalised" in results and results["train_normalised"].notna().all() else "qos"
-    metric = automatic if said.metric == "auto" else said.metric
+    scores = [name for split in SPLITS if (name := f"{split}_normalised") in results]
+    normalised = "train_normalised" in scores and bool(results[scores].notna().to_numpy().all())
+    metric = said.metric
+    if metric == "auto" or (metric == "normalised" and scores):  # QoS where the baselines are not told apart
+        metric = "normalised" if normalised else "qos"
     present = [split for split in SPLITS if f"{split}_qos" in results]
     split = choosing(present) if said.split == "auto" else said.split
     if len(results) and f"{split}_qos" not in results:

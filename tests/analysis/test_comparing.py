@@ -104,3 +104,13 @@ def test_a_difference_is_that_of_the_statistics(twice):
     assert shifted.mean == pytest.approx(1.0)
     alone = interval(iqm, found)
     assert shifted.high - shifted.low > alone.high - alone.low
+
+
+def test_a_difference_is_paired_where_both_have_the_same_seeds(crossed):
+    found = compare_tables([crossed])
+    by_name = {competitor.name: competitor for competitor in found.competitors}
+    for pair in found.pairs:
+        first, second = by_name[pair.first], by_name[pair.second]
+        assert first.seeds == second.seeds == (3, 4, 5)
+        one, other = (each.scores[pair.split] for each in (first, second))
+        assert pair.difference == difference(iqm, one, other, paired=True)

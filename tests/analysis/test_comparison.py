@@ -4,7 +4,6 @@ import io
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import synthetic
 from rich.console import Console
@@ -15,6 +14,7 @@ from jaxmoe.analysis.comparison import (
     brought_by,
     compared,
     comparison,
+    comparison_frame,
     family,
     margin,
     normalised_score,
@@ -30,7 +30,6 @@ METRICS = (
     "arrived_share", "share_a", "share_b",
 )  # fmt: skip
 ENDS = {"random": 0.0, "one_slot_optimum": 1.0}
-COLUMNS = ["split", "policy", "metric", "mean", "low", "high", "requests"]
 
 
 def sums(qos):
@@ -42,7 +41,7 @@ def rows_of(levels):
     evaluations = {name: [sums(level)] for name, level in levels.items()}
     own = evaluations.get("agent")
     rows = [row for split in ("train", "test") for row in compared(split, evaluations, own, METRICS, ENDS)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return comparison_frame(rows, {"random": True, "one_slot_optimum": False})
 
 
 @pytest.fixture(scope="module")

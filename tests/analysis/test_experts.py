@@ -16,6 +16,7 @@ from jaxmoe.analysis.experts import (
     subset_scores,
     texts_table,
 )
+from jaxmoe.analysis.intervals import mean_ends
 from jaxmoe.analysis.table_report import has_raw_records, table_report
 from jaxmoe.errors import InputError
 
@@ -141,3 +142,26 @@ def test_a_judgement_that_failed_is_left_out(tmp_path):
     [pair] = judge_agreement(tmp_path).to_dict("records")
     assert pair["texts"] == 3
     assert pair["difference"] == pytest.approx(-1.0)
+
+
+def test_intervals_over_few_prompts_hold_the_truth(table):
+    """Of 8 prompts drawn from the table's 32: the resampled ones of before held it in 84 % on average."""
+    scores = table.score_mean.astype(np.float64)
+    generator = np.random.default_rng(0)
+    held = np.zeros(scores.shape[1])
+    for _ in range(1500):
+        low, high = mean_ends(scores[generator.integers(len(scores), size=8)])
+        held += (low <= scores.mean(axis=0)) & (scores.mean(axis=0) <= high)
+    assert (held / 1500).mean() >= 0.93
+    values = expert_values(table).set_index("expert").loc["science"]
+    apart = (scores[:, 15] - scores[:, 7])[:, None]
+    assert [values["last_low"], values["last_high"]] == pytest.approx(np.ravel(mean_ends(apart)))
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_of_one_prompt_there_is_no_interval(table, tmp_path):
+    rows = table.save(tmp_path / "whole.csv") or pd.read_csv(tmp_path / "whole.csv")
+    rows[rows["prompt_id"] == "p00"].to_csv(tmp_path / "one.csv", index=False)
+    one = jaxmoe.load_table(tmp_path / "one.csv")
+    assert subset_scores(one)["low"].isna().all()
+    assert "[nan" not in table_report(one, None, tmp_path / "report").read_text()

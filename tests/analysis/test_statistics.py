@@ -127,3 +127,81 @@ def test_of_single_runs_no_comparison_has_an_interval():
     one, other = SCORES[:, :1], SCORES[:, 1:2]
     assert np.isnan(improvement(one, other).low)
     assert np.isnan(statistics.difference(iqm, one, other).high)
+
+
+def test_two_seeds_that_win_are_no_certainty():
+    """Wilson's interval of as many trials as the smaller side has seeds, by hand: 1/(1 + z^2/2) = 0.342."""
+    found = improvement(np.array([[3.0, 4.0]]), np.array([[0.0, 1.0, 2.0]]))
+    assert (found.mean, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(1 / (1 + 1.959964**2 / 2))
+    assert improvement(SCORES[:, :2] + 99, SCORES[:, :2]).low == pytest.approx(1 / (1 + 1.959964**2 / 10))  # five tasks
+
+
+def test_no_mann_whitney_statistic_varies_more_than_its_interval_says():
+    """At most p(1 - p)/min(m, n): reached where one side is a constant."""
+    draws = np.random.default_rng(0).random((4000, 6)) < 0.3
+    wins = [statistics.probability_of_improvement(np.ones((1, 9)), 2.0 * each[None]) for each in draws]
+    assert np.var(wins) == pytest.approx(0.3 * 0.7 / 6, rel=0.05)
+
+
+def test_a_difference_of_the_same_few_seeds_is_paired():
+    one, other = SCORES[:1, :5], SCORES[1:2, :5]
+    apart = (one - other)[0]
+    reach = stats.t.ppf(0.975, 4) * apart.std(ddof=1) * np.sqrt(1.14 / 5)
+    found = statistics.difference(iqm, one, other, paired=True)
+    assert found.high - found.mean == pytest.approx(reach)
+    assert found.mean == pytest.approx(iqm(one) - iqm(other))
+    assert statistics.difference(iqm, one + 1, one, paired=True) == pytest.approx((1, 1, 1))
+
+
+def test_a_difference_of_other_few_seeds_is_welchs():
+    one, other = SCORES[:1, :3], SCORES[1:2, :2]
+    expected = stats.ttest_ind(one[0], other[0], equal_var=False).confidence_interval()
+    assert statistics.difference(statistics.mean, one, other)[1:] == pytest.approx((expected.low, expected.high))
+
+
+def test_many_paired_seeds_have_the_same_draws():
+    found = statistics.difference(iqm, SCORES + 1, SCORES, paired=True)
+    assert found == pytest.approx((1, 1, 1))
+    apart = statistics.difference(iqm, SCORES + 1, SCORES)
+    assert apart.high - apart.low > 0.1
+
+
+def test_few_runs_of_several_tasks_are_not_resampled():
+    """Two runs each of two tasks: t(2) with the variances of both added, twice as much as of their mean."""
+    scores = SCORES[:2, :2]
+    reach = stats.t.ppf(0.975, 2) * np.sqrt(2 * scores.var(axis=1, ddof=1).sum() / (2 * 2**2))
+    found = interval(iqm, scores)
+    assert found.high - found.mean == pytest.approx(reach)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runs", [(4, 4), (8, 8), (4, 32)])
+@pytest.mark.parametrize("ahead", [0.0, 1.8, 3.0])
+@pytest.mark.parametrize("skewed", [False, True])
+def test_the_interval_of_the_improvement_holds_the_true_one(runs, ahead, skewed):
+    generator = np.random.default_rng(1)
+
+    def drawn(count):
+        return -generator.lognormal(0, 0.5, count) if skewed else generator.normal(size=count)
+
+    truth = np.mean(drawn(2_000_000) + ahead > drawn(2_000_000))
+    held = 0
+    for _ in range(2000):
+        found = improvement(drawn((1, runs[0])) + ahead, drawn((1, runs[1])))
+        held += found.low <= truth <= found.high
+    assert held / 2000 >= 0.93
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize("runs", [2, 4, 5, 8])
+def test_the_interval_of_a_difference_holds_the_true_one(runs, tasks, paired):
+    generator, held = np.random.default_rng(2), 0
+    for number in range(1000):
+        shared, one, other = generator.normal(size=(3, tasks, runs))
+        first, second = one + shared * paired, other + shared * paired
+        found = statistics.difference(iqm, first, second, paired, resamples=400, seed=number)
+        held += found.low <= 0 <= found.high
+    assert held / 1000 >= 0.93

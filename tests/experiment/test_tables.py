@@ -2,6 +2,7 @@
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -205,3 +206,24 @@ def test_a_list_of_what_is_ours_that_cannot_be_read_makes_nothing_ours(content):
     storage.write("table", b"mine")
     with pytest.raises(InputError, match="is not as jaxmoe made it"):
         Made(storage, "made.json").write("table", b"ours")
+
+
+def test_baselines_that_are_not_told_apart_have_no_normalised_score(whole, tables):
+    """QoS is told and ranked by in its place."""
+    from jaxmoe.experiment import tables as module
+
+    levels = module._levels(tables.baselines, tables.families)
+    assert levels
+    assert np.isfinite(list(levels.values())).all()
+    alike = tables.baselines.copy()
+    best = (alike["policy"] == "one_slot_optimum") & (alike["split"] == "test")
+    swing = np.where(alike["unit"][best] % 2, 50.0, -50.0) * alike["requests"][best]
+    alike.loc[best, "qos"] = swing.astype(alike["qos"].dtype)
+    others = module._levels(alike, tables.families)
+    assert {key for key, ends in others.items() if np.isnan(ends).all()} == {key for key in levels if key[1] == "test"}
+    columns = [name for name in tables.results if not str(name).endswith("_normalised")]
+    results = module.with_normalised(tables.results[columns].copy(), others)
+    assert results["test_normalised"].isna().all()
+    assert module._objective(read_contents(whole).spec, results).metric == "qos"
+    assert replace(tables, results=results, baselines=alike).alike == ["test"]
+    assert tables.alike == []
