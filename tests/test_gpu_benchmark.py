@@ -11,32 +11,38 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("what", "tasks", "others"),
-    [
-        ("ppo", ["ppo"], {"learning", "repetition in two processes", "whole training"}),
-        ("replay", ["dqn-10k", "sac-10k"], set()),
-    ],
-)
-def test_a_dry_run_writes_every_row(what, tasks, others, tmp_path):
-    variables = {"PYTHON": sys.executable, "WHEELS": str(tmp_path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    command = [BENCHMARKS / "gpu.sh", what, "--dry-run", "--seconds", "1000", "--out", tmp_path]
+def dry_run(what, folder):
+    """What a dry run prints, and its table."""
+    variables = {"PYTHON": sys.executable, "WHEELS": str(folder), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    command = [BENCHMARKS / "gpu.sh", what, "--dry-run", "--seconds", "1000", "--out", folder]
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "left out" not in done.stdout
-    rows = pd.read_csv(tmp_path / f"gpu_{what}.csv")
+    return done.stdout, pd.read_csv(folder / f"gpu_{what}.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "tasks"), [("ppo", ["ppo"]), ("replay", ["dqn-10k", "sac-10k"])])
+def test_contenders_are_raced(what, tasks, tmp_path):
+    printed, rows = dry_run(what, tmp_path)
+    assert "rejax is not there: jaxmoe is measured alone" in printed
     speeds = rows[rows["measured"] == "speed"]
     assert speeds["contender"].tolist() == ["jaxmoe, as planned", "jaxmoe, one batch"] * len(tasks)
     assert (speeds[["env_steps_per_s", "tflops", "training_131k_s"]] > 0).all(axis=None)
     assert rows.loc[rows["measured"] == "limits", "task"].tolist() == tasks
-    assert others <= set(rows["measured"])
-    if what == "ppo":
-        verdicts = rows.dropna(subset="verdict").set_index("measured")["verdict"]
-        assert verdicts["repetition in two processes"] == "equal bits"
-        assert (verdicts.filter(like="evaluation") == "agree").all()
-        cold, warm, _ = rows.loc[rows["measured"] == "whole training", "digest"]
-        assert cold == warm
+
+
+@pytest.mark.slow
+def test_results_repeat_and_whole_trainings_are_timed(tmp_path):
+    _, rows = dry_run("train", tmp_path)
+    verdicts = rows.dropna(subset="verdict").set_index("measured")["verdict"]
+    assert verdicts["learning"] == "NOT LEARNED"  # in a few steps
+    assert verdicts["repetition in two processes"] == "equal bits"
+    assert (verdicts.filter(like="evaluation") == "agree").all()
+    trainings = rows[rows["measured"] == "whole training"].set_index("contender")
+    assert trainings.index.tolist() == ["jaxmoe, cold", "jaxmoe, warm", "jaxmoe, one batch"]
+    assert (trainings["first_metrics_s"] <= trainings["seconds"]).all()
+    assert trainings["digest"]["jaxmoe, cold"] == trainings["digest"]["jaxmoe, warm"]
 
 
 def test_arithmetic_is_counted_as_by_hand():

@@ -1,9 +1,9 @@
 """jaxmoe and rejax side by side on one GPU: what training costs there, whether agents learn, whether results repeat.
 
 `ppo` and `replay` (DQN and SAC) race them, as `train_speed.py` does on a CPU, at the same sizes and in the same
-environment; ratios are of this card alone. `ppo` also trains through `jaxmoe.train`, as users do. Each row is printed
-and written as soon as it is measured, and what there is no time for is left out and named. `gpu.sh` calls this script
-and brings the packages that the machine lacks.
+environment; ratios are of this card alone. `train` calls `jaxmoe.train`, as users do. Each takes less than four
+minutes on a large card. Each row is printed and written as soon as it is measured, and what there is no time for is
+left out and named. `gpu.sh` calls this script and brings the packages that the machine lacks.
 """
 
 import argparse
@@ -37,6 +37,7 @@ LEARNING = Task("524k env steps", "ppo", 2_048, 0, agents=128)
 TINY = {"agents": 8, "iterations": 2}  # with --dry-run
 
 Row = dict[str, Any]
+Step = tuple[str, Callable[[], None]]  # what it is, and how it is taken
 
 
 class Bench:
@@ -97,17 +98,17 @@ class Bench:
 def main() -> None:
     bench = Bench(parse())
     with bench.scratch:
-        steps = ppo(bench) if bench.arguments.what == "ppo" else replay(bench)
-        for what, step in steps:
+        for what, step in STEPS[bench.arguments.what](bench):
             bench.attempt(what, step)
-    print_speeds([row for row in bench.rows if row["measured"] == "speed"])
+    if speeds := [row for row in bench.rows if row["measured"] == "speed"]:
+        print_speeds(speeds)
     raise SystemExit(int(bench.failed))
 
 
 def parse() -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("ppo", "replay"))
+    parser.add_argument("what", choices=tuple(STEPS))
     parser.add_argument("--seconds", type=float, default=200.0, help="begin no step after so many")
     parser.add_argument("--dry-run", action="store_true", help="few agents, on the CPU")
     parser.add_argument("--sites", type=Path, default=Path("sites"), help="folder of the packages that are brought")
@@ -117,30 +118,33 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def ppo(bench: Bench) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The steps of `ppo`, most important ones first."""
-    tasks = [TASKS["ppo"]._replace(agents=agents, iterations=number) for agents, number in SIZES.items()]
-    if bench.arguments.dry_run:
-        tasks = [bench.sized(tasks[0])]
-    # Batches of the plan's width are the same program, whatever the number of agents: they run at the smallest size.
-    entered = [bench.contenders, *[bench.contenders[1:]] * (len(tasks) - 1)]
-    races = [
-        (f"PPO, {task.agents} agents", partial(race, bench, task, names))
-        for task, names in zip(tasks, entered, strict=True)
-    ]
+def ppo(bench: Bench) -> Iterator[Step]:
+    """Races at all sizes; batches of the plan's width are the same program at each, and run at the smallest."""
+    contenders = bench.contenders
+    for agents, iterations in SIZES.items():
+        task = bench.sized(TASKS["ppo"]._replace(agents=agents, iterations=iterations))
+        yield f"PPO, {agents} agents", partial(race, bench, task, contenders)
+        if bench.arguments.dry_run:
+            return
+        contenders = bench.contenders[1:]
+
+
+def replay(bench: Bench) -> Iterator[Step]:
+    """Races of DQN and SAC."""
+    for name in ("dqn-10k", "sac-10k"):
+        task = bench.sized(TASKS[name]._replace(**REPLAY))
+        yield f"{name}, {task.agents} agents", partial(race, bench, task, bench.contenders)
+
+
+def train(bench: Bench) -> Iterator[Step]:
+    """Whether agents learn and results repeat, and how long a whole training takes."""
     yield "learning", partial(learn, bench)
-    yield races[0]
     yield "a whole training", partial(whole, bench, "cold")
-    yield from races[1:]
     yield "a whole training, compiled before", partial(whole, bench, "warm")
     yield "a whole training in one batch", partial(whole, bench, "one batch")
 
 
-def replay(bench: Bench) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The steps of `replay`."""
-    for name in ("dqn-10k", "sac-10k"):
-        task = bench.sized(TASKS[name]._replace(**REPLAY))
-        yield f"{name}, {task.agents} agents", partial(race, bench, task, bench.contenders)
+STEPS = {"ppo": ppo, "replay": replay, "train": train}
 
 
 def race(bench: Bench, task: Task, contenders: tuple[Contender, ...]) -> None:
@@ -193,21 +197,20 @@ def learn(bench: Bench) -> None:
     cpu = bench.trainer("one", task, JAX_PLATFORMS="cpu")
     with ended([one, other, cpu]), ThreadPoolExecutor() as threads:
         found, again = threads.map(lambda worker: worker.run("short"), (one, other))
-        score = found["train_normalised"]
+        score, digests = found["train_normalised"], (found["digest"], again["digest"])
+        about = {"task": task.name, "agents": task.agents, "versions": one.versions}
         verdict = "learned" if score >= LEARNED else "NOT LEARNED"
-        row = {"contender": one.name, "agents": task.agents, "task": task.name, "seconds": found["seconds"]}
-        bench.keep({"measured": "learning", **row, "train_normalised": score, "verdict": verdict})
-        same = "equal bits" if found["digest"] == again["digest"] else "OTHER BITS"
-        distance = abs(score - again["train_normalised"])
-        about = {"measured": "repetition in two processes", "task": task.name, "difference": distance}
-        bench.keep(about | {"digest": found["digest"], "other_digest": again["digest"], "verdict": same})
-        commands = ((cpu, "evaluate_highest"), (one, "evaluate_highest"))
-        on_cpu, highest = threads.map(lambda pair: pair[0].run(pair[1])["means"], commands)
-        for precision, on_gpu in (("highest", highest), ("default", one.run("evaluate")["means"])):
-            difference = max(abs(a - b) / max(1.0, abs(b)) for a, b in zip(on_gpu, on_cpu, strict=True))
-            same = "agree" if difference <= AGREED else "DIFFER"
-            about = {"measured": f"evaluation on GPU and CPU, {precision} precision of its network", "task": task.name}
-            bench.keep(about | {"difference": difference, "verdict": same})
+        scored = {"seconds": found["seconds"], "train_normalised": score, "verdict": verdict}
+        bench.keep({"measured": "learning", **about, **scored})
+        repeated = {"difference": abs(score - again["train_normalised"]), "digest": " ".join(dict.fromkeys(digests))}
+        repeated["verdict"] = "equal bits" if digests[0] == digests[1] else "OTHER BITS"
+        bench.keep({"measured": "repetition in two processes", **about, **repeated})
+        expected = cpu.run("evaluate_highest")["means"]
+        for precision, command in (("highest", "evaluate_highest"), ("default", "evaluate")):
+            means = one.run(command)["means"]
+            difference = max(abs(a - b) / max(1.0, abs(b)) for a, b in zip(means, expected, strict=True))
+            compared = {"difference": difference, "verdict": "agree" if difference <= AGREED else "DIFFER"}
+            bench.keep({"measured": f"evaluation on CPU and here, {precision} precision here", **about, **compared})
 
 
 def whole(bench: Bench, form: str) -> None:
@@ -229,7 +232,7 @@ def whole(bench: Bench, form: str) -> None:
     )
     about = {"measured": "whole training", "task": task.name, "agents": task.agents, "contender": f"jaxmoe, {form}"}
     scores = {name: found[name] for name in ("train_normalised", "test_normalised", "digest")}
-    bench.keep(about | {name: found.get(name) for name in names} | scores)
+    bench.keep(about | {name: found.get(name) for name in names} | scores | {"versions": worker.versions})
 
 
 @contextmanager

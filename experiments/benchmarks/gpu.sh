@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures jaxmoe and rejax on the GPU of this machine: gpu.sh ppo, gpu.sh replay; `--help` lists what gpu.py takes.
+# Measures jaxmoe and rejax on the GPU of this machine: gpu.sh ppo, replay or train; `--help` lists what gpu.py takes.
 #
 # The machine needs Python and JAX for its card, and no network: what else is missing lies as wheels in $WHEELS/jaxmoe and,
 # because rejax needs an older gymnax, in $WHEELS/rejax. Without the latter jaxmoe is measured alone.
