@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import subprocess
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,22 +27,31 @@ class Contender(NamedTuple):
 class Worker:
     """A contender's process."""
 
-    def __init__(self, contender: Contender, python: str, task: Task) -> None:
+    def __init__(
+        self, contender: Contender, python: str, task: Task, variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it, on the CPU unless variables of its environment say otherwise."""
         self.name = contender.name
         environment = os.environ | {
             "JAX_ENABLE_COMPILATION_CACHE": "false",
             "JAX_NUM_CPU_DEVICES": str(contender.devices),
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": str(ROOT),
+            **(variables or {}),
         }
         command = [python, "-m", f"peers.{contender.peer}_worker", json.dumps(task._asdict()), contender.form]
         self.process = subprocess.Popen(
             command, cwd=_BENCHMARKS, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.versions = ", ".join(f"{name} {version}" for name, version in self._answer().items())
+
+    @cached_property
+    def versions(self) -> str:
+        """Of its packages, once it is ready."""
+        return ", ".join(f"{name} {version}" for name, version in self._answer().items())
 
     def run(self, command: str) -> dict[str, Any]:
         """What the worker says of a command."""
+        assert self.versions  # it is ready
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
         answer = self._answer()

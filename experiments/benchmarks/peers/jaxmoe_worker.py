@@ -1,4 +1,4 @@
-"""jaxmoe's own training program on all host devices."""
+"""jaxmoe's own training program on all local devices, in batches as planned, or in the form `one batch` in one."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from jaxmoe.env.scenarios import make
 from jaxmoe.training.program import Agents, bind, make_program
 from jaxmoe.training.sizes import agents_per_device
 from peers import tasks, worker
-from peers.flops import ppo_flops_per_env_step
-from peers.gemm import gemm_peak_gflops
+from peers.flops import bytes_per_env_step, flops_per_env_step, uses
+from peers.gemm import copy_gb_per_s, gemm_peak_gflops
 from peers.stepping import step_command
 
 ITERATIONS = 1_000_000  # of the whole run, as schedules see it: rates and epsilon hardly fall
@@ -25,7 +25,8 @@ def main() -> None:
     each = jax.tree.map(lambda value: jnp.full(task.agents, value, jnp.float32), hypers)
     program = make_program(registered_algorithm(task.algorithm).make(env, config, params), params)
     agents_of_task = Agents(jnp.arange(task.agents), each, {})
-    engine = bind(program, agents_of_task, agents_per_device(jax.default_backend()), jax.random.key(0))
+    width = task.agents if worker.form() == "one batch" else agents_per_device(jax.default_backend())
+    engine = bind(program, agents_of_task, width, jax.random.key(0))
     warmup = -(-task.replay_capacity // task.env_steps)  # iterations until the replay is full
     agents, done = None, 0
 
@@ -45,11 +46,19 @@ def main() -> None:
         return advance(task.iterations)
 
     def gemm() -> dict[str, float]:
-        sizes = env.observation_space(params).shape[0], tasks.HIDDEN, env.num_actions
-        flops = ppo_flops_per_env_step(*sizes, tasks.EPOCHS)
-        return {"env_steps": 0, "gemm_gflops": gemm_peak_gflops(), "ppo_flops_per_env_step": flops}
+        return {
+            "env_steps": 0,
+            "gemm_gflops": gemm_peak_gflops(),
+            "ppo_flops_per_env_step": int(flops_per_env_step(*net)),
+        }
 
-    commands = {"begin": begin, "train": train, "step": step_command(task, env, params), "gemm": gemm}
+    def limits() -> dict[str, float]:
+        needs = {"flops_per_env_step": flops_per_env_step(*net), "bytes_per_env_step": bytes_per_env_step(*net)}
+        products = {"tflops_default": 1e-3 * gemm_peak_gflops(), "tflops_float32": 1e-3 * gemm_peak_gflops("highest")}
+        return {"env_steps": 0, **needs, **products, "copy_gb_per_s": copy_gb_per_s()}
+
+    net = uses(task, env.num_actions), env.observation_space(params).shape[0], tasks.HIDDEN
+    commands = {"begin": begin, "train": train, "step": step_command(task, env, params), "gemm": gemm, "limits": limits}
     worker.serve(("jax", "jaxlib"), commands)
 
 

@@ -3,6 +3,8 @@
 import datetime
 import os
 import platform
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +27,27 @@ def describe() -> dict[str, str]:
         "load": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
     }
+
+
+def describe_gpu() -> dict[str, str]:
+    """Name, driver and memory of the first card, where NVIDIA's tool is there."""
+    if shutil.which("nvidia-smi") is None:
+        return {}
+    names = ("name", "driver_version", "memory.total")
+    command = ["nvidia-smi", "-i", "0", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return dict(zip(("card", "driver", "card_mib"), said.split(", "), strict=True))
+
+
+def gpu_joules() -> float:
+    """Energy that the first card has taken so far; not a number where its driver does not tell."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return 1e-3 * pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(0))
+    except Exception:  # no package, no driver, or a card that does not count
+        return float("nan")
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:

@@ -44,7 +44,7 @@ def serve(packages: tuple[str, ...], commands: dict[str, Command]) -> None:
     _say({name: importlib.metadata.version(name) for name in packages})
     for line in sys.stdin:
         result, times = timed(commands[line.strip()])
-        _say({**result, **times, "compile_s": covered(compiling), "peak_mib": _peak_mib()})
+        _say({**result, **times, "compile_s": covered(compiling), "peak_mib": _peak_mib(), **_device_peak()})
 
 
 def covered(spans: list[tuple[float, float]]) -> float:
@@ -63,6 +63,12 @@ def covered(spans: list[tuple[float, float]]) -> float:
 def _peak_mib() -> float:
     """Largest resident set so far; Linux counts it in KiB, macOS in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _device_peak() -> dict[str, float]:
+    """Largest memory in use so far of the first device that says it, in MiB; a CPU does not."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return {"device_mib": stats["peak_bytes_in_use"] / 2**20} if "peak_bytes_in_use" in stats else {}
 
 
 def _say(what: dict[str, float] | dict[str, str]) -> None:
