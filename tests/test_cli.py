@@ -63,7 +63,7 @@ def test_train_offers_hyperparameters_and_configuration_as_options():
 
 
 def test_the_shipped_table_is_checked_and_shown():
-    assert "32 prompts (24 train, 8 test), 16 subsets each" in succeeds("table", "check")
+    assert "32 prompts (16 train, 8 validation, 8 test), 16 subsets each" in succeeds("table", "check")
     shown = succeeds("table", "show", "--experts", "action,setting")
     assert [line.split()[0] for line in shown.splitlines()[1:]] == ["local", "action", "setting", "action+setting"]
 
@@ -126,7 +126,7 @@ def test_what_was_trained_is_exported_and_evaluated(trained, tmp_path):
     assert "policy.safetensors" in succeeds(*alone, cwd=tmp_path)
     evaluated = succeeds("evaluate", run, *FEW[2:], "--out", "found.csv", cwd=tmp_path)
     assert "ppo (2 agents)" in evaluated
-    assert set(pd.read_csv(tmp_path / "found.csv")["split"]) == {"train", "test"}
+    assert set(pd.read_csv(tmp_path / "found.csv")["split"]) == {"train", "validation", "test"}
 
 
 def as_json(*arguments, cwd=None):
@@ -159,7 +159,7 @@ def test_what_is_printed_is_there_as_json(trained, tmp_path):
 
 def test_tables_and_evaluations_are_there_as_json():
     checked = as_json("table", "check")
-    assert (checked["prompts"], checked["splits"], checked["subsets"]) == (32, {"train": 24, "test": 8}, 16)
+    assert (checked["prompts"], checked["splits"], checked["subsets"]) == (32, {"train": 16, "validation": 8, "test": 8}, 16)
     assert len(as_json("table", "show")["subsets"]) == 16
     rows = as_json("evaluate", *FEW[2:], "--quiet")["comparison"]
     assert {row["policy"] for row in rows} == {"random", "one_slot_optimum"}

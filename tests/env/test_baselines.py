@@ -170,7 +170,7 @@ def test_random_takes_every_action_equally_often():
 
 def believed(numbers):
     """What predict-then-optimise should believe, by the normal equations of ridge regression."""
-    table, train, prompts = numbers.table, np.arange(24), len(numbers.table.relevance)
+    table, train, prompts = numbers.table, np.arange(16), len(numbers.table.relevance)
     design = np.column_stack([table.relevance, np.ones(prompts)])
     penalty = np.diag([1.0, 1.0, 1.0, 1.0, 0.0])
     weights = np.linalg.solve(design[train].T @ design[train] + penalty, design[train].T @ table.score_mean[train])

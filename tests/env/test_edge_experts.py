@@ -113,7 +113,7 @@ def test_the_observation_has_the_documented_layout(num_replicas, observe_words):
         available=jnp.arange(devices) % 3 == 0,
     )
     table = jaxmoe.load_table()
-    words = table.words[state.prompt] if observe_words == "true" else table.words[:24].mean(axis=0)
+    words = table.words[state.prompt] if observe_words == "true" else table.words[:16].mean(axis=0)
     expected = np.concatenate(
         [
             table.relevance[state.prompt],

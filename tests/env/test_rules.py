@@ -21,6 +21,7 @@ from jaxmoe.env.scenarios import SCENARIOS, with_numbers
 properties = partial(settings, max_examples=60, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**31 - 1)
 actions = st.integers(0, 15)
+SPLIT_PROMPTS = [("train", range(16)), ("validation", range(16, 24)), ("test", range(24, 32)), ("all", range(32))]
 GOLDEN = Path(__file__).with_name("golden.json")
 
 SLOTS = 2000
@@ -293,7 +294,7 @@ def test_background_jobs_come_with_their_probability_and_mean():
     assert not np.any(rules.background_s(uniforms, params.replace(background_probability=0.0)))
 
 
-@pytest.mark.parametrize(("split", "prompts"), [("train", range(24)), ("test", range(24, 32)), ("all", range(32))])
+@pytest.mark.parametrize(("split", "prompts"), SPLIT_PROMPTS)
 def test_requests_are_drawn_from_the_split_alone_and_evenly(split, prompts):
     env, params = jaxmoe.make("oneshot", split=split)
     drawn = np.asarray(random_walk(env, params, 4, SLOTS).states.prompt)

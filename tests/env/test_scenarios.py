@@ -57,7 +57,7 @@ def test_numbers_of_the_continuing_tasks():
     assert (queueing.compute_coefficient, queueing.transmission_coefficient) == (1e-4, 0.1)
 
 
-@pytest.mark.parametrize(("split", "prompts"), [("train", range(24)), ("test", range(24, 32)), ("all", range(32))])
+@pytest.mark.parametrize(("split", "prompts"), [("train", range(16)), ("validation", range(16, 24)), ("test", range(24, 32)), ("all", range(32))])
 def test_the_prompts_of_a_split_come_first_and_the_shapes_are_those_of_every_split(split, prompts):
     _, params = jaxmoe.make("oneshot", split=split)
     assert params.num_prompts == len(prompts)
@@ -69,7 +69,7 @@ def test_expected_words_are_those_of_the_train_prompts_whatever_the_split():
     table = jaxmoe.load_table()
     for split in ("train", "test", "all"):
         words_hat = jaxmoe.make("oneshot", table, split)[1].words_hat
-        np.testing.assert_allclose(words_hat, table.words[:24].mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(words_hat, table.words[:16].mean(axis=0), rtol=1e-6)
 
 
 def test_a_table_of_two_experts_makes_an_environment_of_two():
@@ -104,7 +104,7 @@ def test_the_median_snr_is_near_ten_decibels(scenario):
     ("arguments", "settings", "message"),
     [
         (("bursty",), {}, "unknown scenario 'bursty'; choose one of oneshot, fading, queueing"),
-        (("oneshot", None, "tset"), {}, "split is 'tset', it must be one of train, test, all"),
+        (("oneshot", None, "tset"), {}, "split is 'tset', it must be one of train, validation, test, all"),
         (("oneshot",), {"replicas": 2}, "unknown setting 'replicas'; choose among num_replicas, channel, fading"),
         (("oneshot",), {"num_experts": 2}, "unknown setting 'num_experts'"),
         (("oneshot",), {"latency_weight": 0.1}, "unknown setting 'latency_weight'"),

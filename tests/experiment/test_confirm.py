@@ -42,7 +42,7 @@ def test_the_winner_alone_is_trained_in_all_its_environments_on_fresh_seeds(foun
     assert sorted(own.results["seed"].unique()) == [0, 1, 2]
     assert found.winner == ranking.describe(ranking.winner)
     assert found.measure == "normalised"
-    assert set(found.fresh) == {"train", "test"}
+    assert set(found.fresh) == {"train", "validation", "test"}
     assert found.chosen.mean == pytest.approx(experiment.best()["chosen"])  # one seed has chosen: it has no interval
     assert all(each.low <= each.mean <= each.high for each in found.fresh.values())
 

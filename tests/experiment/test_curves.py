@@ -19,7 +19,7 @@ def idle():
     )
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_who_learns_nothing_has_a_flat_curve(idle, split):
     for _, rows in idle.curves.groupby("agent"):
         assert len(rows) > 2

@@ -35,7 +35,7 @@ def test_chosen_agents_where_they_were_trained(found):
 def test_the_agents_of_an_experiment_with_baselines_that_are_chosen(trained):
     rows = jaxmoe.evaluate(trained, **FEW)
     assert set(rows["policy"]) == {"ppo (3 agents)", "random", "one_slot_optimum"}
-    assert set(rows["split"]) == {"train", "test"}
+    assert set(rows["split"]) == {"train", "validation", "test"}
     assert set(jaxmoe.load(trained).evaluate(requests=128, baselines="random")["policy"]) == {
         "ppo (3 agents)",
         "random",

@@ -43,10 +43,10 @@ def both(tmp_path_factory):
     return tiny.sweep(folder, spec=BOTH), folder
 
 
-def test_the_best_agent_of_a_training_is_the_one_on_train_prompts(run, tmp_path):
+def test_the_best_agent_of_a_training_is_the_one_on_validation_prompts(run, tmp_path):
     found, folder = run
     contract = jaxmoe.export(folder, tmp_path / "policy.safetensors")
-    best = found.results["train_normalised"].idxmax()
+    best = found.results["validation_normalised"].idxmax()
     assert contract.agent == {"number": best, "seed": found.results["seed"][best], "root_seed": 0, "env_steps": 512}
     assert contract.evaluation["train"]["qos"] == pytest.approx(found.results["train_qos"][best])
     assert contract.evaluation["test"]["normalised"] == pytest.approx(found.results["test_normalised"][best])

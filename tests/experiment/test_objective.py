@@ -26,12 +26,12 @@ def means(found, column):
 @pytest.mark.parametrize(
     ("metric", "column", "ascending"),
     [
-        ("auto", "train_normalised", False),
-        ("normalised", "train_normalised", False),
-        ("qos", "train_qos", False),
-        ("score", "train_score", False),
-        ("latency_s", "train_latency_s", True),
-        ("transmission_cost", "train_transmission_cost", True),
+        ("auto", "validation_normalised", False),
+        ("normalised", "validation_normalised", False),
+        ("qos", "validation_qos", False),
+        ("score", "validation_score", False),
+        ("latency_s", "validation_latency_s", True),
+        ("transmission_cost", "validation_transmission_cost", True),
     ],
 )
 def test_a_metric_of_the_evaluation_ranks(metric, column, ascending):
@@ -48,19 +48,19 @@ def test_a_statistic_over_seeds_ranks(statistic):
     table = found.ranking()
     assert table["chosen"].tolist() == sorted(table["chosen"], reverse=True)
     if statistic == "mean":
-        assert sorted(table["chosen"]) == pytest.approx(sorted(means(found, "train_qos")))
+        assert sorted(table["chosen"]) == pytest.approx(sorted(means(found, "validation_qos")))
     if statistic == "iqm":
         rows = found.results[found.results["seed"] < 2].sort_values(["environment", "seed"])
-        scores = {rate: own["train_qos"].to_numpy().reshape(2, 2) for rate, own in rows.groupby("learning_rate")}
+        scores = {rate: own["validation_qos"].to_numpy().reshape(2, 2) for rate, own in rows.groupby("learning_rate")}
         assert sorted(table["chosen"]) == pytest.approx(sorted(float(iqm(each)) for each in scores.values()))
     if statistic == "min":
-        worst = found.results[found.results["seed"] < 2].groupby("learning_rate")["train_qos"].min()
+        worst = found.results[found.results["seed"] < 2].groupby("learning_rate")["validation_qos"].min()
         assert sorted(table["chosen"]) == pytest.approx(sorted(worst))  # the worst run of the worst environment
 
 
 def test_what_exceeds_a_limit_comes_last():
     free = ranked(metric="qos")
-    costs = means(free, "train_transmission_cost")
+    costs = means(free, "validation_transmission_cost")
     top = float((costs.min() + costs.sort_values().iloc[1]) / 2)
     found = ranked(metric="qos", limits={"transmission_cost": top})
     table = found.ranking()
@@ -91,7 +91,7 @@ def test_what_cannot_be_ranked_by_is_refused_before_training(tmp_path, overrides
 def test_without_baselines_it_is_the_qos():
     found = tiny.sweep(None, {**RATES, "baselines": "none"})
     assert found.tables.measure == "qos"
-    assert found.ranking()["chosen"].tolist() == pytest.approx(means(found, "train_qos").sort_values()[::-1].tolist())
+    assert found.ranking()["chosen"].tolist() == pytest.approx(means(found, "validation_qos").sort_values()[::-1].tolist())
 
 
 def winners(folder, tmp_path):
@@ -142,4 +142,4 @@ def test_everybody_names_the_same_configuration(tmp_path, objective):
     tiny.spec_file(tmp_path / "spec.toml", spec)
     said, served, rows = winners(tmp_path / "out", tmp_path)
     assert len(set(said.values())) == 1, said
-    assert served == pytest.approx(rows["train_qos"].mean(), abs=0.1)
+    assert served == pytest.approx(rows["validation_qos"].mean(), abs=0.1)

@@ -78,7 +78,7 @@ def test_sums_of_an_evaluation_are_kept_by_prompt(found):
     rows = found.tables.load_evaluation(range(12))
     by_prompt = rows[rows["by"] == "prompts"]
     served = by_prompt.groupby(["split", "agent"])
-    for split, prompts in (("train", 24), ("test", 8)):
+    for split, prompts in (("train", 16), ("validation", 8), ("test", 8)):
         assert served.size()[split].eq(prompts).all()
         means = served["qos"].sum()[split] / served["requests"].sum()[split]
         np.testing.assert_allclose(means, found.results.set_index("agent")[f"{split}_qos"], rtol=1e-5)

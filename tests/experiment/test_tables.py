@@ -52,14 +52,14 @@ def attempt_of(storage, job):
 def test_results_say_who_an_agent_is_and_all_that_it_brings(tables):
     results = tables.results
     assert list(results)[: len(IDENTITY)] == list(IDENTITY)
-    for split in ("train", "test"):
+    for split in ("train", "validation", "test"):
         means = [f"{split}_{metric}" for metric in metric_names(EXPERTS)]
         assert {*means, f"{split}_normalised"} <= set(results)
         assert np.isfinite(results[means].to_numpy(np.float64)).all()
     assert results["job"].value_counts().to_dict() == TRAINED
     assert results["agent"].tolist() == tables.agents["agent"].tolist()
     assert tables.experts == EXPERTS
-    assert (tables.splits, tables.measure, tables.complete) == (["train", "test"], "normalised", True)
+    assert (tables.splits, tables.measure, tables.complete) == (["train", "validation", "test"], "normalised", True)
     assert (tables.environment_columns, tables.where, tables.environments) == (["latency_weight"], "memory", [0, 1])
 
 
@@ -67,7 +67,7 @@ def test_an_evaluation_has_a_row_of_sums_per_unit(tables):
     rows = tables.load_evaluation([1, 11])
     assert list(rows) == ["agent", "split", "by", "unit", "requests", *metric_names(EXPERTS)]
     assert set(rows["agent"]) == {1, 11}
-    assert set(rows["by"]) == {"prompts"}  # each request of `oneshot` is an episode of its own
+    assert set(rows["by"]) == {"prompts", "look"}  # each request of `oneshot` is an episode of its own
     for of in (rows, tables.baselines):
         assert {str(of[name].dtype) for name in ("split", "by")} & {"category"} == set()
     who = ["environment", "policy"]

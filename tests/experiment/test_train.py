@@ -113,7 +113,7 @@ def test_an_experiment_in_memory_is_reported_once_it_is_saved(in_memory):
 
 
 def test_experiments_are_compared_whether_they_are_saved_or_not(in_memory, trained):
-    other = tiny.train(hypers={"learning_rate": 0.01})
+    other = tiny.train(hypers={"learning_rate": 0.0})
     found = jaxmoe.compare([in_memory, other, trained]).table()
     assert len(found) == 3
     assert found["train"].nunique() == 2

@@ -170,7 +170,7 @@ def test_prompt_indices():
     np.testing.assert_array_equal(table.prompt_indices("validation"), np.arange(16, 24))
     np.testing.assert_array_equal(table.prompt_indices("all"), np.arange(32))
     assert table.prompt_indices("test").dtype == np.int32
-    with pytest.raises(InputError, match="'valid', it must be one of train, test, all"):
+    with pytest.raises(InputError, match="'valid', it must be one of train, validation, test, all"):
         table.prompt_indices("valid")
 
 

@@ -45,7 +45,7 @@ def table(storage, job, name):
 
 
 def after(looks):
-    """Wants the end when it is asked after so many looks; an evaluation of these agents has four."""
+    """Wants the end when it is asked after so many looks; an evaluation of these agents has six."""
     asked = itertools.count()
     return lambda: next(asked) >= looks
 
@@ -291,7 +291,7 @@ def half(planned):
     """The files of a job that was stopped on the way."""
     storage, [job] = planned()
     events = []
-    assert not run_job(job, storage, events.append, stop=after(20)).complete
+    assert not run_job(job, storage, events.append, stop=after(26)).complete
     assert of_kind(events, CheckpointSaved) == [CheckpointSaved(0, 160)]
     assert not is_done(storage, job)
     return storage.files
@@ -306,7 +306,7 @@ def copy(files):
 def test_wherever_it_is_stopped_it_ends_as_if_it_had_not_been(planned, expected):
     storage, [job] = planned()
     rounds = 0
-    while not run_job(job, storage, stop=after(6)).complete:
+    while not run_job(job, storage, stop=after(9)).complete:
         rounds += 1
     assert rounds > 2
     assert results(storage, job) == expected
@@ -412,7 +412,7 @@ def test_agents_go_on_from_final_states_as_if_they_had_been_trained_at_once(plan
         number=1, evaluate_at=tuple(at for at in longer.evaluate_at if at >= 256),
         start=longer.start._replace(kind="states", rows=tuple((0, row) for row in range(5))),
     )  # fmt: skip
-    run_job(second, storage, stop=after(6))
+    run_job(second, storage, stop=after(9))
     run_job(second, storage)
     for name in ("evaluation.parquet", "policies.safetensors", "state.safetensors"):
         assert results(storage, second)[name] == results(at_once, longer)[name]
