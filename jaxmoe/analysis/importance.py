@@ -138,10 +138,9 @@ def noise_of(scores: Array) -> Noise:
 
 
 def _differ(means: Array, noise: Noise) -> bool:
-    """The F test, at 5 %, of configurations against the noise of seeds."""
-    return not noise.known or _is_more(
-        ((means - means.mean()) ** 2).sum(), len(means) - 1, noise.of_means, noise.freedom
-    )
+    """The F test, at 5 %, of configurations against the noise of seeds: (N-1, (N-1)(n-1)) degrees of freedom."""
+    between = ((means - means.mean()) ** 2).sum()
+    return not noise.known or _is_more(between, len(means) - 1, noise.of_means, noise.freedom)
 
 
 def _describes(surface: Surface, means: Array) -> bool:

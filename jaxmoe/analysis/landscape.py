@@ -39,14 +39,15 @@ class Points:
         self.diverged = int(ranking.diverged()[chosen].sum())
         own = [position for position in ranking.order.tolist() if position in set(chosen.tolist())]
         self._good = np.repeat(np.isin(chosen, own[: (len(own) + 1) // 2]), ranking.tasks)
-        self._measured_on = ranking.measured_on
+        self._measured_on, self._environments = ranking.measured_on, ranking.tasks
 
     def importance(self) -> Matters | None:
         """Which axes matter."""
         found = importance(self.table[self.axes], self.scores)
         if found is None:
             return None
-        return Matters(self.algorithm, found, self._among_good() if found.tells else None, self.diverged)
+        good = self._among_good() if found.tells else None
+        return Matters(self.algorithm, found, good, self._environments, self.diverged)
 
     def _among_good(self) -> Importance | None:
         """The same among the better half in the ranking, on seeds that did not choose it: its luck is not measured."""

@@ -29,6 +29,7 @@ class Matters(NamedTuple):
     algorithm: str
     everywhere: Importance
     good: Importance | None  # among the better half, where it was chosen on seeds apart and is not too small
+    environments: int  # in each of which a configuration counts apart
     diverged: int  # agents of all
 
     def table(self) -> pd.DataFrame:
@@ -48,7 +49,7 @@ class Matters(NamedTuple):
         axes.set_xlim(0, 1.02)
         axes.set_xlabel("share of variance")
         axes.grid(axis="y", visible=False)
-        names = [f"{name} {view.configurations} configurations" for name, view in views.items()]
+        names = [f"{name} {self._count(view)} configurations" for name, view in views.items()]
         patches = [Patch(color=colour) for colour in COLOURS[: len(names)]]
         axes.legend(patches, names, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)
         title = f"What matters for {self.algorithm.upper()}"
@@ -56,14 +57,19 @@ class Matters(NamedTuple):
 
     def sentence(self) -> str:
         """The effects that matter most, and what to think of them."""
-        who = f"{self.everywhere.configurations} configurations of {self.algorithm.upper()}"
+        who = f"{self._count(self.everywhere)} configurations of {self.algorithm.upper()}"
+        who += f" in {self.environments} environments" if self.environments > 1 else ""
         text = _told(self.everywhere, who)
         if self.diverged and not self.everywhere.differ:
             text += f", where the {self.diverged} agents that diverged count like all others"
         if self.good is None:
             return text
-        said = _told(self.good, f"the better {self.good.configurations}")
+        said = _told(self.good, f"the better {self._count(self.good)}")
         return f"{text}. {said[0].upper()}{said[1:]}"
+
+    def _count(self, found: Importance) -> int:
+        """Configurations, without their environments."""
+        return found.configurations // self.environments
 
     def _views(self) -> dict[str, Importance]:
         views = {"all": self.everywhere, "the better": self.good}
@@ -74,13 +80,16 @@ class Matters(NamedTuple):
         text = "Functional analysis of variance, exact on the full grid"
         if not found.exact:
             text = (
-                f"Shares of a fitted surface, which describes {_percent(found.described)} of the variance between "
-                f"configurations and explains {max(found.explained, 0.0):.0%} of the variance of points left out"
+                f"Shares of what a fitted surface describes, {_percent(found.described)} of the variance between "
+                f"configurations (it explains {max(found.explained, 0.0):.0%} of the variance of points left out)"
             )
         if found.has_noise:
             text += ": of one seed, whose noise is in the shares and cannot be told."
         elif found.runs == 1:
-            text += ": of one seed, whose noise is what the surface does not describe; pale is not told apart from 0."
+            text += (
+                ": of one seed, whose noise is in what the surface does not describe, with 95 % intervals; pale is not "
+                "told apart from 0."
+            )
         else:
             text += (
                 ": of the variance between means over seeds, less what the noise of seeds adds, with 95 % intervals; "
@@ -88,14 +97,14 @@ class Matters(NamedTuple):
             )
         text += f" An x marks what axes do together.{self._about_the_better()}"
         agents = found.configurations * found.runs
-        return text + (f" The {self.diverged} of {agents} agents that diverged count." if self.diverged else "")
+        return text + (
+            f" The {self.diverged} of {agents} agents that diverged are counted in." if self.diverged else ""
+        )
 
     def _about_the_better(self) -> str:
         if self.good is None:
             return ""
-        text = (
-            f" The better {self.good.configurations} are chosen on other seeds than the {self.good.runs} that measure"
-        )
+        text = f" The better {self._count(self.good)} are chosen on other seeds than the {self.good.runs} that measure"
         if not self.good.tells:
             return f"{text}; {_told(self.good, 'they')}."
         return f"{text}{'' if self.good.exact else f', by a surface that describes {_percent(self.good.described)}'}."
@@ -135,7 +144,7 @@ def _told(found: Importance, who: str) -> str:
         return f"what {who} reach is described by their axes no better than by chance"
     text = f"of the variance between {who}"
     if not found.exact:
-        text += f", {_percent(found.described)} of which a surface describes"
+        text += f" that a surface describes ({_percent(found.described)} of all)"
     if found.has_noise:
         text += ", the noise of their one seed included"
     effects = found.effects

@@ -91,7 +91,7 @@ def of_ranking(ranking: Ranking, several: bool) -> Found:
         tables[f"{prefix}environments"] = where_better.leads
     landscape, said = _landscape(ranking, prefix)
     if landscape:
-        text = "".join(paragraph(f"{sentence}.", "note") for sentence in said)
+        text = "".join(paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note") for sentence in said)
         parts.append(Section(f"{prefix}matters", f"What matters{where}", text + page.figures(landscape)))
     configurations = _configurations(ranking, ranked, prefix)
     parts.append(Section(f"{prefix}configurations", f"Configurations{where}", configurations))

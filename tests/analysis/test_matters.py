@@ -29,8 +29,8 @@ def test_among_the_better_half_other_axes_matter(crossed):
     assert everywhere["latency_weight"] < 0.05
     assert good["latency_weight"] > 0.4
     said = crossed.sentence()
-    assert said.startswith("of the variance between 36 configurations of PPO: learning rate 9")
-    assert "Of the variance between the better 18: latency weight " in said
+    assert said.startswith("of the variance between 12 configurations of PPO in 3 environments: learning rate 9")
+    assert "Of the variance between the better 6: latency weight " in said
     assert "effects not told apart from 0" in said
 
 
@@ -41,7 +41,7 @@ def test_the_figure_shows_both(crossed):
     assert {"share", "low", "high", "apart"} <= set(drawing.data)
     [axes] = drawing.figure.axes
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert legend == ["all 36 configurations", "the better 18 configurations"]
+    assert legend == ["all 12 configurations", "the better 6 configurations"]
     assert "less what the noise of seeds adds, with 95 % intervals" in drawing.caption
     assert "chosen on other seeds than the 4 that measure" in drawing.caption
 
@@ -70,12 +70,12 @@ def test_one_seed_is_said():
 
 def test_drawn_points_are_described_by_a_surface():
     found = matters(drawn=64, seeds=8)
-    assert "% of the variance between configurations and explains" not in found.sentence()
-    assert " of which a surface describes: learning rate" in found.sentence()
-    assert found.chart("").caption.startswith("Shares of a fitted surface, which describes 9")
+    assert "points left out" not in found.sentence()
+    assert " configurations of PPO that a surface describes (9" in found.sentence()
+    assert found.chart("").caption.startswith("Shares of what a fitted surface describes, 9")
 
 
 def test_agents_that_diverged_are_said():
     found = matters(rates=RATES, diverged=0.1)
     assert found.diverged > 0
-    assert f"{found.diverged} of 96 agents that diverged count" in found.chart("").caption
+    assert f"{found.diverged} of 96 agents that diverged are counted in" in found.chart("").caption

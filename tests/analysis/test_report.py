@@ -167,7 +167,7 @@ def test_drawn_points_are_one_ranking(drawn, plain):
     assert "latency weight" in found.sentences[0]
     assert 'id="sensitivity"' not in text
     assert len(csv(found, "configurations")) == 40
-    assert "of which a surface describes" in found.sentences[-1]
+    assert "that a surface describes (9" in found.sentences[-1]
 
 
 @pytest.mark.parametrize("which", ["finished", "drawn"])
