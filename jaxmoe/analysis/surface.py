@@ -79,16 +79,12 @@ def grid_parts(values: Array, axes: Sequence[str]) -> dict[Effect, Array]:
     Returns:
         The part of each effect, [B, ...], with a single entry along each axis that it does not depend on.
     """
-    parts: dict[tuple[int, ...], Array] = {(): values.mean(axis=tuple(range(1, values.ndim)), keepdims=True)}
-    for size in range(1, len(axes) + 1):
-        for chosen in itertools.combinations(range(len(axes)), size):
-            others = tuple(axis + 1 for axis in range(len(axes)) if axis not in chosen)
-            part = values.mean(axis=others, keepdims=True) if others else values
-            for fewer in range(size):
-                for known in itertools.combinations(chosen, fewer):
-                    part = part - parts[known]
-            parts[chosen] = part
-    return {tuple(axes[axis] for axis in chosen): part for chosen, part in parts.items() if chosen}
+    parts: dict[Effect, Array] = {(): values}
+    for number, name in enumerate(axes):
+        for effect, part in list(parts.items()):
+            parts[effect] = part.mean(axis=number + 1, keepdims=True)
+            parts[(*effect, name)] = part - parts[effect]
+    return {effect: parts[effect] for effect in sorted(parts, key=len) if effect}
 
 
 def grid_variances(values: Array, axes: Sequence[str]) -> dict[Effect, Array]:
