@@ -37,7 +37,7 @@ class Points:
         self.scores: NDArray[np.float64] = ranking.scores("train")[chosen].reshape(len(first), ranking.runs)
         self.quality = iqm(self.scores[:, None, :])
         self.diverged = int(ranking.diverged()[chosen].sum())
-        own = [position for position in ranking.order.tolist() if position in set(chosen.tolist())]
+        own = ranking.order[np.isin(ranking.order, chosen)]
         self._good = np.repeat(np.isin(chosen, own[: (len(own) + 1) // 2]), ranking.tasks)
         self._measured_on, self._environments = ranking.measured_on, ranking.tasks
 

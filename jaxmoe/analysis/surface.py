@@ -39,9 +39,7 @@ class Surface(NamedTuple):
 
     effects: dict[Effect, list[int]]  # the columns of each
     basis: Array  # orthonormal, of the space that they span, [N, r]
-    roots: (
-        Array  # [p, r]: coefficients are roots @ basis.T @ scores, and roots @ roots.T is their covariance of noise 1
-    )
+    roots: Array  # [p, r]: roots @ basis.T @ means are the coefficients, roots @ roots.T is (X'X)^-1
     powers: tuple[int, int]  # of axes, and of axes in products
 
     @property

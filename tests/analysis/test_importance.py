@@ -126,6 +126,27 @@ def test_drawn_points_with_four_seeds():
     assert mean.loc[["idle", "u x v"], "apart"].max() < 0.12
 
 
+def test_a_better_half_that_other_seeds_chose():
+    """What is measured of it is, on average, what seeds without end would measure, and intervals hold that."""
+    generator = np.random.default_rng(0)
+    points = pd.DataFrame(list(itertools.product(range(8), range(6))), columns=["a", "b"], dtype=float)
+    truth = standard(points["a"] + 2 * points["b"]).to_numpy()
+    rows = []
+    for seed in range(60):
+        scores = truth[:, None] + generator.normal(size=(48, 8))
+        good = np.sort(np.argsort(-scores[:, :4].mean(axis=1))[:24])
+        half = points.iloc[good].reset_index(drop=True)
+        found = importance(half, scores[good][:, 4:], seed)
+        without_end = row_of(importance(half, np.tile(truth[good][:, None], (1, 2))), "b")["share"]
+        share = row_of(found, "b")
+        if found.tells:
+            rows.append((share["share"] - without_end, share["low"] <= without_end <= share["high"]))
+    assert len(rows) > 40
+    off, held = np.mean(rows, axis=0)
+    assert abs(off) < 0.05
+    assert held > 0.85
+
+
 def test_where_configurations_differ_no_more_than_seeds():
     generator = np.random.default_rng(0)
     drawn = pd.DataFrame(generator.random((40, 2)), columns=["a", "b"])

@@ -152,7 +152,10 @@ def test_several_scenarios_algorithms_and_environments(crossed, plain):
     winners = [answer for answer in found.sentences if " wins, " in answer]
     assert [answer.split(":")[0] for answer in winners] == ["oneshot", "queueing"]
     assert any("of 2 environments" in sentence for sentence in found.sentences)
-    assert any("configurations of PPO differ no more than seeds do, where the" in text for text in found.sentences)
+    assert any(
+        "configurations of PPO in 2 environments differ no more than seeds do, where the" in text
+        for text in found.sentences
+    )
     assert 'id="sensitivity"' in text
     assert 'id="figure-queueing_ahead_of_baselines"' in text
     assert "differ no more than seeds do" in text
