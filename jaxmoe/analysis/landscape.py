@@ -1,4 +1,4 @@
-"""How the score depends on what was searched: pair by pair, axis by axis, and which axes matter."""
+"""How the score depends on what was searched: pair by pair, and axis by axis."""
 
 import itertools
 
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from jaxmoe.analysis.charts import formatted, heat_cells
 from jaxmoe.analysis.importance import Importance, importance
-from jaxmoe.analysis.ranking import Ranking, listed, value, words
+from jaxmoe.analysis.matters import Matters
+from jaxmoe.analysis.ranking import Ranking, value, words
 from jaxmoe.analysis.statistics import interval, iqm, mean
 from jaxmoe.analysis.style import COLOURS, HEAT, MUTED, Drawing, canvas, number_axis
 from jaxmoe.analysis.tables import measure_words
@@ -18,8 +19,6 @@ MOST_PAIRS = 6  # of an algorithm, those that matter most
 MOST_AXES = 8
 GRID_VALUES = 16  # an axis of so many values is drawn as one
 BINS = 8  # of a sampled axis
-SHOWN_EFFECTS = 10
-MOST_SAID = 4  # effects in a sentence
 RESAMPLES = 1000
 
 
@@ -37,10 +36,24 @@ class Points:
         self.axes = [str(name) for name in self.table if len(set(self.table[name].dropna())) > 1][:MOST_AXES]
         self.scores: NDArray[np.float64] = ranking.scores(tables.chooses)[chosen].reshape(len(first), ranking.runs)
         self.quality = iqm(self.scores[:, None, :])
+        self.diverged = int(ranking.diverged()[chosen].sum())
+        own = ranking.order[np.isin(ranking.order, chosen)]
+        self._good = np.repeat(np.isin(chosen, own[: (len(own) + 1) // 2]), ranking.tasks)
+        self._measured_on, self._environments = ranking.measured_on, ranking.tasks
 
-    def importance(self) -> Importance | None:
+    def importance(self) -> Matters | None:
         """Which axes matter."""
-        return importance(self.table[self.axes], self.scores)
+        found = importance(self.table[self.axes], self.scores)
+        if found is None:
+            return None
+        good = self._among_good() if found.tells else None
+        return Matters(self.algorithm, found, good, self._environments, self.diverged)
+
+    def _among_good(self) -> Importance | None:
+        """The same among the better half in the ranking, on seeds that did not choose it: its luck is not measured."""
+        if self.scores.shape[1] < 2 or self._good.all():
+            return None
+        return importance(self.table.loc[self._good, self.axes], self.scores[self._good, self._measured_on])
 
 
 def points_of(ranking: Ranking) -> list[Points]:
@@ -49,11 +62,14 @@ def points_of(ranking: Ranking) -> list[Points]:
     return [points for points in found if points.axes]
 
 
-def landscape_charts(points: Points, found: Importance | None, name: str) -> list[Drawing]:
+def landscape_charts(points: Points, found: Matters | None, name: str) -> list[Drawing]:
     """The score over each pair of axes, or along the only one; the pairs that matter most first."""
     if len(points.axes) == 1:
         return [_line_chart(points, points.axes[0], name)]
-    weight = {} if found is None else dict(zip(found.effects["axes"], found.effects["share"], strict=True))
+    weight: dict[str, float] = {}
+    if found is not None and found.everywhere.tells:
+        effects = found.everywhere.effects
+        weight = dict(zip(effects["axes"], effects["share"], strict=True))
 
     def matters(pair: tuple[str, str]) -> float:
         return -(weight.get(pair[0], 0) + weight.get(pair[1], 0) + weight.get(" x ".join(pair), 0))
@@ -62,40 +78,6 @@ def landscape_charts(points: Points, found: Importance | None, name: str) -> lis
     charts = [_pair_chart(points, first, second, name) for first, second in pairs]
     sampled = [axis for axis in points.axes if not _is_grid(points.table[axis])]
     return charts + [_line_chart(points, axis, name) for axis in sampled]
-
-
-def importance_chart(points: Points, found: Importance, name: str) -> Drawing:
-    """Share of the variance between configurations that each effect explains."""
-    rows = found.effects.head(SHOWN_EFFECTS).iloc[::-1]
-    figure, axes = canvas(0.6 + 0.2 * len(rows))
-    errors = [(rows["share"] - rows["low"]).clip(lower=0), (rows["high"] - rows["share"]).clip(lower=0)]
-    axes.barh(range(len(rows)), rows["share"], color=COLOURS[0], height=0.62)
-    if rows["low"].notna().all():
-        axes.errorbar(rows["share"], range(len(rows)), xerr=errors, fmt="none", ecolor=MUTED, lw=1, capsize=2)
-    axes.set_yticks(range(len(rows)), [words(str(axis)) for axis in rows["axes"]])
-    axes.set_xlim(0, 1.02)
-    axes.set_xlabel("share of variance")
-    axes.grid(axis="y", visible=False)
-    how = "Functional analysis of variance, exact on the full grid"
-    if not found.exact:
-        explained = max(found.explained, 0.0)
-        how = f"Shares of a fitted surface, which explains {explained:.0%} of the variance of points left out"
-    caption = (
-        f"{how}: of the variance between configurations, with 95 % intervals over seeds; an x marks what several axes "
-        f"do together. Of the variance of single agents, {found.seeds_share:.0%} is the seed's."
-    )
-    title = f"What matters for {points.algorithm.upper()}"
-    return Drawing(f"{name}importance_{points.algorithm}", title, caption, figure, found.effects)
-
-
-def importance_sentence(points: Points, found: Importance) -> str:
-    """The effects that matter most, and what to think of them."""
-    rows = found.effects.head(MOST_SAID)
-    shares = listed(
-        [f"{words(str(row.axes))} {row.share:.0%} [{row.low:.0%}, {row.high:.0%}]" for row in rows.itertuples()]
-    )
-    fit = "" if found.exact else f" of a surface that explains {max(found.explained, 0.0):.0%} of points left out"
-    return f"variance between configurations of {points.algorithm.upper()}{fit}: {shares}"
 
 
 def _pair_chart(points: Points, first: str, second: str, name: str) -> Drawing:

@@ -12,7 +12,7 @@ from jaxmoe.analysis.answer import NAMES, ON_PROMPTS, WINNER, Answer, answer, ba
 from jaxmoe.analysis.comparison import margin
 from jaxmoe.analysis.environments import ByEnvironment, by_environment, environment_charts
 from jaxmoe.analysis.intervals import Estimate
-from jaxmoe.analysis.landscape import importance_chart, importance_sentence, landscape_charts, points_of
+from jaxmoe.analysis.landscape import landscape_charts, points_of
 from jaxmoe.analysis.page import Section, paragraph
 from jaxmoe.analysis.ranking import Ranking, confirmed, listed, value, words
 from jaxmoe.analysis.remarks import remarks
@@ -99,7 +99,8 @@ def of_ranking(ranking: Ranking, several: bool) -> Found:
         tables[f"{prefix}environments"] = where_better.leads
     landscape, said = _landscape(ranking, prefix)
     if landscape:
-        parts.append(Section(f"{prefix}matters", f"What matters{where}", page.figures(landscape)))
+        text = "".join(paragraph(f"{sentence[0].upper()}{sentence[1:]}.", "note") for sentence in said)
+        parts.append(Section(f"{prefix}matters", f"What matters{where}", text + page.figures(landscape)))
     configurations = _configurations(ranking, ranked, prefix)
     parts.append(Section(f"{prefix}configurations", f"Configurations{where}", configurations))
     parts.append(Section(f"{prefix}diverged", f"Diverged{where}", _diverged(ranking)))
@@ -219,8 +220,9 @@ def _landscape(ranking: Ranking, prefix: str) -> tuple[list[Drawing], list[str]]
     for points in points_of(ranking):
         found = points.importance()
         if found is not None:
-            drawings.append(importance_chart(points, found, prefix))
-            sentences.append(importance_sentence(points, found))
+            chart = found.chart(prefix)
+            drawings += [] if chart is None else [chart]
+            sentences.append(found.sentence())
         drawings += landscape_charts(points, found, prefix)
     return drawings, sentences
 
