@@ -12,7 +12,7 @@ from jaxmoe.analysis.importance import Importance, importance
 from jaxmoe.analysis.matters import Matters
 from jaxmoe.analysis.ranking import Ranking, value, words
 from jaxmoe.analysis.statistics import interval, iqm, mean
-from jaxmoe.analysis.style import COLOURS, HEAT, MUTED, Drawing, canvas, number_axis
+from jaxmoe.analysis.style import COLOURS, HEAT, MUTED, SPLIT_NAMES, Drawing, canvas, number_axis
 from jaxmoe.analysis.tables import measure_words
 
 MOST_PAIRS = 6  # of an algorithm, those that matter most
@@ -31,7 +31,7 @@ class Points:
         chosen = np.flatnonzero((ranking.configurations["algorithm"] == algorithm).to_numpy())
         columns = [*tables.configuration_columns, *tables.environment_columns]
         first = ranking.agents[chosen][:, :, 0].ravel()
-        self.algorithm, self.measure = algorithm, tables.measure
+        self.algorithm, self.measure, self.where = algorithm, tables.measure, SPLIT_NAMES[tables.chooses]
         self.table = tables.agents.set_index("agent").loc[first, columns].reset_index(drop=True).infer_objects()
         self.axes = [str(name) for name in self.table if len(set(self.table[name].dropna())) > 1][:MOST_AXES]
         self.scores: NDArray[np.float64] = ranking.scores(tables.chooses)[chosen].reshape(len(first), ranking.runs)
@@ -87,7 +87,7 @@ def _pair_chart(points: Points, first: str, second: str, name: str) -> Drawing:
     others = [axis for axis in points.axes if axis not in (first, second)]
     if _is_grid(points.table[first]) and _is_grid(points.table[second]):
         data = _draw_heat(axes, points, first, second)
-        how = "Interquartile mean over seeds on train prompts"
+        how = f"Interquartile mean over seeds on {points.where}"
         caption = how + (f", mean over {' and '.join(words(axis) for axis in others)}." if others else ".")
     else:
         data = points.table[[first, second]].assign(quality=points.quality)
@@ -98,7 +98,7 @@ def _pair_chart(points: Points, first: str, second: str, name: str) -> Drawing:
         axes.set_ylabel(words(second))
         figure.colorbar(dots, ax=axes, pad=0.02).outline.set_visible(False)
         caption = (
-            "Each dot is a configuration, the lighter the larger (interquartile mean over seeds on train prompts)."
+            f"Each dot is a configuration, the lighter the larger (interquartile mean over seeds on {points.where})."
         )
     axes.set_title(measure_words(points.measure), loc="right", fontsize=6.5, color=MUTED)
     return Drawing(file, title, caption, figure, data)
@@ -145,7 +145,7 @@ def _line_chart(points: Points, axis: str, name: str) -> Drawing:
         axes.set_xticks(at, [value(cell) for cell in data[axis]])
     axes.set_xlabel(words(axis))
     axes.set_ylabel(measure_words(points.measure))
-    caption = "Mean over all other axes and seeds on train prompts, with 95 % intervals over seeds."
+    caption = f"Mean over all other axes and seeds on {points.where}, with 95 % intervals over seeds."
     title = f"{points.algorithm.upper()}: {words(axis)}"
     return Drawing(f"{name}dependence_{points.algorithm}_{axis}", title, caption, figure, data)
 

@@ -58,7 +58,7 @@ class Leader(NamedTuple):
     configurations: int  # that it is the best of
     configuration: str  # in words
     measure: str  # in words
-    score: float  # on train prompts
+    score: float  # on the prompts that choose
 
 
 def leaders(tables: Tables) -> list[Leader]:
@@ -85,6 +85,6 @@ def status_lines(tables: Tables) -> list[str]:
     for each in leaders(tables):
         lines.append(
             f"{each.scenario}: best of {each.configurations} configurations so far, "
-            f"{each.configuration}: {each.measure} {each.score:.3f} on train prompts"
+            f"{each.configuration}: {each.measure} {each.score:.3f} on {tables.chooses} prompts"
         )
     return lines

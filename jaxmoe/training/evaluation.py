@@ -183,7 +183,8 @@ class AgentEvaluation:
 
             def act(key: Array, observation: Array, state: Any, params: EnvParams) -> Array:
                 del key, state, params
-                return jnp.argmax(algorithm.preferences(policy, observation))
+                with jax.default_matmul_precision("highest"):  # or two actions of nearly one value change places
+                    return jnp.argmax(algorithm.preferences(policy, observation))
 
             return sums(act, env, params.replace(**overrides), key, schedule, self._count, first)
 

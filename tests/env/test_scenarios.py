@@ -57,7 +57,10 @@ def test_numbers_of_the_continuing_tasks():
     assert (queueing.compute_coefficient, queueing.transmission_coefficient) == (1e-4, 0.1)
 
 
-@pytest.mark.parametrize(("split", "prompts"), [("train", range(16)), ("validation", range(16, 24)), ("test", range(24, 32)), ("all", range(32))])
+@pytest.mark.parametrize(
+    ("split", "prompts"),
+    [("train", range(16)), ("validation", range(16, 24)), ("test", range(24, 32)), ("all", range(32))],
+)
 def test_the_prompts_of_a_split_come_first_and_the_shapes_are_those_of_every_split(split, prompts):
     _, params = jaxmoe.make("oneshot", split=split)
     assert params.num_prompts == len(prompts)

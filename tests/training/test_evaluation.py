@@ -12,12 +12,13 @@ import pytest
 from scipy import integrate
 
 import jaxmoe
+from jaxmoe.algorithms import ppo
 from jaxmoe.env import baselines
 from jaxmoe.env.baselines import suited_baselines
 from jaxmoe.env.params import Settings
 from jaxmoe.training import evaluation
 from jaxmoe.training.baselines import BaselineEvaluation
-from jaxmoe.training.evaluation import Schedule, evaluate_policy, evaluation_rows, metric_names
+from jaxmoe.training.evaluation import AgentEvaluation, Schedule, evaluate_policy, evaluation_rows, metric_names
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -108,6 +109,18 @@ def test_no_product_loses_digits_on_a_gpu_or_a_tpu():
         products = [line for line in lowered.splitlines() if "dot_general" in line]
         assert products
         assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+def test_an_agent_acts_with_all_digits_where_it_is_evaluated():
+    env, params = jaxmoe.make("oneshot")
+    algorithm = ppo.make(env, ppo.Config(hidden=(8,)), params)
+    evaluate = AgentEvaluation(algorithm, env, {"train": params}, 64)
+    agents = 2 * jax.local_device_count()
+    policies = jax.vmap(lambda seed: algorithm.actor.initial(jax.random.key(seed)))(jnp.arange(agents))
+    program = evaluate._run.lower(None, (policies, {}), (params, jax.random.key(0), jnp.int32(0))).as_text()
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert len(products) > 2
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
 
 
 def test_the_mean_over_all_prompts_is_made_of_those_of_each(table):
