@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
-from jaxmoe.analysis.intervals import Brought, UnitSums, estimate
+from jaxmoe.analysis.intervals import Brought, Estimate, UnitSums, estimate, t_quantile
+from jaxmoe.analysis.statistics import difference, improvement, iqm
 
 Numbers = NDArray[np.float64]
 Effects = Callable[[np.random.Generator, tuple[int, ...]], Numbers]
 
 SEEDS, PROMPTS, EPISODES = (1, 2, 4, 8, 32), (8, 24, 96), (0, 8, 32)
 SHARES = (0.9, 0.1)  # of the variance of the mean that seeds make, the rest is of prompts
+PAIRS = ((2, 2), (4, 4), (5, 5), (8, 8), (4, 32), (32, 32))  # seeds of two configurations that are compared
+AHEAD = (0.0, 1.0, 2.0, 3.0)  # standard deviations that one of them is better
 RESAMPLES = 400  # of the bootstrap over prompts and seeds that was printed before
 REQUESTS, NOISE, EPISODE_EFFECT = 64, 0.3, 0.1
 
@@ -53,14 +57,17 @@ def main() -> None:
     rows = []
     for cell in itertools.product(KINDS, SEEDS, PROMPTS, EPISODES, SHARES):
         kind, seeds, prompts, episodes, share = cell
-        if seeds > 1 or (share, kind) == (0.1, "normal"):
+        if seeds > 1 or share == SHARES[1]:
             rows.append((*cell, *coverage(KINDS[kind], seeds, prompts, episodes, share, arguments.studies)))
     names = ["seeds_effects", "seeds", "prompts", "episodes", "share_of_seeds", "coverage", "bootstrap"]
     found = pd.DataFrame(rows, columns=names)
     if arguments.out:
         found.to_csv(arguments.out, index=False)
     print(f"Least coverage in % over {len(SHARES)} shares of seeds in what varies; {arguments.studies} studies a cell.")
-    print("In brackets the bootstrap over prompts and seeds that was printed before. Of one seed: of this agent.")
+    print(
+        "In brackets the bootstrap over prompts and seeds that was printed before. Of one seed: of this agent, and the"
+    )
+    print("effects are those of prompts.")
     for episodes in EPISODES:
         part = found[found["episodes"] == episodes]
         print(f"\n{episodes or 'no'} episodes\n")
@@ -76,6 +83,61 @@ def main() -> None:
             fill_value="",
         )
         print(table.to_string())
+    print_two(arguments.studies, arguments.out)
+
+
+def print_two(studies: int, out: Path | None) -> None:
+    """Two configurations compared by their seeds."""
+    rows = [
+        {"seeds_effects": kind, "seeds": f"{one} and {other}", "ahead": ahead}
+        | of_two(KINDS[kind], (one, other), ahead, studies)
+        for kind, (one, other), ahead in itertools.product(KINDS, PAIRS, AHEAD)
+    ]
+    found = pd.DataFrame(rows)
+    if out:
+        found.to_csv(out.with_stem(f"{out.stem}_of_two"), index=False)
+    names = {
+        "improvement": "probability of improvement, and the bootstrap printed before",
+        "difference": "difference of interquartile means; paired, where a seed adds the same to both",
+    }
+    least = found.groupby(["seeds_effects", "seeds"], sort=False).min()
+    for (name, title), beside in zip(names.items(), ("before", "paired"), strict=True):
+        cells = [f"{now:.1f}" + (f" ({of:.0f})" if of == of else "") for now, of in least[[name, beside]].to_numpy()]
+        print(f"\nLeast coverage in % over leads of {AHEAD[0]:g} to {AHEAD[-1]:g} standard deviations: {title}\n")
+        shown = least.reset_index().assign(cell=cells)
+        print(
+            shown.pivot_table(
+                index="seeds_effects", columns="seeds", values="cell", aggfunc="first", sort=False, fill_value=""
+            ).to_string()
+        )
+
+
+def of_two(effects: Effects, seeds: tuple[int, int], ahead: float, studies: int) -> dict[str, float]:
+    """In how many of 100 studies the intervals of two configurations' seeds hold the truth; and those of before."""
+    generator, held = np.random.default_rng(0), dict.fromkeys(("improvement", "before", "difference", "paired"), 0)
+    many = [effects(generator, (1, 1_000_000)) + by for by in (ahead, 0.0)]
+    wins, apart = np.mean(many[0] > many[1]), float(iqm(many[0]) - iqm(many[1]))
+    for number in range(studies):
+        first, second = (effects(generator, (1, size)) + by for size, by in zip(seeds, (ahead, 0.0), strict=True))
+        found = {"improvement": improvement(first, second), "before": improvement_before(generator, first, second)}
+        held |= {name: held[name] + (each.low <= wins <= each.high) for name, each in found.items()}
+        found = {"difference": difference(iqm, first, second, resamples=RESAMPLES, seed=number)}
+        if seeds[0] == seeds[1]:  # what the same seed adds to both
+            shared = effects(generator, first.shape)
+            found["paired"] = difference(iqm, first + shared, second + shared, True, RESAMPLES, number)
+        held |= {name: held[name] + (each.low <= apart <= each.high) for name, each in found.items()}
+    alike = seeds[0] == seeds[1]
+    return {name: 100 * count / studies for name, count in held.items() if alike or name != "paired"}
+
+
+def improvement_before(generator: np.random.Generator, first: Numbers, second: Numbers) -> Estimate:
+    """The percentile interval of resampled seeds, widened for few of them, that was printed before."""
+    wins = (first[0][:, None] > second[0]) + 0.5 * (first[0][:, None] == second[0])
+    rows, columns = (generator.multinomial(size, np.full(size, 1 / size), RESAMPLES) / size for size in wins.shape)
+    runs = min(wins.shape)
+    tail = float(ndtr(-t_quantile(runs - 1) * np.sqrt(runs / (runs - 1))))
+    low, high = np.quantile(np.einsum("br,rc,bc->b", rows, wins, columns, optimize=True), [tail, 1 - tail])
+    return Estimate(float(wins.mean()), float(low), float(high))
 
 
 def coverage(
@@ -89,10 +151,10 @@ def coverage(
         brought = study(generator, effects, seeds, prompts, episodes, of_seeds, of_prompts)
         [found] = estimate(lambda means: means, [brought])
         held += found.low <= 0 <= found.high
-        if number < studies // 6:  # it takes far longer
+        if number < studies // 10:  # it takes far longer
             low, high = bootstrap(generator, brought.prompts)
             before += low <= 0 <= high
-    return 100 * held / studies, 100 * before / (studies // 6)
+    return 100 * held / studies, 100 * before / (studies // 10)
 
 
 def study(
@@ -109,7 +171,8 @@ def study(
     rounds = episodes or prompts
     met = generator.integers(prompts, size=(rounds, REQUESTS if episodes else 1))
     met = met if episodes else np.arange(prompts)[:, None]
-    values = own + (of_prompts * generator.normal(size=prompts))[met][None]
+    of_each = generator.normal(size=prompts) if seeds > 1 else effects(generator, (prompts,))
+    values = own + (of_prompts * of_each)[met][None]
     if episodes:
         values = values + EPISODE_EFFECT * generator.normal(size=(1, episodes, 1))
     values = values + NOISE * generator.normal(size=(seeds, *met.shape))

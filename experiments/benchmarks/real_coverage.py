@@ -40,11 +40,11 @@ from jaxmoe.training.evaluation import AgentEvaluation, Schedule, evaluate_polic
 from jaxmoe.training.inputs import checked_config, environments
 
 LOCAL, EXPERTS = "gemma-2b-it", ("phi-3-mini-128k", "gpt-3.5-turbo", "reka-core", "qwen1.5-72b")
-RATES, AGENTS, ENV_STEPS = (3e-3, 3e-4), 64, 50_000
+RATES, AGENTS, ENV_STEPS = (1e-2, 3e-3), 64, 20_000
 WHOLE_REQUESTS = 25_600  # of each agent on the 200 test prompts
 BASELINE, WORST, BEST = "predict_then_optimise", "random", "one_slot_optimum"
 SEEDS, PROMPTS = (4, 8, 16, 32), (8, 24, 96)
-SCENARIOS, POLICIES, REQUESTS = ("oneshot", "fading", "queueing"), ("random", "greedy_snr", BASELINE), (1024, 8192)
+SCENARIOS, POLICIES, REQUESTS = ("oneshot", "fading", "queueing"), ("fixed_subset", BASELINE), (1024, 8192)
 TRUTH_REQUESTS, TRUTH_SEED, BATCH = 1_048_576, 77, 100
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from jaxmoe.analysis.comparison import family, shared_reach
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking
-from jaxmoe.analysis.statistics import interval, iqm, performance_profile, with_interval
+from jaxmoe.analysis.statistics import interval, iqm, performance_profile, profile_with_interval, with_interval
 from jaxmoe.analysis.style import (
     COLOURS,
     DASHES,
@@ -108,9 +108,7 @@ def profile_chart(ranking: Ranking, name: str) -> Drawing:
     figure, axes = canvas(2.3)
     frames = []
     for number, (algorithm, position) in enumerate(ranking.best_of("algorithm").items()):
-        of_best, low, high = with_interval(
-            lambda drawn: performance_profile(drawn, thresholds), scores[position], CURVE_RESAMPLES
-        )
+        of_best, low, high = profile_with_interval(scores[position], thresholds)
         of_all = performance_profile(np.concatenate(list(scores[algorithms == algorithm]), axis=-1), thresholds)
         colour, text = _line_style(ranking, algorithm, chooses, number)[0], algorithm.upper()
         axes.fill_between(thresholds, low, high, color=colour, alpha=0.2, lw=0)

@@ -129,13 +129,30 @@ def divergence_rate(diverged: NDArray[np.bool_]) -> Estimate:
     return _wilson(float(np.mean(diverged)), len(diverged))
 
 
+def profile_with_interval(
+    scores: Scores, thresholds: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """A performance profile with Wilson's interval at each threshold: value, low and high, [thresholds] each.
+
+    Where none of few agents is above a threshold, some of all may be: resampled, none ever is.
+
+    >>> [part.round(2).tolist() for part in profile_with_interval(np.array([[0.2, 0.6]]), np.array([0.5, 0.9]))]
+    [[0.5, 0.0], [0.09, 0.0], [0.91, 0.66]]
+    """
+    shares = performance_profile(scores, thresholds)
+    return shares, *_wilsons_ends(shares, scores.shape[-1] * scores.shape[-2])
+
+
 def _wilson(share: float, trials: int) -> Estimate:
-    """A share with its interval: those that it is not `z sqrt(share (1 - share)/trials)` away from."""
+    return Estimate(share, *map(float, _wilsons_ends(np.array(share), trials)))
+
+
+def _wilsons_ends(shares: NDArray[np.float64], trials: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of the interval of a share: what it is not `z sqrt(share (1 - share)/trials)` away from."""
     square = normal_quantile() ** 2 / trials
-    middle, scale = share + square / 2, 1 + square
-    reach = np.sqrt(square * (share * (1 - share) + square / 4))
-    ends = (middle - reach) / scale, (middle + reach) / scale
-    return Estimate(share, *(float(np.clip(end, 0.0, 1.0)) for end in ends))
+    middle, scale = shares + square / 2, 1 + square
+    reach = np.sqrt(square * (shares * (1 - shares) + square / 4))
+    return np.clip((middle - reach) / scale, 0.0, 1.0), np.clip((middle + reach) / scale, 0.0, 1.0)
 
 
 def with_interval(

@@ -205,3 +205,10 @@ def test_the_interval_of_a_difference_holds_the_true_one(runs, tasks, paired):
         found = statistics.difference(iqm, first, second, paired, resamples=400, seed=number)
         held += found.low <= 0 <= found.high
     assert held / 1000 >= 0.93
+
+
+def test_a_profile_of_few_agents_is_not_certain_at_its_ends():
+    """None of four above a threshold: up to 49 % of all may be, by Wilson 1927; resampled, none is."""
+    share, low, high = statistics.profile_with_interval(SCORES[:1, :4], np.array([-1.0, 99.0]))
+    assert share.tolist() == [1.0, 0.0]
+    assert (low[0], high[0], low[1], high[1]) == pytest.approx((0.5101, 1, 0, 0.4899), abs=1e-4)
