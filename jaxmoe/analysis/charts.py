@@ -316,7 +316,7 @@ def _asked_by(observed: pd.Series, asked: pd.Series, bins: int = 8) -> pd.DataFr
 def _line_style(ranking: Ranking, algorithm: str, split: str, number: int) -> tuple[str, object]:
     """Of an algorithm: the same colour in every figure; prompts that choose nothing have their own."""
     if split != ranking.tables.chooses:
-        return SPLIT_COLOURS[split], DASHES[1 if split == "test" else 2]
+        return (SPLIT_COLOURS["test"], DASHES[1]) if split == "test" else (SPLIT_COLOURS["validation"], DASHES[2])
     others = [colour for colour in COLOURS if colour != SPLIT_COLOURS["test"]]
     return others[list(ranking.best_of("algorithm")).index(algorithm) % len(others)], DASHES[number % len(DASHES)]
 
