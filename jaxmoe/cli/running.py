@@ -135,8 +135,12 @@ def print_experiment(experiment: "Experiment", as_json: bool = False) -> None:
         _print_found(experiment)
         OUT.print()
     speed = f", {facts['env_steps_per_s']:,.0f} env steps/s of all agents" if facts["env_steps_per_s"] else ""
-    text = f"{facts['agents']:,} agents, {facts['env_steps']:,} env steps each{speed}, {facts['diverged']} diverged"
-    OUT.print(text, soft_wrap=True)
+    longest = facts["env_steps"]
+    early = int((tables.results["env_steps"] < longest).sum()) if facts["agents"] else 0
+    each = (
+        f"{longest:,} env steps each" if not early else f"at most {longest:,} env steps each, {early:,} stopped before"
+    )
+    OUT.print(f"{facts['agents']:,} agents, {each}{speed}, {facts['diverged']} diverged", soft_wrap=True)
     if experiment.folder is not None:
         OUT.print(f"tables and policies: {experiment.folder}", soft_wrap=True)
 

@@ -104,7 +104,7 @@ class Job(NamedTuple):
     keep_states: bool
     matmul_precision: str
     platform: str
-    keeping: Keeping = KEEP_LAST
+    keeping: Keeping = KEEP_LAST  # which policies are kept, and what ends an agent's training early
 
     @property
     def env_steps(self) -> int:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import jaxmoe
+from jaxmoe.cli.running import print_experiment
 from jaxmoe.errors import InputError
 from jaxmoe.training.job import Keeping, Stop, parse_job
 from jaxmoe.training.running import run_job
@@ -177,3 +178,10 @@ def test_a_job_of_a_version_that_kept_the_last_keeps_the_last(last):
 def test_what_cannot_be_kept_or_stopped_by_is_refused(key, value, said):
     with pytest.raises(InputError, match=said):
         trained(**{key: value})
+
+
+def test_what_is_printed_says_who_stopped(capsys):
+    print_experiment(trained(**{"stop.value": -1.0}))
+    assert "6 agents, 0 env steps each" in capsys.readouterr().out
+    print_experiment(trained(**{"stop.plateau": 3}))
+    assert "stopped before" in capsys.readouterr().out
