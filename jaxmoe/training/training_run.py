@@ -150,7 +150,7 @@ class TrainingRun(Attempt):
         """
         engine = trainer.engine
         policies = [batch.state.policy for batch in trainer.batches]
-        whole = last and not engine.keeping.looks
+        whole, learned = last and not engine.keeping.looks, ~engine.stopped(trainer.batches)
         found = self.prepared.evaluate(policies, engine.overrides, engine.agents, None if whole else 1, self.check)
         metrics = trainer.take_metrics() if trainer.reached > trainer.measured else {}
         rows = pd.DataFrame(
@@ -163,8 +163,9 @@ class TrainingRun(Attempt):
                 **{f"{split}_qos": brought.first_look()[:, 0] for split, brought in found.items()},
             }
         )
-        curves.append(rows[~engine.stopped(trainer.batches)] if curves else rows)
-        trainer.look(found[choosing(found)].first_look()[:, 0])
+        if curves or self.job.start.kind != "states":  # else the job before has decided by this evaluation
+            trainer.look(found[choosing(found)].first_look()[:, 0])
+        curves.append(rows[learned] if curves else rows)
         self._tell_evaluated(trainer, found, 1 if not whole else None)
         return found if whole else None
 

@@ -148,6 +148,17 @@ def test_training_longer_leaves_the_stopped_where_they_are():
     np.testing.assert_array_equal(after["test_qos"][ended], before["test_qos"][ended])
 
 
+@pytest.mark.slow
+def test_the_evaluation_between_two_jobs_counts_once():
+    """Agents that learn nothing get no better from the first evaluation on."""
+    times = sorted(set(trained().curves["env_steps"]))
+    experiment = trained(**{"stop.plateau": len(times) + 1, "keep_states": True})
+    experiment.extend(env_steps=1024)
+    added = [at for at in sorted(set(experiment.curves["env_steps"])) if at > 512]
+    idle = experiment.results.query("learning_rate == 0")
+    assert set(idle["env_steps"]) == {added[1]}
+
+
 def test_without_validation_prompts_train_prompts_decide():
     table = jaxmoe.load_table().folds(4)[0]
     spec = {"algorithm": "ppo", "env_steps": 256, "seeds": 2, "requests": 64, "baselines": "none", "keep": "best"}
