@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from interval_coverage import Numbers, bootstrap
 from numpy.typing import NDArray
+from scipy.stats import skew
 
 import jaxmoe
 from jaxmoe import ExpertTable
@@ -79,7 +80,11 @@ def main() -> None:
     print("\nCoverage in % of what a fixed policy brings on all train prompts; in brackets of prompts alone.\n")
     cells = [f"{now:.1f} ({before:.0f})" for now, before in fixed[["coverage", "prompts_alone"]].to_numpy()]
     shown = fixed.assign(cell=cells).pivot_table(
-        index=["scenario", "policy"], columns=["requests", "prompts"], values="cell", aggfunc="first", sort=False
+        index=["scenario", "policy", "skewness"],
+        columns=["requests", "prompts"],
+        values="cell",
+        aggfunc="first",
+        sort=False,
     )
     print(shown.to_string())
     if arguments.out:
@@ -234,7 +239,7 @@ def of_fixed_policies(table: ExpertTable, studies: int) -> pd.DataFrame:
             policy = _policy(name, env, train)
             length = Schedule.of(env, train, 1).length
             whole = evaluate_policy(policy, env, {"train": train}, TRUTH_REQUESTS, TRUTH_SEED)["train"]
-            truth = float(whole.prompts.mean()[0])
+            truth, skewness = float(whole.prompts.mean()[0]), skewness_of_prompts(whole)
             for requests in REQUESTS:
                 for prompts in PROMPTS:
                     serve = _server(policy, env, train, requests, prompts)
@@ -256,9 +261,18 @@ def of_fixed_policies(table: ExpertTable, studies: int) -> pd.DataFrame:
                             held += now.low <= truth <= now.high
                             alone += before.low <= truth <= before.high
                     done = -(-studies // BATCH) * BATCH
-                    rows.append((scenario, name, requests, prompts, 100 * held / done, 100 * alone / done))
+                    rows.append((scenario, name, skewness, requests, prompts, 100 * held / done, 100 * alone / done))
                     print(*rows[-1], flush=True)
-    return pd.DataFrame(rows, columns=["scenario", "policy", "requests", "prompts", "coverage", "prompts_alone"])
+    return pd.DataFrame(
+        rows, columns=["scenario", "policy", "skewness", "requests", "prompts", "coverage", "prompts_alone"]
+    )
+
+
+def skewness_of_prompts(whole: Brought) -> float:
+    """Of what a policy brings on each prompt; to one decimal."""
+    sums, counts = (leaf[0] for leaf in whole.prompts)
+    met = counts > 0
+    return round(float(skew(sums[met, 0] / counts[met])), 1)
 
 
 def _server(policy: Policy, env: EdgeExperts, train: EnvParams, requests: int, prompts: int):  # type: ignore[no-untyped-def]
