@@ -14,6 +14,7 @@ of its members' answers. Two things are tried:
 """
 
 import argparse
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from interval_coverage import bootstrap
+from interval_coverage import Numbers, bootstrap
 from numpy.typing import NDArray
+from scipy.stats import skew
 
 import jaxmoe
 from jaxmoe import ExpertTable
@@ -42,6 +44,7 @@ from jaxmoe.training.inputs import checked_config, environments
 LOCAL, EXPERTS = "gemma-2b-it", ("phi-3-mini-128k", "gpt-3.5-turbo", "reka-core", "qwen1.5-72b")
 RATES, AGENTS, ENV_STEPS = (1e-2, 3e-3), 64, 20_000
 WHOLE_REQUESTS = 25_600  # of each agent on the 200 test prompts
+RIDGE_PENALTY = 300.0
 BASELINE, WORST, BEST = "predict_then_optimise", "random", "one_slot_optimum"
 SEEDS, PROMPTS = (4, 8, 16, 32), (8, 24, 96)
 SCENARIOS, POLICIES, REQUESTS = ("oneshot", "fading", "queueing"), ("fixed_subset", BASELINE), (1024, 8192)
@@ -77,7 +80,11 @@ def main() -> None:
     print("\nCoverage in % of what a fixed policy brings on all train prompts; in brackets of prompts alone.\n")
     cells = [f"{now:.1f} ({before:.0f})" for now, before in fixed[["coverage", "prompts_alone"]].to_numpy()]
     shown = fixed.assign(cell=cells).pivot_table(
-        index=["scenario", "policy"], columns=["requests", "prompts"], values="cell", aggfunc="first", sort=False
+        index=["scenario", "policy", "skewness"],
+        columns=["requests", "prompts"],
+        values="cell",
+        aggfunc="first",
+        sort=False,
     )
     print(shown.to_string())
     if arguments.out:
@@ -87,37 +94,37 @@ def main() -> None:
 
 def table_of(data: Path) -> ExpertTable:
     """The expert table: relevance is what a ridge regression on features predicts, fitted on train prompts."""
-    scores = pd.read_csv(data / "scores.csv").pivot_table(
-        index="prompt_id", columns="expert", values=["score", "words"]
+    wide = pd.read_csv(data / "scores.csv").pivot_table(index="prompt_id", columns="expert", values=["score", "words"])
+    scores, words = wide["score"], wide["words"].clip(lower=1)  # of an empty answer something is sent all the same
+    splits = pd.read_csv(data / "splits.csv").set_index("prompt_id")["split"].loc[wide.index]
+    features = pd.read_csv(data / "features.csv").set_index("prompt_id").loc[wide.index].to_numpy(np.float64)
+    predicted = ridge(
+        np.sign(features) * np.log1p(np.abs(features)), scores[list(EXPERTS)].to_numpy(), splits == "train"
     )
-    splits = pd.read_csv(data / "splits.csv").set_index("prompt_id")["split"].loc[scores.index]
-    features = pd.read_csv(data / "features.csv").set_index("prompt_id").loc[scores.index].to_numpy(np.float64)
-    features = np.sign(features) * np.log1p(np.abs(features))
-    train = (splits == "train").to_numpy()
-    features = (features - features[train].mean(axis=0)) / np.maximum(features[train].std(axis=0), 1e-9)
-    rows = []
-    own = scores["score"][list(EXPERTS)].to_numpy(np.float64)
-    mean = own[train].mean(axis=0)
-    gram = features[train].T @ features[train] + 300.0 * np.eye(features.shape[1])
-    predicted = mean + features @ np.linalg.solve(gram, features[train].T @ (own[train] - mean))
-    for place, (prompt, split) in enumerate(splits.items()):
-        if split not in ("train", "test"):
-            continue
-        for subset in range(2 ** len(EXPERTS)):
-            asked = [name for bit, name in enumerate(EXPERTS) if subset >> bit & 1]
-            served = max(asked or [LOCAL], key=lambda name: scores.loc[prompt, ("score", name)])
-            row = {"prompt_id": prompt, "split": split, "experts": "+".join(asked) or "local"}
-            row |= {what: scores.loc[prompt, (what, served)] for what in ("score", "words")}
-            bit = EXPERTS.index(asked[0]) if len(asked) == 1 else None
-            rows.append({**row, "relevance": None if bit is None else np.clip(predicted[place, bit] / 10, 0, 1)})
-    frame = pd.DataFrame(rows)
-    frame["words"] = frame["words"].clip(lower=1)  # of an empty answer something is sent all the same
-    return _loaded(frame)
+    frames = []
+    for subset in range(2 ** len(EXPERTS)):
+        asked = [name for bit, name in enumerate(EXPERTS) if subset >> bit & 1]
+        own = [part[asked or [LOCAL]].to_numpy(np.float64) for part in (scores, words)]
+        served = np.arange(len(wide)), own[0].argmax(axis=1)
+        frame = pd.DataFrame({"prompt_id": wide.index, "split": splits.to_numpy()})
+        frame = frame.assign(experts="+".join(asked) or "local", score=own[0][served], words=own[1][served])
+        if len(asked) == 1:
+            frame["relevance"] = np.clip(predicted[:, EXPERTS.index(asked[0])] / 10, 0, 1)
+        frames.append(frame)
+    rows = pd.concat(frames)
+    return _loaded(rows[rows["split"].isin(["train", "test"])].sort_values("prompt_id", kind="stable"))
+
+
+def ridge(features: Numbers, scores: Numbers, train: "pd.Series[bool]") -> Numbers:
+    """Scores of each expert as a linear function of the features, fitted on train prompts."""
+    own = train.to_numpy()
+    features = (features - features[own].mean(axis=0)) / np.maximum(features[own].std(axis=0), 1e-9)
+    mean = scores[own].mean(axis=0)
+    gram = features[own].T @ features[own] + RIDGE_PENALTY * np.eye(features.shape[1])
+    return mean + features @ np.linalg.solve(gram, features[own].T @ (scores[own] - mean))
 
 
 def _loaded(frame: pd.DataFrame) -> ExpertTable:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         frame.to_csv(Path(folder) / "table.csv", index=False)
         return jaxmoe.load_table(Path(folder) / "table.csv")
@@ -187,14 +194,14 @@ def of_subsamples(whole: Whole, studies: int) -> pd.DataFrame:
                 for name, found in study.items():
                     held[name] += found.low <= truth[name] <= found.high
             rows += [(name, prompts, seeds, 100 * held[name] / studies) for name in study]
-    found = pd.DataFrame(rows, columns=["statistic", "prompts", "seeds", "coverage"])
-    return found.sort_values(["statistic", "prompts", "seeds"], kind="stable", ignore_index=True)
+    table = pd.DataFrame(rows, columns=["statistic", "prompts", "seeds", "coverage"])
+    return table.sort_values(["statistic", "prompts", "seeds"], kind="stable", ignore_index=True)
 
 
 def _study(
     generator: np.random.Generator,
     whole: Whole,
-    means: list[NDArray[np.float64]],
+    means: list[Numbers],
     seeds: int,
     prompts: int,
     number: int,
@@ -232,7 +239,7 @@ def of_fixed_policies(table: ExpertTable, studies: int) -> pd.DataFrame:
             policy = _policy(name, env, train)
             length = Schedule.of(env, train, 1).length
             whole = evaluate_policy(policy, env, {"train": train}, TRUTH_REQUESTS, TRUTH_SEED)["train"]
-            truth = float(whole.prompts.mean()[0])
+            truth, skewness = float(whole.prompts.mean()[0]), skewness_of_prompts(whole)
             for requests in REQUESTS:
                 for prompts in PROMPTS:
                     serve = _server(policy, env, train, requests, prompts)
@@ -254,9 +261,18 @@ def of_fixed_policies(table: ExpertTable, studies: int) -> pd.DataFrame:
                             held += now.low <= truth <= now.high
                             alone += before.low <= truth <= before.high
                     done = -(-studies // BATCH) * BATCH
-                    rows.append((scenario, name, requests, prompts, 100 * held / done, 100 * alone / done))
+                    rows.append((scenario, name, skewness, requests, prompts, 100 * held / done, 100 * alone / done))
                     print(*rows[-1], flush=True)
-    return pd.DataFrame(rows, columns=["scenario", "policy", "requests", "prompts", "coverage", "prompts_alone"])
+    return pd.DataFrame(
+        rows, columns=["scenario", "policy", "skewness", "requests", "prompts", "coverage", "prompts_alone"]
+    )
+
+
+def skewness_of_prompts(whole: Brought) -> float:
+    """Of what a policy brings on each prompt; to one decimal."""
+    sums, counts = (leaf[0] for leaf in whole.prompts)
+    met = counts > 0
+    return round(float(skew(sums[met, 0] / counts[met])), 1)
 
 
 def _server(policy: Policy, env: EdgeExperts, train: EnvParams, requests: int, prompts: int):  # type: ignore[no-untyped-def]
@@ -275,11 +291,11 @@ def _server(policy: Policy, env: EdgeExperts, train: EnvParams, requests: int, p
     return jax.jit(lambda met, keys: jax.lax.map(lambda each: study(*each), (met, keys), batch_size=10))
 
 
-def _itself(means: NDArray[np.float64]) -> NDArray[np.float64]:
+def _itself(means: Numbers) -> Numbers:
     return means[..., :1]
 
 
-def _apart(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+def _apart(one: Numbers, other: Numbers) -> Numbers:
     return one[..., :1] - other[..., :1]
 
 
