@@ -72,4 +72,4 @@ def test_the_python_of_the_readme_runs(tmp_path, capsys):
     assert found["env"].num_actions == 16
     printed = capsys.readouterr().out
     assert "[2 rows x " in printed
-    assert "[260 rows x 10 columns]" in printed  # the agents, stay_local and eight baselines, on two splits
+    assert "[390 rows x 10 columns]" in printed  # the agents, stay_local and eight baselines, on three splits

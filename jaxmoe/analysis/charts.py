@@ -334,7 +334,8 @@ def _band(ranking: Ranking, position: int, split: str, measure: str) -> pd.DataF
     scores = wide.to_numpy(np.float64).reshape(len(wide), ranking.tasks, ranking.runs)
     value, low, high = with_interval(iqm, scores, CURVE_RESAMPLES)
     shared = shared_reach(ranking.tables, agents, ranking.environments[position], split, measure)
-    below, above = (np.hypot(np.nan_to_num(reach), shared) for reach in (value - low, high - value))
+    reaches = (np.nan_to_num(value - low), np.nan_to_num(high - value))
+    below, above = (np.hypot(own, of_all) for own, of_all in zip(reaches, shared, strict=True))
     band = pd.DataFrame({"env_steps": wide.index, "iqm": value, "low": value - below, "high": value + above})
     if "kept" in curves:
         band["kept"] = band["env_steps"].map(curves[curves["kept"]].groupby("env_steps").size()).fillna(0).astype(int)

@@ -102,8 +102,8 @@ def _normalised_lead(*means: Means) -> Means:
 
 def shared_reach(
     tables: "Tables", agents: NDArray[np.int64], environments: NDArray[np.int64], split: str, measure: str
-) -> float:
-    """Half the length of the interval that prompts and episodes alone give agents, which all meet the same ones.
+) -> tuple[float, float]:
+    """How far the interval that prompts and episodes alone give agents, which all meet the same, reaches down and up.
 
     Args:
         tables: of the experiment.
@@ -120,7 +120,8 @@ def shared_reach(
     levels = tables.levels(environments.tolist())
     rows = comparison_frame(compared(split, policies, None, ["qos"], levels), {})
     found = rows[(rows["policy"] == "agents") & (rows["metric"] == measure)]
-    return float(((found["high"] - found["low"]) / 2).fillna(0.0).sum())
+    mean, low, high = (float(found[name].sum()) for name in Estimate._fields)
+    return (0.0, 0.0) if found["low"].isna().any() else (mean - low, high - mean)
 
 
 def compared(

@@ -212,14 +212,14 @@ def test_baselines_that_are_not_told_apart_have_no_normalised_score(whole, table
     """QoS is told and ranked by in its place."""
     from jaxmoe.experiment import tables as module
 
-    levels = module._levels(tables.baselines, tables.families)
+    levels = module._levels(tables.baselines, tables.families, "prompts")
     assert levels
     assert np.isfinite(list(levels.values())).all()
     alike = tables.baselines.copy()
     best = (alike["policy"] == "one_slot_optimum") & (alike["split"] == "test")
     swing = np.where(alike["unit"][best] % 2, 50.0, -50.0) * alike["requests"][best]
     alike.loc[best, "qos"] = swing.astype(alike["qos"].dtype)
-    others = module._levels(alike, tables.families)
+    others = module._levels(alike, tables.families, "prompts")
     assert {key for key, ends in others.items() if np.isnan(ends).all()} == {key for key in levels if key[1] == "test"}
     columns = [name for name in tables.results if not str(name).endswith("_normalised")]
     results = module.with_normalised(tables.results[columns].copy(), others)
