@@ -51,8 +51,8 @@ def lead_sentence(comparison: pd.DataFrame, own: str | None) -> str:
     chosen_on = choosing(comparison["split"].unique())
     each = ", ".join(f"{lead:+.3f} on {split} prompts" for split, lead in found.items())
     return (
-        f"QoS of {own} less that of {rival}, of the deployable baselines the strongest on {chosen_on} prompts, on the "
-        f"same requests: {each}."
+        f"QoS of {own} beyond {rival}, the strongest deployable baseline on {chosen_on} prompts, on the same requests: "
+        f"{each}."
     )
 
 

@@ -58,7 +58,9 @@ def test_agents_are_ahead_by_the_difference_on_the_same_requests(policies):
     lead = leads(found, "fixed_subset(3)")["test"]
     assert lead.mean == pytest.approx(2.0 / 3 - 0.4)
     [sentence, few] = remarks(found, "agents", np.array([True, False, False]))
-    assert sentence.startswith("QoS of agents less that of fixed_subset(3), of the deployable baselines the strongest")
+    assert sentence.startswith(
+        "QoS of agents beyond fixed_subset(3), the strongest deployable baseline on train prompts"
+    )
     assert f"{lead:+.3f} on test prompts." in sentence
     assert few.endswith("1 of 3 diverged, of all such agents up to 79% may.")  # Wilson 1927
 
@@ -100,7 +102,7 @@ def test_everything_is_printed_with_the_comparison(policies, monkeypatch):
     monkeypatch.setattr(output, "OUT", console)
     output.print_comparison(rows, np.zeros(3, bool))
     text = console.export_text()
-    assert text.count("QoS of ppo (3 agents) less that of fixed_subset(3)") == 1
+    assert text.count("QoS of ppo (3 agents) beyond fixed_subset(3)") == 1
     assert text.count("with rare failures it holds the truth in 86 to 93 %") == 1
 
 
