@@ -86,7 +86,7 @@ def test_what_compiles_counts_for_nothing_and_evaluations_count_by_their_request
         Advanced(0, 8, 20, 1000, 80.0, 0.3, 0, 100, 500),
         Evaluated(0, 20, 0.435, 0.5, 100, 500),
         Advanced(0, 8, 40, 1000, 160.0, 0.435, 0, 100, 500),
-        Evaluated(0, 1000, 0.415, 0.45, 500, 500),
+        Evaluated(0, 1000, 0.415, 0.45, 500, 500, last=True),
     )
     first, second = (each for each in said if isinstance(each, Progress))
     assert first.seconds_left == (8_000 - 160) / 80 + 6

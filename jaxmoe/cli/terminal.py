@@ -119,7 +119,7 @@ class Teller:
             self.served += served
         self._evaluated, self._at = True, now
         self.requests_to_do = max(0.0, self.requests_to_do - served)
-        if event.requests == event.requests_total > 0 and event.env_steps > 0:  # type: ignore[union-attr]
+        if event.last:  # type: ignore[union-attr]
             self.report.stage(
                 f"job {event.job}: trained, train QoS {event.train_qos:.3f} on all {event.requests:,} requests, "  # type: ignore[union-attr]
                 f"{event.best_qos:.3f} of the best agent"  # type: ignore[union-attr]

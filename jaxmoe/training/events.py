@@ -56,6 +56,7 @@ class Evaluated(NamedTuple):
     best_qos: float  # of an agent, on train prompts
     requests: int = 0  # that each agent served, of `requests_total`
     requests_total: int = 0
+    last: bool = False  # what it found is stored as the job's results
 
 
 class CheckpointSaved(NamedTuple):

@@ -180,7 +180,9 @@ class TrainingRun(Attempt):
     def _tell_evaluated(self, trainer: Trainer, found: Mapping[str, Brought], groups: int | None) -> None:
         qos = found["train"].mean()[:, 0]
         served = self.prepared.evaluate.requests(groups), self.prepared.evaluate.requests()
-        self.tell(Evaluated(self.job.number, trainer.env_steps, float(qos.mean()), float(qos.max()), *served))
+        self.tell(
+            Evaluated(self.job.number, trainer.env_steps, float(qos.mean()), float(qos.max()), *served, groups is None)
+        )
 
     def _finish(self, trainer: Trainer, curves: list[pd.DataFrame], found: dict[str, Brought]) -> None:
         job, engine = self.job, trainer.engine

@@ -9,6 +9,7 @@ import pytest
 import jaxmoe
 from jaxmoe.cli.running import print_experiment
 from jaxmoe.errors import InputError
+from jaxmoe.training.events import SILENT, Evaluated
 from jaxmoe.training.job import Keeping, Stop, parse_job
 from jaxmoe.training.running import run_job
 from jaxmoe.training.stored import read_done
@@ -17,7 +18,7 @@ CONFIG = {"num_envs": 4, "rollout_length": 8, "epochs": 1, "minibatches": 1, "hi
 RATES = [0.0, 0.03]
 
 
-def trained(out=None, env_steps=512, **keys):
+def trained(out=None, env_steps=512, callback=SILENT, **keys):
     """Six agents, half of which learn nothing; whatever is kept of the others is seldom their last policy."""
     spec = {
         "algorithm": "ppo",
@@ -30,7 +31,7 @@ def trained(out=None, env_steps=512, **keys):
         "hypers": {"learning_rate": RATES},
         "config": {**CONFIG, "hidden": [8]},
     }
-    return jaxmoe.sweep(spec, out, overrides=keys)
+    return jaxmoe.sweep(spec, out, overrides=keys, callback=callback)
 
 
 def kept_rows(experiment):
@@ -196,3 +197,10 @@ def test_what_is_printed_says_who_stopped(capsys):
     assert "6 agents, 0 env steps each" in capsys.readouterr().out
     print_experiment(trained(**{"stop.plateau": 3}))
     assert "stopped before" in capsys.readouterr().out
+
+
+def test_the_end_of_a_job_is_told_once():
+    told = []
+    trained(keep="best", callback=told.append)
+    evaluated = [event for event in told if isinstance(event, Evaluated)]
+    assert [event.last for event in evaluated] == [False] * (len(evaluated) - 1) + [True]
