@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
     def strongest_rule(self) -> str | None:
         """The best baseline, on the prompts that choose, of those that know no more than a user can."""
-        return strongest_deployable(self.found)
+        return strongest_deployable(self.found, self.chosen_by)
 
     def verdicts(self, splits: list[str]) -> list[str]:
         """Whom the winner is ahead of, level with and behind: a sentence for each split, or one if it is the same."""
@@ -89,8 +89,8 @@ def answer(ranking: Ranking) -> Answer:
 
 
 def baseline_table(found: Answer, splits: list[str]) -> pd.DataFrame:
-    """The winner and every baseline, best on the prompts that choose first, as cells of a page."""
-    rows = found.found[(found.found["split"] == found.chosen_by) & (found.found["metric"] == "qos")]
+    """The winner and every baseline, best on the first of these splits first, as cells of a page."""
+    rows = found.found[(found.found["split"] == splits[0]) & (found.found["metric"] == "qos")]
     lines = []
     for policy in rows.sort_values("mean", ascending=False, kind="stable")["policy"]:
         line: dict[str, object] = {"policy": policy, "knows": OBSERVED if policy == WINNER else ""}

@@ -79,7 +79,7 @@ def curve_chart(ranking: Ranking, name: str) -> Drawing:
         axes.fill_between(band["env_steps"], band["low"], band["high"], color=colour, alpha=0.2, lw=0)
         axes.plot(band["env_steps"], band["iqm"], color=colour, ls=dashes, label=label)
         if split == chooses and "kept" in band:
-            share = band["kept"] / band["kept"].sum()
+            share = band["kept"] / ranking.agents[position].size
             axes.scatter(band["env_steps"], band["iqm"], 60 * share, color=colour, lw=0, zorder=3)
         frames.append(band.assign(algorithm=algorithm, split=split))
     _draw_levels(axes, _look_levels(ranking, measure))
@@ -93,7 +93,7 @@ def curve_chart(ranking: Ranking, name: str) -> Drawing:
         "is its 95 % interval over seeds, and over prompts and episodes as they are in the end. Dotted are the "
         f"baselines on {SPLIT_NAMES[chooses]}."
     )
-    if "kept" in frames[0]:
+    if "kept" in frames[0] and frames[0]["kept"].any():
         caption += " Dots show when the policies that were kept were learned: the larger, the more agents."
     return Drawing(f"{name}learning_curves", "Learning curves", caption, figure, pd.concat(frames, ignore_index=True))
 
@@ -329,7 +329,8 @@ def _band(ranking: Ranking, position: int, split: str, measure: str) -> pd.DataF
     agents = ranking.agents[position]
     curves = ranking.tables.load_curves(agents.ravel().tolist())
     wide = curves.pivot_table(index="env_steps", columns="agent", values=f"{split}_{measure}")[agents.ravel()]
-    wide = wide.ffill()  # who has stopped is as it was
+    over = np.asarray(wide.index)[:, None] > wide.apply(pd.Series.last_valid_index).to_numpy()
+    wide = wide.where(~over, wide.ffill()).dropna()  # who has stopped is as it was
     wide = wide[wide.index > 0] if len(wide) > 1 else wide
     scores = wide.to_numpy(np.float64).reshape(len(wide), ranking.tasks, ranking.runs)
     value, low, high = with_interval(iqm, scores, CURVE_RESAMPLES)

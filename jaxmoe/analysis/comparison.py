@@ -69,9 +69,9 @@ def margin(ranking: "Ranking", split: str) -> Estimate | None:
     """By how much the winner is better than the second, on the seeds that choose nothing: a mean with its interval.
 
     Both serve the same requests. Of a normalised score it is the difference of the two; of what is better the smaller
-    it is, how much less. Nothing where there is no second, or it cannot be told.
+    it is, how much less. Nothing where there is no second, no seed that has not chosen, or it cannot be told.
     """
-    if len(ranking.order) < 2:
+    if len(ranking.order) < 2 or ranking.runs < 2:
         return None
     tables, is_score = ranking.tables, ranking.tables.measure == "normalised"
     metric = "qos" if is_score else tables.measure

@@ -78,7 +78,7 @@ class Estimate(NamedTuple):
     high: float
 
     def __format__(self, spec: str) -> str:
-        """As ``0.812 [0.790, 0.833]``; the format of each number can be given. Without an interval the mean alone.
+        """As ``0.812 [0.790, 0.833]``; the format of each number can be given. What is missing is left out.
 
         >>> f"{Estimate(0.8123, 0.79, 0.8333):.2f}"
         '0.81 [0.79, 0.83]'
@@ -86,6 +86,8 @@ class Estimate(NamedTuple):
         '0.812'
         """
         number = spec or ".3f"
+        if self.mean != self.mean:
+            return ""
         if self.low != self.low:
             return f"{self.mean:{number}}"
         return f"{self.mean:{number}} [{self.low:{number}}, {self.high:{number}}]"

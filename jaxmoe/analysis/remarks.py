@@ -13,9 +13,9 @@ from jaxmoe.table.splits import choosing
 FEW_SEEDS = 16  # below so many, a rare failure may not have been met
 
 
-def strongest_deployable(comparison: pd.DataFrame) -> str | None:
+def strongest_deployable(comparison: pd.DataFrame, chosen_on: str | None = None) -> str | None:
     """The best baseline, on the prompts that choose, of those that read no more than an agent may observe."""
-    chosen_on = choosing(comparison["split"].unique())
+    chosen_on = chosen_on or choosing(comparison["split"].unique())
     rows = comparison[(comparison["split"] == chosen_on) & (comparison["metric"] == "qos")]
     rows = rows[(rows["deployable"] == True) & rows["mean"].notna()]  # noqa: E712 it may be missing
     return str(rows["policy"].iloc[int(np.argmax(rows["mean"]))]) if len(rows) else None
@@ -28,27 +28,33 @@ def leads(comparison: pd.DataFrame, policy: str) -> dict[str, Estimate]:
     return {split: Estimate(*found) for split, *found in zip(*columns, strict=True)}
 
 
-def remarks(comparison: pd.DataFrame, own: str | None, diverged: NDArray[np.bool_] | None = None) -> list[str]:
+def remarks(
+    comparison: pd.DataFrame,
+    own: str | None,
+    diverged: NDArray[np.bool_] | None = None,
+    chosen_on: str | None = None,
+) -> list[str]:
     """Sentences for below a table of policies.
 
     Args:
         comparison: as `jaxmoe.analysis.comparison.against_baselines` makes it.
         own: the agents, or the one policy that is compared with all others.
         diverged: which of the agents did, if that is known.
+        chosen_on: the split whose prompts choose, if it is not that of `choosing`.
     """
     seeds = few_seeds(comparison, own)
     few = few_seeds_sentence(seeds, [str(own)], diverged) if seeds else ""
-    said = [lead_sentence(comparison, own), alike_sentence(comparison), few]
+    said = [lead_sentence(comparison, own, chosen_on), alike_sentence(comparison), few]
     return [sentence for sentence in said if sentence]
 
 
-def lead_sentence(comparison: pd.DataFrame, own: str | None) -> str:
+def lead_sentence(comparison: pd.DataFrame, own: str | None, chosen_on: str | None = None) -> str:
     """How far agents are ahead of the strongest deployable baseline, with the interval of pairs."""
-    rival = strongest_deployable(comparison)
+    chosen_on = chosen_on or choosing(comparison["split"].unique())
+    rival = strongest_deployable(comparison, chosen_on)
     found = leads(comparison, rival) if rival else {}
     if own is None or rival is None or own == rival or not found:
         return ""
-    chosen_on = choosing(comparison["split"].unique())
     each = ", ".join(f"{lead:+.3f} on {split} prompts" for split, lead in found.items())
     return (
         f"QoS of {own} beyond {rival}, the strongest deployable baseline on {chosen_on} prompts, on the same requests: "

@@ -60,7 +60,12 @@ def standing_note(tables: Tables, at: Standing) -> str:
     if not at.complete:
         notes.append(f"This experiment is not finished: {at}. What follows is of the agents trained so far.")
     if at.trained and at.diverged == at.trained:
-        notes.append("Every agent diverged: the scores are those of the policies at that moment, and choose nothing.")
+        when = "that were kept before" if tables.spec.get("keep") == "best" else "at that moment"
+        notes.append(f"Every agent diverged: the scores are those of the policies {when}, and choose nothing.")
+    if "stopped" in tables.results and tables.results["stopped"].any():
+        ended = tables.results.loc[tables.results["stopped"].astype(bool), "env_steps"]
+        after = f"{ended.min():,} to {ended.max():,}"
+        notes.append(f"{len(ended):,} of {at.trained:,} agents stopped early, after {after} env steps.")
     if "train_normalised" not in tables.results:
         notes.append("No baselines are evaluated that a normalised score needs, so that there is none.")
     elif tables.alike:
@@ -155,7 +160,11 @@ def _opening(ranking: Ranking, found: Answer, fresh: Ranking | None, prefix: str
     right = page.figure(drawing) if drawing else ""
     rows = baseline_table(found, told(ranking.tables.splits))
     table = page.table(rows, texts=["policy", "knows"], winner=WINNER) if drawing else ""
-    said = remarks(found.found, WINNER, ranking.diverged()[ranking.winner].ravel()) if survived else []
+    said = (
+        remarks(found.found, WINNER, ranking.diverged()[ranking.winner].ravel(), ranking.tables.chooses)
+        if survived
+        else []
+    )
     table += "".join(paragraph(text, "note") for text in said)
     return f'<div class="answer"><div>{"".join(left)}</div><div>{right}</div></div>{table}', drawing
 
@@ -190,8 +199,8 @@ def _how_sure(ranking: Ranking, found: Answer) -> str:
     if len(ranking.configurations) == 1:
         return f"{text}."
     text += (
-        f", on {ranking.measured_on.stop - ranking.measured_on.start} seeds on which nothing was chosen; on the "
-        f"{ranking.chosen_on.stop} seeds that chose it, {found.chosen.mean:.3f}."
+        f", on {_counted(ranking.measured_on)} on which nothing was chosen; on {_counted(ranking.chosen_on)} "
+        f"that chose it, {found.chosen.mean:.3f}."
     )
     if found.over_runner_up is not None:
         splits = list(dict.fromkeys((found.chosen_by, ranking.tables.splits[-1])))
@@ -202,6 +211,12 @@ def _how_sure(ranking: Ranking, found: Answer) -> str:
             f"its agents beats one of the second with probability {sure(found.over_runner_up)}."
         )
     return text
+
+
+def _counted(runs: slice) -> str:
+    """How many seeds some runs are, in words."""
+    count = runs.stop - runs.start
+    return f"{count} seeds" if count != 1 else "one seed"
 
 
 def _fresh_text(ranking: Ranking, found: Answer, fresh: Ranking | None) -> str:

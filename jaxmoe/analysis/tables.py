@@ -91,8 +91,12 @@ class Tables:
         if not len(self.baselines):
             return []
         evaluated = self.results[self.results["environment"].isin(self.baselines["environment"].unique())]
-        columns = {split: f"{split}_normalised" for split in self.splits}
-        return [split for split, name in columns.items() if name in evaluated and evaluated[name].isna().any()]
+        return [
+            split
+            for split in self.splits
+            if f"{split}_normalised" in evaluated
+            and (evaluated[f"{split}_normalised"].isna() & evaluated[f"{split}_qos"].notna()).any()
+        ]
 
     @property
     def measure(self) -> str:

@@ -121,7 +121,7 @@ def best(
     if ahead is not None:
         second = ranking.describe(int(ranking.order[1]))
         OUT.print(
-            f"better than the second ({second}) on {experiment.tables.splits[-1]} prompts by  {ahead:.3f}",
+            f"margin over the second ({second}) on {experiment.tables.splits[-1]} prompts  {ahead:+.3f}",
             soft_wrap=True,
         )
     OUT.print(

@@ -136,8 +136,8 @@ def print_experiment(experiment: "Experiment", as_json: bool = False) -> None:
         OUT.print()
     speed = f", {facts['env_steps_per_s']:,.0f} env steps/s of all agents" if facts["env_steps_per_s"] else ""
     longest = facts["env_steps"]
-    early = int((tables.results["env_steps"] < longest).sum()) if facts["agents"] else 0
-    each = f"at most {longest:,} env steps each, {early:,} stopped before" if early else f"{longest:,} env steps each"
+    early = int(tables.results["stopped"].sum()) if "stopped" in tables.results else 0
+    each = f"at most {longest:,} env steps each, {early:,} stopped early" if early else f"{longest:,} env steps each"
     OUT.print(f"{facts['agents']:,} agents, {each}{speed}, {facts['diverged']} diverged", soft_wrap=True)
     if experiment.folder is not None:
         OUT.print(f"tables and policies: {experiment.folder}", soft_wrap=True)

@@ -7,7 +7,17 @@ import pandas as pd
 
 from jaxmoe.errors import InputError
 from jaxmoe.experiment import folder
-from jaxmoe.experiment.plan import IDENTITY, column, latest_jobs, make_round, members, next_job, phases_now, times
+from jaxmoe.experiment.plan import (
+    IDENTITY,
+    column,
+    latest_jobs,
+    make_round,
+    members,
+    next_job,
+    phases_now,
+    require_same_evaluation,
+    times,
+)
 from jaxmoe.experiment.rounds import Round, Settled
 from jaxmoe.experiment.spec import Spec, load_spec
 from jaxmoe.experiment.tables import Contents
@@ -104,6 +114,7 @@ def lengthened(
         )
     else:
         phases = (*phases[:-1], last._replace(until=env_steps))
+    require_same_evaluation(earlier)
     number, first = len(earlier), next_job(earlier)
     jobs = []
     for position, job in enumerate(latest_jobs(earlier)):

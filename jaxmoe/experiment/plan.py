@@ -28,7 +28,7 @@ from jaxmoe.training import sizes
 from jaxmoe.training.baselines import chosen_baselines
 from jaxmoe.training.evaluation import metric_names
 from jaxmoe.training.inputs import checked_config, seed_list
-from jaxmoe.training.job import Job, Keeping, Phase, Signature, Start, Stop, batched, even_sizes
+from jaxmoe.training.job import EVALUATION, Job, Keeping, Phase, Signature, Start, Stop, batched, even_sizes
 from jaxmoe.training.keys import TRAINING
 from jaxmoe.training.prepared import prepare
 from jaxmoe.training.trainer import evaluation_times
@@ -125,6 +125,8 @@ def baselines_of(spec: Spec, scenario: str, settings: Mapping[str, Any]) -> tupl
 def check_spec(spec: Spec, found: Iterable[Member], table: ExpertTable) -> None:
     """Refuse what cannot be planned: unknown baselines and metrics, an objective whose baselines are not asked for."""
     found, metrics = list(found), ("normalised", *metric_names(table.experts))
+    if spec.objective.split not in ("auto", *table.meta.splits):
+        raise InputError(f"objective.split = {spec.objective.split!r}, and the table has no such prompts")
     for member in found:
         baselines_of(spec, member.point.scenario, member.point.settings)  # or they are refused
     for name in (spec.objective.metric, *spec.objective.limits):
@@ -144,7 +146,17 @@ def check_spec(spec: Spec, found: Iterable[Member], table: ExpertTable) -> None:
 
 def keeping_of(spec: Spec) -> Keeping:
     """Which policies are kept, and what ends an agent's training early."""
-    return Keeping(spec.keep, Stop(**spec.stop.model_dump()))
+    split = "" if spec.objective.split == "auto" else spec.objective.split
+    return Keeping(spec.keep, Stop(**spec.stop.model_dump()), split)
+
+
+def require_same_evaluation(earlier: Iterable[Round]) -> None:
+    """Refuse to add to what an earlier version has evaluated on other requests."""
+    if any(job.evaluation != EVALUATION for each in earlier for job in each.jobs):
+        raise InputError(
+            "the experiment is of an earlier version, whose evaluations serve other requests: scores would not be "
+            "comparable; plan it anew in another folder"
+        )
 
 
 def make_round(
@@ -165,6 +177,8 @@ def make_round(
     first_job = next_job(earlier)
     common: dict[str, Any] = {"round": number, "root_seed": spec.root_seed, "requests": spec.requests}
     common |= {"matmul_precision": "default", "platform": settled.machine.platform, "keeping": keeping_of(spec)}
+    common |= {"evaluation": EVALUATION}
+    require_same_evaluation(earlier)
     for member in {each.environment: each for each, _ in wanted if each.environment not in seen}.values():
         families = baselines_of(spec, member.point.scenario, member.point.settings)
         if families:

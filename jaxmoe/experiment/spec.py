@@ -79,9 +79,9 @@ class Objective(_Section):
 class Stop(_Section):
     """What ends an agent's training early, by its QoS on the prompts that choose, at evaluations."""
 
-    value: float | None = None  # it has reached so much
-    plateau: Count | None = None  # so many evaluations in a row brought no better one
-    min_gain: Annotated[float, Field(ge=0)] = 0.0  # what an evaluation must bring more than the best, to be better
+    value: Annotated[float, Field(allow_inf_nan=False)] | None = None  # it has reached so much
+    plateau: Count | None = None  # so many evaluations in a row, at equal distances, brought no better one
+    min_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # by which one must be better than all before
 
 
 class Devices(_Section):

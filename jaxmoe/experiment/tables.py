@@ -94,7 +94,9 @@ def tables_of(storage: Storage, contents: Contents | None = None, name: str = ""
     for each in contents.rounds:
         if each.kind == "confirmation" and each.why["env_steps"] == contents.spec.env_steps:
             confirmed.setdefault(json.dumps(each.why["configuration"]), []).append(each)
-    confirmations = [_tables(storage, contents, own, baselines, name) for own in confirmed.values()]
+    confirmations = [
+        _tables(storage, contents, own, baselines, name, objective=whole.objective) for own in confirmed.values()
+    ]
     watched = _read(storage, BEHAVIOUR) if storage.size(BEHAVIOUR) is not None else None
     finished = [each for each in confirmations if each.complete]
     return Tables(**{**vars(whole), "confirmations": finished, "behaviour": watched})
@@ -131,6 +133,7 @@ def _tables(
     baselines: pd.DataFrame,
     name: str,
     columns: Collection[str] | None = None,
+    objective: Objective | None = None,
 ) -> Tables:
     jobs = {job.number: job for each in rounds for job in each.jobs if job.kind == "train"}
     agents = pd.concat([each.agents for each in rounds], ignore_index=True) if rounds else pd.DataFrame()
@@ -180,7 +183,7 @@ def _tables(
         spec=spec,
         table_digest=contents.about["table"]["digest"],
         experts=_experts(results, baselines),
-        objective=_objective(contents.spec, results),
+        objective=objective or _objective(contents.spec, results),
         environments=sorted(row for job in wanted for row in job.rows),
         agents=planned,
         results=results,
@@ -249,15 +252,15 @@ def _mean_qos(sums: pd.DataFrame) -> float:
 
 def _objective(spec: Spec, results: pd.DataFrame) -> Objective:
     said = spec.objective
-    scores = [name for split in SPLITS if (name := f"{split}_normalised") in results]
-    normalised = "train_normalised" in scores and bool(results[scores].notna().to_numpy().all())
-    metric = said.metric
-    if metric == "auto" or (metric == "normalised" and scores):  # QoS where the baselines are not told apart
-        metric = "normalised" if normalised else "qos"
     present = [split for split in SPLITS if f"{split}_qos" in results]
     split = choosing(present) if said.split == "auto" else said.split
     if len(results) and f"{split}_qos" not in results:
         raise InputError(f"objective: split = {split!r}, and the table has no {split} prompts")
+    scores = results.get(f"{split}_normalised")
+    told = scores is not None and bool((scores.notna() | results[f"{split}_qos"].isna()).all())
+    metric = said.metric
+    if metric in ("auto", "normalised"):  # QoS until baselines are evaluated, and where they are not told apart
+        metric = "normalised" if told else "qos"
     for name in (metric, *said.limits):
         if len(results) and f"{split}_{name}" not in results:
             known = [str(column).removeprefix("train_") for column in results if str(column).startswith("train_")]

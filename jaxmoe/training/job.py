@@ -52,7 +52,7 @@ class Stop(NamedTuple):
     """What ends an agent's learning; nothing, if neither is said."""
 
     value: float | None = None  # QoS that it has reached
-    plateau: int | None = None  # evaluations in a row without a better one
+    plateau: int | None = None  # evaluations at equal distances in a row without a better one
     min_gain: float = 0.0  # QoS by which an evaluation must exceed the best one before it, to be a better one
 
     @property
@@ -66,6 +66,7 @@ class Keeping(NamedTuple):
 
     keep: Literal["last", "best"] = "last"
     stop: Stop = Stop()
+    split: str = ""  # the prompts that choose; validation where there are some, else train, if it is ""
 
     @property
     def looks(self) -> bool:
@@ -74,6 +75,7 @@ class Keeping(NamedTuple):
 
 
 KEEP_LAST = Keeping()
+EVALUATION = 2  # rises with the requests that evaluations serve, or where their draws come from
 
 
 class Start(NamedTuple):
@@ -104,6 +106,7 @@ class Job(NamedTuple):
     keep_states: bool
     matmul_precision: str
     platform: str
+    evaluation: int = 1  # which requests are served: `EVALUATION` of the version that planned it
     keeping: Keeping = KEEP_LAST  # which policies are kept, and what ends an agent's training early
 
     @property
@@ -115,6 +118,11 @@ class Job(NamedTuple):
     def begins_at(self) -> int:
         """Env steps of each agent that it has behind it when the job begins."""
         return self.evaluate_at[0] if self.start.kind == "states" else 0
+
+    @property
+    def evaluation_distance(self) -> int:
+        """Env steps between two evaluations, but for the early ones, which are closer."""
+        return self.evaluate_at[-1] - self.evaluate_at[-2] if len(self.evaluate_at) > 1 else 0
 
     @property
     def folder(self) -> str:

@@ -23,7 +23,8 @@ class Kept(NamedTuple):
     policy: Any  # the best so far, where that is kept
     best: Float[Array, ""]  # its QoS
     at: Int[Array, ""]  # iterations after which it was the best
-    since: Int[Array, ""]  # evaluations in a row without a better one
+    passed: Float[Array, ""]  # QoS of the last evaluation that was better by `min_gain` than all before it
+    since: Int[Array, ""]  # evaluations in a row since then
     stopped: Int[Array, ""]  # iterations after which the agent stopped, or `NEVER`
 
 
@@ -32,11 +33,23 @@ def nothing_kept(keeping: Keeping, policy: Any) -> Kept | tuple[()]:
     if not keeping.looks:
         return ()
     own = policy if keeping.keep == "best" else ()
-    return Kept(own, jnp.float32(-jnp.inf), jnp.int32(0), jnp.int32(0), jnp.int32(NEVER))
+    least = jnp.float32(-jnp.inf)
+    return Kept(own, least, jnp.int32(0), least, jnp.int32(0), jnp.int32(NEVER))
 
 
-def after_evaluation(kept: Kept, policy: Any, qos: Float[Array, ""], iteration: Array, stop: Stop) -> Kept:
+def after_evaluation(
+    kept: Kept, policy: Any, qos: Float[Array, ""], iteration: Array, stop: Stop, counts: bool | Array = True
+) -> Kept:
     """What is decided by an agent's evaluation; of a stopped agent nothing more is.
+
+    Args:
+        kept: what was decided so far.
+        policy: the agent's, as it was evaluated.
+        qos: what it brought.
+        iteration: iterations that it has learned in; an agent that has learned in none does not stop.
+        stop: what ends its learning.
+        counts: whether an evaluation that is no better counts towards a plateau: the early ones, at ever longer
+            distances, do not.
 
     >>> first = nothing_kept(Keeping("best", Stop(plateau=1)), jnp.zeros(1))
     >>> second = after_evaluation(first, jnp.ones(1), jnp.float32(0.4), jnp.int32(8), Stop(plateau=1))
@@ -45,8 +58,8 @@ def after_evaluation(kept: Kept, policy: Any, qos: Float[Array, ""], iteration: 
     ([1.0], 8, 16)
     """
     learns = kept.stopped == NEVER
-    better = learns & (qos > kept.best + stop.min_gain)
-    since = jnp.where(better, 0, kept.since + 1)
+    better, gained = learns & (qos > kept.best), learns & (qos > kept.passed + stop.min_gain)
+    since = jnp.where(gained, 0, kept.since + jnp.asarray(counts).astype(jnp.int32))
     ends = jnp.zeros_like(learns)
     if stop.value is not None:
         ends |= qos >= stop.value
@@ -56,8 +69,9 @@ def after_evaluation(kept: Kept, policy: Any, qos: Float[Array, ""], iteration: 
         held(policy, kept.policy, better) if kept.policy != () else (),
         jnp.where(better, qos, kept.best),
         jnp.where(better, iteration, kept.at),
+        jnp.where(gained, qos, kept.passed),
         jnp.where(learns, since, kept.since),
-        jnp.where(learns & ends, iteration, kept.stopped),
+        jnp.where(learns & ends & (iteration > 0), iteration, kept.stopped),
     )
 
 
@@ -67,11 +81,13 @@ def frozen_if_stopped(before: AgentState, after: AgentState, kept: Kept) -> Agen
     return found._replace(memory=after.memory)
 
 
-def make_look(keeping: Keeping) -> Callable[[Any, Array, int], Any]:
-    """A function of a batch, its agents' QoS and the iteration, that gives the batch as the evaluation leaves it."""
+def make_look(keeping: Keeping) -> Callable[[Any, Array, int, bool], Any]:
+    """A function of a batch, its agents' QoS, the iteration and whether it counts: the batch after the evaluation."""
 
-    def look(batch: Any, qos: Array, iteration: Array) -> Any:
-        return batch._replace(kept=after_evaluation(batch.kept, batch.state.policy, qos, iteration, keeping.stop))
+    def look(batch: Any, qos: Array, shared: tuple[Array, Array]) -> Any:
+        iteration, counts = shared
+        policy = batch.state.policy
+        return batch._replace(kept=after_evaluation(batch.kept, policy, qos, iteration, keeping.stop, counts))
 
     run = for_each_agent(look)
-    return lambda batch, qos, iteration: run(batch, qos, jnp.int32(iteration))
+    return lambda batch, qos, iteration, counts: run(batch, qos, (jnp.int32(iteration), jnp.bool_(counts)))

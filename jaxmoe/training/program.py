@@ -42,7 +42,7 @@ class Program(NamedTuple):
     init: Callable[[Agents, Array], Batch]  # from the key of all agents' keys
     advance: Callable[[Batch, Agents, Clock, int], Batch]  # by some iterations, from where the clock stands
     shape: Callable[[Agents], Batch]  # of what `init` returns, without computing it
-    look: Callable[[Batch, Array, int], Batch]  # after an evaluation, from the agents' QoS and the iteration
+    look: Callable[[Batch, Array, int, bool], Batch]  # after an evaluation: QoS, the iteration, whether it counts
     keeping: Keeping
 
     def learns(self, batch: Batch) -> bool:
@@ -59,7 +59,7 @@ class Engine(NamedTuple):
     init: Callable[[], list[Batch]]
     advance: Callable[[list[Batch], Clock, int], list[Batch]]  # but those batches of which every agent has stopped
     shape: Callable[[], list[Batch]]
-    look: Callable[[list[Batch], Float[np.ndarray, " A"], int], list[Batch]]
+    look: Callable[[list[Batch], Float[np.ndarray, " A"], int, bool], list[Batch]]
     keeping: Keeping
     overrides: list[dict[str, Array]]  # of the agents of each batch
 
@@ -172,8 +172,8 @@ def bind(program: Program, agents: Agents, agents_per_device: int, root: Array) 
             for state, part in zip(states, parts, strict=True)
         ],
         shape=lambda: [program.shape(part) for part in parts],
-        look=lambda states, qos, iteration: [
-            program.look(state, row, iteration)
+        look=lambda states, qos, iteration, counts: [
+            program.look(state, row, iteration, counts)
             for state, row in zip(states, batches(qos.astype(np.float32), agents_per_device), strict=True)
         ],
         keeping=program.keeping,

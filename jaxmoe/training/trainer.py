@@ -82,10 +82,10 @@ class Trainer:
         """Environment steps of each agent so far."""
         return self.reached * self.engine.env_steps
 
-    def look(self, qos: np.ndarray) -> None:
-        """Let an evaluation decide whose policy is kept, and who stops."""
+    def look(self, qos: np.ndarray, counts: bool) -> None:
+        """Let an evaluation decide whose policy is kept, and who stops; it counts towards a plateau, or does not."""
         if self.engine.keeping.looks:
-            self.batches = self.engine.look(self.batches, qos, self.reached)
+            self.batches = self.engine.look(self.batches, qos, self.reached, counts)
 
     @property
     def over(self) -> bool:

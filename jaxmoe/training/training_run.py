@@ -164,7 +164,8 @@ class TrainingRun(Attempt):
             }
         )
         if curves or self.job.start.kind != "states":  # else the job before has decided by this evaluation
-            trainer.look(found[choosing(found)].first_look()[:, 0])
+            chooses = self.job.keeping.split or choosing(found)
+            trainer.look(found[chooses].first_look()[:, 0], trainer.env_steps >= self.job.evaluation_distance)
         curves.append(rows[learned] if curves else rows)
         self._tell_evaluated(trainer, found, 1 if not whole else None)
         return found if whole else None
@@ -194,6 +195,9 @@ class TrainingRun(Attempt):
         speed = round(trainer.pace.median())
         rows = pd.concat(curves, ignore_index=True)
         results = results_of(rows, found, self.table.experts)
+        if job.keeping.stop.stops:
+            planned = self.prepared.iterations(job.env_steps)
+            results["stopped"] = engine.ended_at(trainer.batches, trainer.reached) < planned
         if job.keeping.keep == "best":
             results["kept_env_steps"] = engine.kept_at(trainer.batches, trainer.reached) * engine.env_steps
         if job.start.kind == "states":  # where the earlier job ended is in its own curves

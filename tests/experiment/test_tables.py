@@ -216,14 +216,15 @@ def test_baselines_that_are_not_told_apart_have_no_normalised_score(whole, table
     assert levels
     assert np.isfinite(list(levels.values())).all()
     alike = tables.baselines.copy()
-    best = (alike["policy"] == "one_slot_optimum") & (alike["split"] == "test")
+    best = (alike["policy"] == "one_slot_optimum") & (alike["split"] == "validation")
     swing = np.where(alike["unit"][best] % 2, 50.0, -50.0) * alike["requests"][best]
     alike.loc[best, "qos"] = swing.astype(alike["qos"].dtype)
     others = module._levels(alike, tables.families, "prompts")
-    assert {key for key, ends in others.items() if np.isnan(ends).all()} == {key for key in levels if key[1] == "test"}
+    missing = {key for key, ends in others.items() if np.isnan(ends).all()}
+    assert missing == {key for key in levels if key[1] == "validation"}
     columns = [name for name in tables.results if not str(name).endswith("_normalised")]
     results = module.with_normalised(tables.results[columns].copy(), others)
-    assert results["test_normalised"].isna().all()
+    assert results["validation_normalised"].isna().all()
     assert module._objective(read_contents(whole).spec, results).metric == "qos"
-    assert replace(tables, results=results, baselines=alike).alike == ["test"]
+    assert replace(tables, results=results, baselines=alike).alike == ["validation"]
     assert tables.alike == []
