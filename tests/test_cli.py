@@ -305,11 +305,15 @@ def test_a_sweep_is_judged_reported_compared_and_its_winner_trained_again(tmp_pa
     assert again["fresh"]["test"]["low"] <= again["fresh"]["test"]["mean"]
     confirmed = succeeds("confirm", "one", "--seeds", "2", cwd=tmp_path)
     assert "train prompts, 2 fresh seeds" in confirmed
-    assert "change on train prompts" in confirmed
+    assert "change on validation prompts" in confirmed
     assert "report: one/report/report.html" in succeeds("report", "one", cwd=tmp_path)
     compared = succeeds("compare", "one", "other", "--out", "found.csv", cwd=tmp_path)
     assert "probability that an agent of the first beats one of the second" in " ".join(compared.split())
-    assert len(as_json("compare", "one", "other", cwd=tmp_path)["pairs"]) == 2
+    assert [pair["split"] for pair in as_json("compare", "one", "other", cwd=tmp_path)["pairs"]] == [
+        "train",
+        "validation",
+        "test",
+    ]
     assert sorted(pd.read_csv(tmp_path / "found.csv")["name"]) == ["one ppo oneshot", "other ppo oneshot"]
 
 

@@ -7,6 +7,7 @@ on the requests of the first look, which are the same at all times. A stopped ag
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -66,7 +67,7 @@ def after_evaluation(
     if stop.plateau is not None:
         ends |= since >= stop.plateau
     return Kept(
-        held(policy, kept.policy, better) if kept.policy != () else (),
+        held(policy, kept.policy, better) if jax.tree.leaves(kept.policy) else (),
         jnp.where(better, qos, kept.best),
         jnp.where(better, iteration, kept.at),
         jnp.where(gained, qos, kept.passed),

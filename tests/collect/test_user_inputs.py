@@ -57,7 +57,7 @@ def test_prompts_from_excel_and_parquet(tmp_path):
         ('split,prompt\ntrain," "\n', "line 2: prompt is empty"),
         ("prompt_id,prompt\np,A storm.\n,A calm.\n", "line 3: prompt_id is empty"),
         ("prompt_id,prompt\np,A storm.\np,A calm.\n", r"line 3 \(prompt_id 'p'\): a second row for the same prompt"),
-        ("split,prompt\ndev,A storm.\n", "line 2: split is 'dev', it must be one of train, test"),
+        ("split,prompt\ndev,A storm.\n", "line 2: split is 'dev', it must be one of train, validation, test"),
         ("split,prompt\n,A storm.\n", "line 2: split is empty"),
         ("prompt,prompt\nA storm.,A calm.\n", "'prompt' is there twice"),
         ("prompt\nA storm, at sea.\n", "line 2: the row has 2 cells, the header has 1"),
