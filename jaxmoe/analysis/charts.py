@@ -350,7 +350,7 @@ def _look_levels(ranking: Ranking, measure: str) -> pd.Series:
     if not len(baselines):
         return pd.Series(dtype=np.float64)
     rows = baselines[(baselines["split"] == tables.chooses) & baselines["environment"].isin(environments)]
-    rows = rows[rows["by"] == ("look" if (rows["by"] == "look").any() else "prompts")]  # versions before 0.2 have none
+    rows = rows[rows["by"] == ("look" if (rows["by"] == "look").any() else "prompts")]  # older folders have no looks
     named = rows["policy"] if len(environments) == 1 else rows["policy"].map(family)
     sums = rows.astype({"qos": np.float64}).groupby(["environment", named], sort=False)[["qos", "requests"]].sum()
     sums["mean"] = sums["qos"] / sums["requests"]

@@ -15,14 +15,13 @@ from jaxmoe.experiment.plan import (
     members,
     next_job,
     phases_now,
-    require_same_evaluation,
     times,
 )
 from jaxmoe.experiment.rounds import Round, Settled
 from jaxmoe.experiment.spec import Spec, load_spec
 from jaxmoe.experiment.tables import Contents
 from jaxmoe.training.inputs import seed_list
-from jaxmoe.training.job import Job, Phase, Start
+from jaxmoe.training.job import Job, Phase, Start, require_same_evaluation
 from jaxmoe.training.storage import Storage
 
 
@@ -114,7 +113,7 @@ def lengthened(
         )
     else:
         phases = (*phases[:-1], last._replace(until=env_steps))
-    require_same_evaluation(earlier)
+    require_same_evaluation((job for each in earlier for job in each.jobs), "the experiment")
     number, first = len(earlier), next_job(earlier)
     jobs = []
     for position, job in enumerate(latest_jobs(earlier)):

@@ -28,7 +28,18 @@ from jaxmoe.training import sizes
 from jaxmoe.training.baselines import chosen_baselines
 from jaxmoe.training.evaluation import metric_names
 from jaxmoe.training.inputs import checked_config, seed_list
-from jaxmoe.training.job import EVALUATION, Job, Keeping, Phase, Signature, Start, Stop, batched, even_sizes
+from jaxmoe.training.job import (
+    EVALUATION,
+    Job,
+    Keeping,
+    Phase,
+    Signature,
+    Start,
+    Stop,
+    batched,
+    even_sizes,
+    require_same_evaluation,
+)
 from jaxmoe.training.keys import TRAINING
 from jaxmoe.training.prepared import prepare
 from jaxmoe.training.trainer import evaluation_times
@@ -150,15 +161,6 @@ def keeping_of(spec: Spec) -> Keeping:
     return Keeping(spec.keep, Stop(**spec.stop.model_dump()), split)
 
 
-def require_same_evaluation(earlier: Iterable[Round]) -> None:
-    """Refuse to add to what an earlier version has evaluated on other requests."""
-    if any(job.evaluation != EVALUATION for each in earlier for job in each.jobs):
-        raise InputError(
-            "the experiment is of an earlier version, whose evaluations serve other requests: scores would not be "
-            "comparable; plan it anew in another folder"
-        )
-
-
 def make_round(
     settled: Settled,
     number: int,
@@ -178,7 +180,7 @@ def make_round(
     common: dict[str, Any] = {"round": number, "root_seed": spec.root_seed, "requests": spec.requests}
     common |= {"matmul_precision": "default", "platform": settled.machine.platform, "keeping": keeping_of(spec)}
     common |= {"evaluation": EVALUATION}
-    require_same_evaluation(earlier)
+    require_same_evaluation((job for each in earlier for job in each.jobs), "the experiment")
     for member in {each.environment: each for each, _ in wanted if each.environment not in seen}.values():
         families = baselines_of(spec, member.point.scenario, member.point.settings)
         if families:

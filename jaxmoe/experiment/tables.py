@@ -144,7 +144,6 @@ def _tables(
     results = _results(storage, jobs, done, of_agent, columns)
     families = _families(contents)
     levels = _levels(baselines, families, "prompts")
-    look_levels = _levels(baselines, families, "look") or levels  # versions before 0.2 have none of the former
     if len(results):
         results = with_ends(planned, results)
         results = with_normalised(results, levels)
@@ -165,7 +164,7 @@ def _tables(
         if "kept_env_steps" in results:
             kept = results.set_index("agent")["kept_env_steps"]
             whole["kept"] = whole["env_steps"] == whole["agent"].map(kept)
-        return with_normalised(whole, look_levels)
+        return with_normalised(whole, _levels(baselines, families, "look") or levels)  # older folders have no looks
 
     def load_evaluation(chosen: Collection[int]) -> pd.DataFrame:
         wanted = set(chosen)

@@ -170,6 +170,15 @@ def _inconsistent(job: Job) -> str:
     return ""
 
 
+def require_same_evaluation(jobs: Iterable[Job], what: str) -> None:
+    """Refuse to add to what an earlier version has evaluated on other requests."""
+    if any(job.evaluation != EVALUATION for job in jobs):
+        raise InputError(
+            f"{what} was planned by an earlier version, whose evaluations serve other requests: scores would not be "
+            "comparable; plan it anew in another folder"
+        )
+
+
 def write_jobs(jobs: Iterable[Job]) -> bytes:
     """The content of `jobs.jsonl`."""
     return b"".join(f"{job.to_json()}\n".encode() for job in jobs)

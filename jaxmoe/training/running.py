@@ -16,7 +16,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.training.attempt import Stop, StoppedError
 from jaxmoe.training.baseline_run import BaselineRun
 from jaxmoe.training.events import SILENT, Callback, Noted, guarded
-from jaxmoe.training.job import EVALUATION, Job
+from jaxmoe.training.job import Job, require_same_evaluation
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import is_done
 from jaxmoe.training.training_run import TrainingRun
@@ -60,11 +60,7 @@ def run_job(
             f"job {job.number} of {storage.where} is planned for {job.platform}, and this process has "
             f"{jax.default_backend()}; results would differ"
         )
-    if job.evaluation != EVALUATION:
-        raise InputError(
-            f"job {job.number} of {storage.where} was planned by an earlier version, whose evaluations serve other "
-            "requests: scores would not be comparable; plan the experiment anew in another folder"
-        )
+    require_same_evaluation([job], f"job {job.number} of {storage.where}")
     began, tell = time.monotonic(), guarded((callback,))
     runner = TrainingRun if job.kind == "train" else BaselineRun
     width = job.agents_per_device
