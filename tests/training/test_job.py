@@ -13,6 +13,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.training import job as jobs
 from jaxmoe.training.job import (
     Job,
+    Keeping,
     Phase,
     Signature,
     Start,
@@ -74,11 +75,13 @@ def tuples(of):
     return st.lists(of, max_size=3).map(tuple)
 
 
+STOPS = st.builds(Stop, FLOATS | st.none(), COUNTS | st.none(), FLOATS)
+KEEPINGS = st.builds(Keeping, st.sampled_from(["last", "best"]), STOPS, NAMES)
 JOBS = st.builds(
     Job, WHOLES, WHOLES, st.sampled_from(["train", "baselines"]), SIGNATURES, tuples(WHOLES), tuples(NAMES), COUNTS,
     WHOLES, WHOLES, tuples(PHASES), tuples(WHOLES), COUNTS, tuples(NAMES),
     st.builds(Start, st.sampled_from(["fresh", "policy", "states"]), NAMES, tuples(st.tuples(WHOLES, WHOLES))),
-    st.booleans(), NAMES, NAMES,
+    st.booleans(), NAMES, NAMES, WHOLES, KEEPINGS,
 )  # fmt: skip
 
 
