@@ -17,6 +17,7 @@ from jaxmoe.training.job import (
     Phase,
     Signature,
     Start,
+    Stop,
     batched,
     even_sizes,
     find_job,
