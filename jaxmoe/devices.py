@@ -1,7 +1,10 @@
 """The processor's cores as JAX devices, and the cache of what is compiled for them."""
 
 import functools
+import getpass
 import os
+import stat
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -101,6 +104,21 @@ def cache_folder() -> Path | None:
     if chosen == "off":
         return None
     return Path(os.environ.get("JAXMOE_CACHE_DIR") or platformdirs.user_cache_dir("jaxmoe")).expanduser().absolute()
+
+
+def use_caches_of_node() -> None:
+    """The same on the node's own disk, where nobody has chosen a folder: homes are often on another machine's."""
+    if "JAXMOE_CACHE_DIR" not in os.environ:
+        folder = Path(tempfile.gettempdir()) / f"jaxmoe-{getpass.getuser()}"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            about = folder.lstat()
+        except OSError:
+            return
+        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():  # somebody else's programs are not run
+            return
+        os.environ["JAXMOE_CACHE_DIR"] = str(folder)
+    use_caches()
 
 
 def num_cores() -> int:

@@ -9,7 +9,9 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +31,15 @@ class Plugin(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name} {self.digest[:12]}"
+
+
+class Shipped(NamedTuple):
+    """A plugin on its way to a process on another machine."""
+
+    name: str
+    digest: str
+    source: str  # path of a file here, or name of a module that is installed there
+    content: bytes | None  # of a file
 
 
 _LOADED: dict[str, Plugin] = {}  # by the path of the file
@@ -69,6 +80,33 @@ def require_plugins(entries: Iterable[Mapping[str, Any]], where: str, trust: boo
             f"{where} needs the plugin {plugin.name}, which is imported only if you name it, with --plugin "
             f"{plugin.source}, or trust the folder, with --trust-plugins"
         )
+
+
+def shipped(entries: Iterable[Mapping[str, Any]]) -> list[Shipped]:
+    """The plugins of an experiment, which this process has loaded, as other processes take them."""
+    wanted = {plugin.digest for plugin in recorded(entries)}
+    return [
+        Shipped(each.name, each.digest, each.source, Path(path).read_bytes() if each.source.endswith(".py") else None)
+        for path, each in _LOADED.items()
+        if each.digest in wanted
+    ]
+
+
+def load_shipped(plugins: Iterable[Shipped]) -> None:
+    """Import plugins that come from another process: from where they were if they are there too, else from a copy."""
+    for plugin in plugins:
+        if plugin.digest in {each.digest for each in _LOADED.values()}:
+            continue
+        path = Path(plugin.source)
+        if plugin.content is None or (path.is_file() and path.read_bytes() == plugin.content):
+            load_plugins([plugin.source])
+            continue
+        copy = Path(tempfile.mkdtemp(prefix="jaxmoe-plugin-")) / plugin.name
+        copy.write_bytes(plugin.content)
+        try:
+            load_plugins([str(copy)])
+        finally:
+            shutil.rmtree(copy.parent, ignore_errors=True)
 
 
 def recorded(entries: Iterable[Mapping[str, Any]]) -> list[Plugin]:

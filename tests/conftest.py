@@ -6,6 +6,7 @@ What one test has compiled, no other test and no process that a test starts comp
 """
 
 import os
+import secrets
 import tempfile
 
 collect_ignore_glob = ["*conftest.py"]  # for doctests, of which they have none: modules of one name would clash
@@ -21,6 +22,7 @@ import pytest  # noqa: E402
 from compiling import unoptimised  # noqa: E402
 from hypothesis import settings  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
+from object_store import s3_server  # noqa: E402
 
 install_import_hook(["jaxmoe.env", "jaxmoe.algorithms", "jaxmoe.policy"], "typechecking.checked")
 
@@ -58,3 +60,19 @@ def trained_folder(tmp_path_factory):
 def quick_compilation():
     with unoptimised():
         yield
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """The address of a bucket on a real S3 server, and the trouble that can be made there."""
+    with s3_server() as (address, trouble):
+        yield address, trouble
+
+
+@pytest.fixture
+def bucket(s3):
+    """The address of a place in a bucket that nobody else has."""
+    address, trouble = s3
+    trouble.decide = lambda *_: None
+    yield f"{address}/{secrets.token_hex(4)}"
+    trouble.decide = lambda *_: None

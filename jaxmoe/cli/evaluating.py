@@ -31,7 +31,7 @@ from jaxmoe.policy.bundle import is_policy_file
 
 def evaluate(
     run: Annotated[
-        Path | None, typer.Argument(help="The folder of an experiment; without it the baselines alone.")
+        str | None, typer.Argument(help="The folder of an experiment; without it the baselines alone.")
     ] = None,
     policy: Annotated[
         Path | None,

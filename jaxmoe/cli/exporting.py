@@ -15,7 +15,7 @@ from jaxmoe.table.splits import SPLITS
 
 def export(
     source: Annotated[
-        Path, typer.Argument(help="The folder of an experiment, or a policy exported as .safetensors before.")
+        str, typer.Argument(help="The folder of an experiment, or a policy exported as .safetensors before.")
     ],
     out: Annotated[Path, typer.Option(help="The file to write; its contract, a JSON file, is written beside it.")],
     agent: Annotated[

@@ -8,6 +8,7 @@ import typer
 import jaxmoe
 from jaxmoe.cli.options import (
     AsJson,
+    Location,
     NoCompilationCache,
     Plugins,
     Quiet,
@@ -28,30 +29,27 @@ if TYPE_CHECKING:
 
     from jaxmoe.analysis.comparing import Compared
 
-Folder = Annotated[Path, typer.Argument(help="The folder of an experiment.")]
 
-
-def report(folder: Folder, as_json: AsJson = False) -> None:
+def report(folder: Location, as_json: AsJson = False) -> None:
     """Write what an experiment found as a web page, and its figures."""
-    found = jaxmoe.report(folder)
+    experiment = jaxmoe.load(folder)
+    found = experiment.report()
+    page = f"{experiment.folder}/report/report.html"
     if as_json:
-        page = folder / "report" / "report.html"
         emit({"report": page, "figures": found.figures, "sentences": found.sentences})
         return
     for sentence in found.sentences:
         OUT.print(sentence, soft_wrap=True)
-    OUT.print(
-        f"report: {folder / 'report' / 'report.html'}, {found.figures} figures and their data beside it", soft_wrap=True
-    )
+    OUT.print(f"report: {page}, {found.figures} figures and their data beside it", soft_wrap=True)
 
 
-def status(folder: Folder, as_json: AsJson = False) -> None:
+def status(folder: Location, as_json: AsJson = False) -> None:
     """Say how far an experiment is, also while it runs, and what is best."""
     from jaxmoe.analysis.status import leaders, standing, status_lines
-    from jaxmoe.experiment.folder import storage_of
+    from jaxmoe.experiment.locations import location_of
     from jaxmoe.experiment.tables import tables_of
 
-    tables = tables_of(storage_of(folder), lean=True)
+    tables = tables_of(location_of(folder), lean=True)
     if as_json:
         at = standing(tables)
         found = {"complete": at.complete, **at._asdict(), "at_work": tables.unfinished, "best": leaders(tables)}
@@ -61,7 +59,7 @@ def status(folder: Folder, as_json: AsJson = False) -> None:
 
 
 def compare(
-    folders: Annotated[list[Path], typer.Argument(help="The folders of experiments.")],
+    folders: Annotated[list[str], typer.Argument(help="The folders of experiments, or their addresses.")],
     out: Annotated[Path | None, typer.Option(help="Also write the tidy table to this .csv or .parquet file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -77,7 +75,7 @@ def compare(
 
 
 def best(
-    folder: Folder,
+    folder: Location,
     scenario: Annotated[
         str | None, typer.Option(help="The scenario whose winner is meant, where there are several.")
     ] = None,
@@ -131,7 +129,7 @@ def best(
 
 
 def confirm(
-    folder: Folder,
+    folder: Location,
     seeds: Annotated[int, typer.Option(help="How many seeds, none of which has chosen anything.")] = 32,
     scenario: Annotated[
         str | None, typer.Option(help="The scenario whose winner is meant, where there are several.")

@@ -37,6 +37,11 @@ SpecChanges = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the spec, as in params.latency_weight=0.05."),
 ]
+Location = Annotated[str, typer.Argument(metavar="DIR", help="The folder of an experiment, or its address (s3://...).")]
+Out = Annotated[
+    str | None,
+    typer.Option(help="The folder of the experiment, new or to go on with; or an address, as s3://bucket/name."),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document to standard output, and nothing else there.")
 ]
@@ -59,6 +64,12 @@ TimeBudget = Annotated[
     typer.Option(metavar="TIME", help="Save and stop after this time, as in 30m, 2h or 90 (seconds)."),
 ]
 CheckpointEvery = Annotated[str, typer.Option(metavar="TIME", help="The time between two checkpoints of a job.")]
+Engine = Annotated[
+    str, typer.Option(metavar="NAME", help="Who runs the jobs: local, or ray, the workers of a Ray cluster.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="The address of a Ray cluster; without it, one is started on this machine.")
+]
 Baselines = Annotated[str, typer.Option(help="The baselines to evaluate: all, none, or names joined by commas.")]
 NoCompilationCache = Annotated[
     bool, typer.Option("--no-compilation-cache", help="Keep no compiled programs for the next start.")

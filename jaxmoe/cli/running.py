@@ -7,9 +7,13 @@ import typer
 
 import jaxmoe
 from jaxmoe.cli.options import (
+    Address,
     AsJson,
     CheckpointEvery,
+    Engine,
+    Location,
     NoCompilationCache,
+    Out,
     Plugins,
     Quiet,
     TimeBudget,
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
 def sweep(
     spec: Annotated[Path, typer.Argument(help="A TOML file that says what is searched, as in experiments/.")],
-    out: Annotated[Path | None, typer.Option(help="The folder of the experiment, new or to go on with.")] = None,
+    out: Out = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change the spec, as in seeds=4 or hypers.clip=[0.1,0.2]."),
@@ -40,6 +44,8 @@ def sweep(
         str,
         typer.Option(metavar="I/N", help="Run every n-th job only, from the i-th on, in a folder that shards share."),
     ] = "0/1",
+    engine: Engine = "local",
+    address: Address = None,
     plugin: Plugins = None,
     time_budget: TimeBudget = None,
     checkpoint_every: CheckpointEvery = "5m",
@@ -68,6 +74,8 @@ def sweep(
             out,
             overrides=overrides or [],
             shard=shard,
+            engine=engine,
+            address=address,
             plugins=plugin or (),
             callback=callback,
             **running(time_budget, checkpoint_every, no_compilation_cache),
@@ -77,7 +85,7 @@ def sweep(
 
 
 def extend(
-    folder: Annotated[Path, typer.Argument(help="The folder of an experiment.")],
+    folder: Location,
     seeds: Annotated[str | None, typer.Option(help="So many seeds in all, or these, joined by commas.")] = None,
     samples: Annotated[int | None, typer.Option(help="So many samples in all, of a random or Sobol search.")] = None,
     env_steps: Annotated[int | None, typer.Option(help="So many environment steps of each agent in all.")] = None,

@@ -89,8 +89,10 @@ def _train_command(algorithm: str) -> Any:
     def command(
         ctx: typer.Context,
         out: Annotated[
-            Path | None,
-            typer.Option(help="The folder of the experiment, new or to go on with; without it nothing is kept."),
+            str | None,
+            typer.Option(
+                help="The folder of the experiment, new or to go on with, or its address; without it nothing is kept."
+            ),
         ] = None,
         scenario: Annotated[
             str | None, typer.Option(help="The scenario; oneshot if absent, or that of the policy of --init-from.")

@@ -13,10 +13,9 @@ import pandas as pd
 from jaxmoe.analysis.comparing import Compared, compare_tables
 from jaxmoe.analysis.report import Report
 from jaxmoe.errors import InputError
-from jaxmoe.experiment import folder
+from jaxmoe.experiment import locations
 from jaxmoe.experiment.creating import create
-from jaxmoe.experiment.engines import local, parse_shard
-from jaxmoe.experiment.engines import shard as sharded
+from jaxmoe.experiment.engines import Local, engine_named, parse_shard
 from jaxmoe.experiment.evaluating import evaluate_agents, evaluate_policies
 from jaxmoe.experiment.experiment import Experiment, Seeds, named_policies
 from jaxmoe.experiment.exporting import export_again, export_stack
@@ -31,6 +30,7 @@ from jaxmoe.table import ExpertTable, given_table, load_table
 from jaxmoe.training.evaluation import EVALUATION_SEED
 from jaxmoe.training.events import SILENT, Callback, Noted, guarded
 from jaxmoe.training.inputs import list_keys, plain_seeds, require_positive, require_times
+from jaxmoe.training.remote import is_address, path_of
 from jaxmoe.training.running import CHECKPOINT_S
 from jaxmoe.values import plain
 
@@ -94,7 +94,7 @@ def train(
         InputError: an unknown name, a value that is not allowed, or a folder that holds something else.
     """
     require_times(time_budget_s, checkpoint_every_s)
-    start = None if init_from is None else str(folder.expanded(init_from))
+    start = None if init_from is None else str(path_of(init_from))
     if algorithm is None:
         algorithm = "ppo" if start is None else algorithm_of(start)
     source: dict[str, Any] = {
@@ -129,6 +129,8 @@ def sweep(
     overrides: Iterable[str] | Mapping[str, Any] = (),
     table: ExpertTable | str | os.PathLike[str] | None = None,
     shard: str = "0/1",
+    engine: str = "local",
+    address: str | None = None,
     plugins: Iterable[str | os.PathLike[str]] = (),
     time_budget_s: float | None = None,
     checkpoint_every_s: float = CHECKPOINT_S,
@@ -143,6 +145,8 @@ def sweep(
         overrides: `key=value` texts, or a mapping of dotted keys, that change the spec.
         table: what the experts write, or its path, in place of the spec's table.
         shard: "i/n" runs every n-th job only, from the i-th on; several processes share a folder.
+        engine: who runs the jobs: "local", all devices of this process; or "ray", the workers of a Ray cluster.
+        address: of a Ray cluster that is there; if absent one is started on this machine.
         plugins: files or modules to import, beside those of the spec.
         time_budget_s: end early after so many seconds, with everything saved.
         checkpoint_every_s: seconds between two checkpoints of a job.
@@ -154,14 +158,22 @@ def sweep(
             cannot be written.
     """
     part = parse_shard(shard)
+    if part.count > 1 and engine != "local":
+        raise InputError(
+            f"shard = {shard!r} and engine = {engine!r}: the workers of an engine share the jobs themselves"
+        )
     require_times(time_budget_s, checkpoint_every_s)
     checked = _told(with_plugins(load_spec(spec, overrides), plugins), callback)
     own = load_table(checked.table, relevance=checked.relevance) if table is None else given_table(table)
-    experiment = Experiment(create(checked, own, out))
-    return experiment.run(
-        local if part.count == 1 else sharded(part), lock=part.count == 1, time_budget_s=time_budget_s,
-        checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache, callback=callback,
-    )  # fmt: skip
+    runner = engine_named(engine, address, checked.ray) if part.count == 1 else Local(part)
+    try:
+        experiment = Experiment(create(checked, own, out, runner.machine(checked)))
+        return experiment.run(
+            runner, lock=part.count == 1, time_budget_s=time_budget_s, checkpoint_every_s=checkpoint_every_s,
+            compilation_cache=compilation_cache, callback=callback,
+        )  # fmt: skip
+    finally:
+        runner.close()
 
 
 def load(
@@ -179,7 +191,7 @@ def load(
         InputError: there is no experiment, or a plugin cannot be imported.
     """
     load_plugins([os.fspath(each) for each in plugins])
-    return Experiment(folder.storage_of(source), trust_plugins)
+    return Experiment(locations.location_of(source), trust_plugins)
 
 
 def compare(experiments: Iterable[Experiment | str | os.PathLike[str]]) -> Compared:
@@ -254,7 +266,7 @@ def evaluate(
     given: dict[str, Any] = {"params": params or {}, "settings": settings or {}, "policies": named_policies(policies)}
     given |= {"table": table, "requests": requests, "seed": seed, "baselines": baselines, "callback": callback}
     is_path = isinstance(policy, str | os.PathLike)
-    if isinstance(policy, Experiment) or (is_path and not is_policy_file(policy)):
+    if isinstance(policy, Experiment) or (is_path and (is_address(policy) or not is_policy_file(policy))):
         return _opened(policy).evaluate(scenario, **given)
     if agents := agents_among(policy):
         return evaluate_agents(agents, scenario=scenario, **given | {"table": _table_of(agents, table)})
@@ -287,7 +299,7 @@ def export(
     form = file_format(path)
     if agent == "all" and form != "safetensors":
         raise InputError(f"{path}: a stack of all agents is written as safetensors only")
-    if not isinstance(source, Experiment) and with_home(source).is_file():
+    if not isinstance(source, Experiment) and not is_address(source) and with_home(source).is_file():
         return export_again(with_home(source), path, form, agent)
     experiment = _opened(source)
     if agent == "all":

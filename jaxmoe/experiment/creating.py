@@ -9,18 +9,26 @@ import psutil
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.devices import start_jax
 from jaxmoe.env.scenarios import scenarios_as_data
-from jaxmoe.experiment import folder, plan
+from jaxmoe.experiment import folder, locations, plan
 from jaxmoe.experiment.rounds import Machine, Round, Settled
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.plugins import Plugin, load_plugins
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.inputs import checked_config, environments
 from jaxmoe.training.starting import read_start
-from jaxmoe.training.storage import Folder, Memory, Storage
+from jaxmoe.training.storage import Memory, Storage
 
 
-def create(spec: Spec, table: ExpertTable, out: str | os.PathLike[str] | None = None) -> Storage:
+def create(
+    spec: Spec, table: ExpertTable, out: str | os.PathLike[str] | None = None, machine: Machine | None = None
+) -> Storage:
     """Plan the experiment of a spec, or find it planned; nothing is trained.
+
+    Args:
+        spec: what is asked for.
+        table: what the experts write.
+        out: folder or address; in memory if absent.
+        machine: what it is planned for; this one if absent.
 
     Raises:
         InputError: the spec asks for something that is not there, or the folder holds something else.
@@ -30,36 +38,36 @@ def create(spec: Spec, table: ExpertTable, out: str | os.PathLike[str] | None = 
     members = plan.members(spec, table)
     plan.check_spec(spec, members, table)
     start = None if spec.init_from is None else _start(spec, members, table)
+    machine = machine or this_machine(spec)
     storage: Storage = Memory()
     if out is not None:
-        storage, holds = folder.open_folder(out)
+        storage, holds = locations.open_location(out)
         if holds:
             folder.require_same(storage, spec, table, plugins, start)
-            return _planned(storage, spec, table, members, plugins, start)
+            return _planned(storage, spec, machine, table, members, plugins, start)
     keep = spec.keep_states if isinstance(spec.keep_states, bool) else plan.states_fit(spec, members, table)
-    settled = _settled(spec, table, keep, plugins, start)
+    settled = _settled(spec, machine, table, keep, plugins, start)
     first = plan.first_round(settled, members)
-    if isinstance(storage, Folder):
-        folder.require_space(storage, _bytes_of_a_job(first, spec, table))
+    if out is not None:
+        locations.require_space(storage, _bytes_of_a_job(first, spec, table))
     if folder.begin(storage, settled, scenarios_as_data(spec.scenario), plugins, start):
         folder.write_round(storage, first)
         return storage
     folder.require_same(storage, spec, table, plugins, start)  # another process may have begun another one meanwhile
-    return _planned(storage, spec, table, members, plugins, start)
+    return _planned(storage, spec, machine, table, members, plugins, start)
 
 
 def _settled(
-    spec: Spec, table: ExpertTable, keep: bool, plugins: list[Plugin], start: dict[str, Any] | None
+    spec: Spec, machine: Machine, table: ExpertTable, keep: bool, plugins: list[Plugin], start: dict[str, Any] | None
 ) -> Settled:
     """What is decided now."""
-    return Settled(
-        spec, table, this_machine(spec), keep, folder.START if start else "", tuple(str(each) for each in plugins)
-    )
+    return Settled(spec, table, machine, keep, folder.START if start else "", tuple(str(each) for each in plugins))
 
 
 def _planned(
     storage: Storage,
     spec: Spec,
+    machine: Machine,
     table: ExpertTable,
     members: list[plan.Member],
     plugins: list[Plugin],
@@ -68,15 +76,20 @@ def _planned(
     """The experiment with all of its beginning, whichever process made it, or was killed in between."""
     about = folder.read_about(storage)
     if storage.size(folder.TABLE) is None or (about["start"] and storage.size(about["start"]) is None):
-        settled = _settled(spec, table, about["keep_states"], plugins, start)
+        settled = _settled(spec, machine, table, about["keep_states"], plugins, start)
         folder.begin(storage, settled, scenarios_as_data(spec.scenario), plugins, start)
     if not folder.round_numbers(storage):
         folder.write_round(storage, plan.first_round(folder.settled(storage), members))
     return storage
 
 
-def this_machine(spec: Spec) -> Machine:
-    """The devices of this process, as far as a spec does not say others."""
+def this_machine(spec: Spec, processes: int = 1) -> Machine:
+    """The devices of this process, as far as a spec does not say others.
+
+    Args:
+        spec: what is asked for.
+        processes: that share the jobs.
+    """
     devices = spec.devices
     found = jax.local_devices()
     platform = jax.default_backend() if devices.platform == "auto" else devices.platform
@@ -86,6 +99,7 @@ def this_machine(spec: Spec) -> Machine:
         platform,
         len(found) if devices.count == "auto" else devices.count,
         round(memory, 2) if devices.memory_gib == "auto" else devices.memory_gib,
+        processes,
     )
 
 

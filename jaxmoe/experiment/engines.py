@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jaxmoe.errors import InputError
+from jaxmoe.experiment.rounds import Machine
+from jaxmoe.experiment.spec import RayJob, Spec
 from jaxmoe.training.events import Callback, JobFailed
 from jaxmoe.training.job import Job
 from jaxmoe.training.running import run_job
@@ -18,12 +20,22 @@ from jaxmoe.training.stored import is_done
 Stop = Callable[[], bool]
 
 
-class Engine(Protocol):
-    """Runs jobs that are not done yet; numbers of those that failed with an error of their own."""
+NAMES = ("local", "ray")
 
-    def __call__(  # noqa: D102
+
+class Engine(Protocol):
+    """Who runs jobs."""
+
+    def machine(self, spec: Spec) -> Machine:
+        """The devices that an experiment is planned for."""
+
+    def __call__(
         self, jobs: Sequence[Job], storage: Storage, callback: Callback, stop: Stop, checkpoint_every_s: float
-    ) -> list[int]: ...
+    ) -> list[int]:
+        """Run jobs that are not done yet; numbers of those that failed with an error of their own."""
+
+    def close(self) -> None:
+        """End what was begun for it; it may be done."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +61,30 @@ def parse_shard(text: str) -> Shard:
     return Shard(int(index), int(count))
 
 
-def local(
-    jobs: Sequence[Job], storage: Storage, callback: Callback, stop: Stop, checkpoint_every_s: float
-) -> list[int]:
-    """One after the other, on all devices of this process."""
-    return _in_turn(jobs, jobs, storage, callback, stop, checkpoint_every_s)
+class Local:
+    """One job after the other, on all devices of this process; of several such processes, each with a part of them.
+
+    Processes with parts of the same plan share a folder.
+    """
+
+    def __init__(self, part: Shard = Shard()) -> None:
+        self.part = part
+
+    def machine(self, spec: Spec) -> Machine:
+        """This one, as often as there are parts."""
+        from jaxmoe.experiment.creating import this_machine  # it plans, with JAX
+
+        return this_machine(spec, self.part.count)
+
+    def __call__(
+        self, jobs: Sequence[Job], storage: Storage, callback: Callback, stop: Stop, checkpoint_every_s: float
+    ) -> list[int]:
+        """Run the jobs of this part."""
+        own = [job for job in jobs if job.number % self.part.count == self.part.index]
+        return _in_turn(own, jobs, storage, callback, stop, checkpoint_every_s)
+
+    def close(self) -> None:
+        """Nothing was begun."""
 
 
 def _in_turn(
@@ -82,16 +113,26 @@ def _can_begin(job: Job, planned: Mapping[int, Job], storage: Storage) -> bool:
     return all(is_done(storage, planned[number]) for number in {number for number, _ in job.start.rows})
 
 
-def shard(part: Shard) -> Engine:
-    """An engine that runs every n-th job of the same plan; several processes, each with its own i, share a folder."""
+def engine_named(name: str, address: str | None = None, each: RayJob | None = None) -> Engine:
+    """The engine of a name.
 
-    def run(
-        jobs: Sequence[Job], storage: Storage, callback: Callback, stop: Stop, checkpoint_every_s: float
-    ) -> list[int]:
-        own = [job for job in jobs if job.number % part.count == part.index]
-        return _in_turn(own, jobs, storage, callback, stop, checkpoint_every_s)
+    Args:
+        name: "local", all devices of this process; or "ray", the workers of a Ray cluster.
+        address: of a Ray cluster that is there; if absent one is started on this machine.
+        each: what each job takes of a Ray cluster.
 
-    return run
+    Raises:
+        InputError: there is no such engine, or what it needs is not installed.
+    """
+    if name not in NAMES:
+        raise InputError(f"engine = {name!r} is not one of {', '.join(NAMES)}")
+    if name == "ray":
+        from jaxmoe.experiment.cluster import Cluster
+
+        return Cluster(address, each)
+    if address is not None:
+        raise InputError(f"address = {address!r} is that of a Ray cluster: say engine ray, too")
+    return Local()
 
 
 class Stopping:

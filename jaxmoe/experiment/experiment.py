@@ -16,9 +16,9 @@ from jaxmoe.analysis.tables import Tables
 from jaxmoe.devices import start_jax, use_caches
 from jaxmoe.env.scenarios import adopt_scenarios
 from jaxmoe.errors import InputError
-from jaxmoe.experiment import folder
+from jaxmoe.experiment import folder, locations
 from jaxmoe.experiment.confirming import Confirmation, confirmation, confirmation_of, keep_behaviour
-from jaxmoe.experiment.engines import Engine, Stopping, local
+from jaxmoe.experiment.engines import Engine, Local, Stopping
 from jaxmoe.experiment.evaluating import evaluate_agents
 from jaxmoe.experiment.exporting import Policy, policy_of
 from jaxmoe.experiment.extending import extensions
@@ -31,7 +31,7 @@ from jaxmoe.table import ExpertTable, given_table
 from jaxmoe.training.events import SILENT, Callback, Finished, Noted, guarded
 from jaxmoe.training.inputs import plain_seeds, require_positive, require_times
 from jaxmoe.training.running import CHECKPOINT_S
-from jaxmoe.training.storage import Folder, Storage
+from jaxmoe.training.storage import Folder, Memory, Storage
 from jaxmoe.training.stored import read_table
 from jaxmoe.values import plain, whole
 
@@ -54,9 +54,11 @@ class Experiment:
         self.failed: list[int] = []  # jobs that failed in the last call
 
     @property
-    def folder(self) -> Path | None:
-        """Where it is kept; nothing if in memory."""
-        return self.storage.root if isinstance(self.storage, Folder) else None
+    def folder(self) -> Path | str | None:
+        """Where it is kept: a folder, or the address of one in an object store; nothing if in memory."""
+        if isinstance(self.storage, Memory):
+            return None
+        return self.storage.root if isinstance(self.storage, Folder) else self.storage.where
 
     @cached_property
     def contents(self) -> Contents:
@@ -141,7 +143,7 @@ class Experiment:
         Raises:
             InputError: the folder holds something, or cannot be written.
         """
-        return Experiment(folder.copied(self.storage, out))
+        return Experiment(locations.copied(self.storage, out))
 
     def policy(self, agent: int | Literal["best"] = "best", scenario: str | None = None) -> Policy:
         """A trained policy, with its contract.
@@ -245,7 +247,7 @@ class Experiment:
             raise InputError("extend needs seeds, samples or env_steps; it was given none")
         start_jax()
         self._have_plugins()
-        with folder.locked(self.storage):
+        with locations.locked(self.storage):
             for planned in extensions(self.storage, self.contents, change, new_schedule):
                 folder.write_round(self.storage, planned)
                 self._forget()
@@ -289,7 +291,7 @@ class Experiment:
         position = best_position(ranking, algorithm)
         planned = confirmation(self.storage, self.contents, ranking, position, seeds)
         if planned is not None:
-            with folder.locked(self.storage):
+            with locations.locked(self.storage):
                 folder.write_round(self.storage, planned)
         self.run(time_budget_s=time_budget_s, compilation_cache=compilation_cache, callback=callback)
         ranking = ranking_of(self.tables, scenario)  # the same, with what is confirmed now
@@ -302,7 +304,7 @@ class Experiment:
 
     def run(
         self,
-        engine: Engine = local,
+        engine: Engine | None = None,
         *,
         lock: bool = True,
         time_budget_s: float | None = None,
@@ -313,7 +315,7 @@ class Experiment:
         """Do what is planned and not done yet, and write the tables of what is complete.
 
         Args:
-            engine: who runs the jobs: `engines.local`, or `engines.shard(part)` for a part of them.
+            engine: who runs the jobs: `engines.Local()` if absent; see `engines.engine_named`.
             lock: keep other drivers out of the folder; shards share it.
             time_budget_s: end early after so many seconds, with everything saved.
             checkpoint_every_s: seconds between two checkpoints of a job.
@@ -332,14 +334,14 @@ class Experiment:
             use_caches()
         require_times(time_budget_s, checkpoint_every_s)
         tell, stop = guarded((callback,)), Stopping(time_budget_s)
-        with folder.locked(self.storage) if lock else contextlib.nullcontext(), stop.listening():
+        with locations.locked(self.storage) if lock else contextlib.nullcontext(), stop.listening():
             self._forget()
             jobs = self.contents.jobs
             for text in folder.set_aside_damaged(self.storage, jobs):
                 tell(Noted(text))
             self._forget()
             tell(self.contents.planned)
-            self.failed = engine(jobs, self.storage, tell, stop, checkpoint_every_s)
+            self.failed = (engine or Local())(jobs, self.storage, tell, stop, checkpoint_every_s)
             self._forget()
             self.unfinished = "" if self.complete else stop.why
             if self.complete or lock:

@@ -15,12 +15,9 @@ changed. Files that jaxmoe has not made are never touched.
 
 import io
 import json
-import os
 import re
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,68 +27,20 @@ import pandas as pd
 import jaxmoe
 from jaxmoe.errors import InputError, StorageError
 from jaxmoe.experiment.rounds import Machine, Round, Settled
-from jaxmoe.experiment.spec import Spec, first_difference, load_spec
-from jaxmoe.files import with_home
+from jaxmoe.experiment.spec import RayJob, Spec, first_difference, load_spec
 from jaxmoe.plugins import Plugin, recorded
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.arrays import pieces
 from jaxmoe.training.job import Job, read_jobs, write_jobs
-from jaxmoe.training.storage import Folder, Storage
+from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import TABLE, checksum, parquet, read_done, read_table
 
 FORMAT = 2
 EXPERIMENT = "experiment.json"
 START = "start/policy.safetensors"
-LOCK = ".lock"
-_OURS_BEFORE = re.compile(rf"\.{re.escape(EXPERIMENT)}\.[0-9a-f]{{8}}\.partial|{re.escape(LOCK)}")
 _OF_AN_ATTEMPT = {f"{name}.parquet" for name in ("results", "curves", "evaluation")} | {
     f"{name}.safetensors" for name in ("policies", "state")
 }
-_LEAST_FREE = 16 * 2**20  # bytes, beside what a job writes
-
-
-def expanded(path: str | os.PathLike[str]) -> Path:
-    """A path as its user means it: `~` is the home folder, and a relative one is seen from where the process is now."""
-    return with_home(path).absolute()
-
-
-def open_folder(out: str | os.PathLike[str]) -> tuple[Folder, bool]:
-    """A folder to write into, made if it is not there; and whether it holds an experiment.
-
-    Raises:
-        InputError: it holds something else, or cannot be written.
-    """
-    path = expanded(out)
-    try:
-        if path.is_symlink() and not path.exists():
-            raise InputError(f"{path} is a symbolic link to nothing; choose another output folder")
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file, not a folder; choose another output folder")
-        path.mkdir(parents=True, exist_ok=True)
-        names = sorted(each.name for each in path.iterdir())
-    except OSError as error:
-        raise StorageError(f"{path} cannot be made or read: {error.strerror or error}") from None
-    folder = Folder(path)
-    if EXPERIMENT in names:
-        return folder, True
-    if "manifest.json" in names:
-        raise InputError(f"{path} {_older(path)}")
-    if others := [name for name in names if not _OURS_BEFORE.fullmatch(name)]:
-        raise InputError(
-            f"{path} holds {others[0]!r} and no experiment; choose a new or an empty folder, in which nothing is lost"
-        )
-    _require_writable(folder)
-    return folder, False
-
-
-def require_space(folder: Folder, needed: int) -> None:
-    """Raise `InputError` where the disk is too full for a job."""
-    free = shutil.disk_usage(folder.root).free
-    if free < needed + _LEAST_FREE:
-        raise StorageError(
-            f"{folder.root}: {free / 2**20:,.0f} MiB are free, and the first job needs "
-            f"{(needed + _LEAST_FREE) / 2**20:,.0f} MiB; free some, or choose another disk"
-        )
 
 
 def begin(
@@ -128,13 +77,7 @@ def read_about(storage: Storage) -> dict[str, Any]:
     try:
         about = json.loads(storage.read(EXPERIMENT))
     except FileNotFoundError:
-        older = isinstance(storage, Folder) and (storage.root / "manifest.json").is_file()
-        said = (
-            _older(storage.root)
-            if older and isinstance(storage, Folder)
-            else f"holds no experiment: there is no {EXPERIMENT} in it"
-        )
-        raise InputError(f"{storage.where} {said}") from None
+        raise InputError(f"{storage.where} {without_experiment(storage)}") from None
     except InputError:  # a link in its place
         raise
     except (ValueError, RecursionError):
@@ -168,7 +111,10 @@ def settled(storage: Storage) -> Settled:
     spec = spec_of(about)
     devices = about["devices"]
     try:
-        machine = Machine(str(devices["platform"]), int(devices["devices"]), float(devices["memory_gib"]))
+        machine = Machine(
+            str(devices["platform"]), int(devices["devices"]), float(devices["memory_gib"]),
+            int(devices.get("processes", 1)),
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{storage.where}/{EXPERIMENT} is damaged: devices are described otherwise ({error})"
@@ -288,50 +234,6 @@ def clean_up(storage: Storage, jobs: list[Job]) -> None:
             storage.delete(name)
 
 
-@contextmanager
-def locked(storage: Storage) -> Iterator[None]:
-    """Keep a second driver on this machine out, where locks work."""
-    if not isinstance(storage, Folder):
-        yield
-        return
-    from filelock import FileLock, Timeout  # slow to import, and only who writes needs it
-
-    lock = FileLock(storage.path(LOCK))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"another process is at work in {storage.where}; wait for it, or share the work with --shard i/n"
-        ) from None
-    except OSError as error:
-        raise StorageError(f"{storage.where} cannot be written: {error.strerror or error}") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def copied(storage: Storage, out: str | os.PathLike[str]) -> Folder:
-    """All files of an experiment in a new or empty folder; `experiment.json` last, so that a part is none."""
-    folder, holds = open_folder(out)
-    if holds:
-        raise InputError(f"{folder.root} holds an experiment already; choose another folder")
-    names = storage.list()
-    for name in sorted(names, key=lambda name: name == EXPERIMENT):
-        folder.create(name, storage.read(name))
-    return folder
-
-
-def storage_of(source: str | os.PathLike[str]) -> Folder:
-    """The folder of an experiment that is there."""
-    path = expanded(source)
-    if not path.is_dir():
-        raise InputError(f"{path} is a file, not a folder" if path.exists() else f"{path}: there is no such folder")
-    folder = Folder(path)
-    read_about(folder)
-    return folder
-
-
 def _table_file(table: ExpertTable) -> bytes:
     with tempfile.TemporaryDirectory(prefix="jaxmoe-") as folder:
         path = Path(folder) / "table.parquet"
@@ -344,27 +246,21 @@ def _start_file(start: Mapping[str, Any]) -> bytes:
 
 
 def _without_paths(spec: Spec) -> Spec:
-    """Two specs are the same if their tables and plugins are, wherever these lie; digests are compared."""
+    """Two specs are the same if their tables and plugins are, wherever these lie, and whatever a job is given."""
     return spec.model_copy(
-        update={"table": None, "plugins": [], "init_from": None if spec.init_from is None else "a policy"}
+        update={
+            "table": None,
+            "plugins": [],
+            "init_from": None if spec.init_from is None else "a policy",
+            "ray": RayJob(),
+        }
     )
 
 
-def _require_writable(folder: Folder) -> None:
-    """Find out now whether files can be made here."""
-    name = f".{EXPERIMENT}.{os.urandom(4).hex()}.partial"
-    path = folder.root / name
+def without_experiment(storage: Storage) -> str:
+    """What to say of a place without `experiment.json`: it may hold results of the first edition."""
     try:
-        path.touch(exist_ok=False)
-        path.unlink()
-    except OSError as error:
-        raise StorageError(f"{folder.root} cannot be written: {error.strerror or error}") from None
-
-
-def _older(path: Path) -> str:
-    """What to say of a folder of the first edition."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = json.loads(storage.read("manifest.json"))
     except (OSError, ValueError):
         manifest = None
     if isinstance(manifest, dict) and ("run" in manifest or "spec" in manifest):

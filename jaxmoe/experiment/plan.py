@@ -209,6 +209,8 @@ def make_round(
         multiple = width * settled.machine.devices  # that are trained at once
         if largest < multiple and spec.devices.agents_per_job != "auto":
             multiple = 1
+        if settled.machine.processes > 1 and spec.devices.agents_per_job == "auto":  # a job for each, if they suffice
+            largest = min(largest, -(-len(agents) // (settled.machine.processes * multiple)) * multiple)
         for rows in batched(agents, even_sizes(len(agents), max(multiple, largest - largest % multiple), multiple)):
             job = Job(
                 number=first_job + len(jobs), kind="train", signature=signature, rows=tuple(rows), numbers=numbers,

@@ -14,8 +14,9 @@ class Machine(NamedTuple):
     """The devices that a plan is made for."""
 
     platform: str
-    devices: int
+    devices: int  # of one process
     memory_gib: float  # of one device; of a CPU, of all cores together
+    processes: int = 1  # that share the jobs
 
 
 class Settled(NamedTuple):

@@ -40,6 +40,7 @@ from jaxmoe.values import plain
 
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _listed(value: Any) -> Any:
@@ -94,6 +95,14 @@ class Devices(_Section):
     agents_per_job: Literal["auto"] | Count = "auto"  # that are trained, and stored, together
 
 
+class RayJob(_Section):
+    """What each job takes of a Ray cluster, as Ray counts it; nothing of it changes a result."""
+
+    num_cpus: Amount | None = None  # 1 if absent
+    num_gpus: Amount | None = None  # 1 if absent where jobs run on GPUs; less than 1 shares one
+    resources: dict[str, Amount] = {}  # others, such as { TPU = 4 }
+
+
 class Spec(_Section):
     """What an experiment is about, as its file says it."""
 
@@ -116,6 +125,7 @@ class Spec(_Section):
     search: Search = Search()
     objective: Objective = Objective()
     devices: Devices = Devices()
+    ray: RayJob = RayJob()
     hypers: dict[str, Any] = {}
     config: dict[str, Any] = {}
     params: dict[str, Any] = {}
@@ -126,7 +136,9 @@ class Spec(_Section):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
-SECTIONS: dict[str, type[BaseModel]] = {"search": Search, "objective": Objective, "stop": Stop, "devices": Devices}
+SECTIONS: dict[str, type[BaseModel]] = {
+    "search": Search, "objective": Objective, "stop": Stop, "devices": Devices, "ray": RayJob,
+}  # fmt: skip
 RENAMED = {  # keys of older specs
     "slots": "requests",
     "references": "baselines, with the value 'all' or 'none'",

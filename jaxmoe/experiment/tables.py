@@ -4,7 +4,7 @@ import io
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +25,8 @@ from jaxmoe.experiment.spec import Spec
 from jaxmoe.table.splits import SPLITS, choosing
 from jaxmoe.training.events import Planned
 from jaxmoe.training.job import Job
-from jaxmoe.training.storage import Folder, Storage
-from jaxmoe.training.stored import finished, parquet
+from jaxmoe.training.storage import Memory, Storage
+from jaxmoe.training.stored import finished, in_parallel, parquet, progress_of
 
 BEHAVIOUR = "behaviour.parquet"
 MADE = "made.json"
@@ -70,8 +70,7 @@ def read_contents(storage: Storage) -> Contents:
     about = read_about(storage)
     rounds = [read_round(storage, number) for number in round_numbers(storage)]
     jobs = [job for each in rounds for job in each.jobs]
-    done = {job.number: found for job in jobs if (found := finished(storage, job)) is not None}
-    return Contents(current_spec(spec_of(about), rounds), about, rounds, done)
+    return Contents(current_spec(spec_of(about), rounds), about, rounds, finished(storage, jobs))
 
 
 def tables_of(storage: Storage, contents: Contents | None = None, name: str = "", lean: bool = False) -> Tables:
@@ -86,7 +85,7 @@ def tables_of(storage: Storage, contents: Contents | None = None, name: str = ""
     contents = contents or read_contents(storage)
     ranked = [each for each in contents.rounds if each.kind != "confirmation"]
     baselines = _baselines(storage, contents)
-    name = name or (storage.root.name if isinstance(storage, Folder) else "experiment")
+    name = name or ("experiment" if isinstance(storage, Memory) else PurePath(storage.where).name)
     whole = _tables(storage, contents, ranked, baselines, name, _ranked_by(contents.spec) if lean else None)
     if lean:
         return whole
@@ -153,7 +152,8 @@ def _tables(
     def load_curves(chosen: Collection[int] | None) -> pd.DataFrame:
         wanted = None if chosen is None else set(chosen)
         numbers = [n for n in sorted(done) if wanted is None or wanted & set(jobs[n].rows)]
-        frames = [_chosen(_read(storage, _file(jobs[n], done[n], "curves.parquet")), wanted) for n in numbers]
+        files = [_file(jobs[n], done[n], "curves.parquet") for n in numbers]
+        frames = [_chosen(rows, wanted) for rows in in_parallel(lambda name: _read(storage, name), files)]
         if not frames:
             return pd.DataFrame()
         curves = pd.concat(frames, ignore_index=True)
@@ -169,9 +169,9 @@ def _tables(
     def load_evaluation(chosen: Collection[int]) -> pd.DataFrame:
         wanted = set(chosen)
         numbers = sorted({of_agent[agent] for agent in wanted if agent in of_agent})
-        frames = [
-            _chosen(_read(storage, _file(jobs[n], done[n], "evaluation.parquet")), wanted, of_agent, n) for n in numbers
-        ]
+        files = [_file(jobs[n], done[n], "evaluation.parquet") for n in numbers]
+        found = zip(numbers, in_parallel(lambda name: _read(storage, name), files), strict=True)
+        frames = [_chosen(rows, wanted, of_agent, number) for number, rows in found]
         return pd.concat([frame.astype({"split": str, "by": str}) for frame in frames], ignore_index=True)
 
     spec = contents.spec.model_dump(mode="json")
@@ -285,17 +285,17 @@ def _results(
         others = [agent for agent in jobs[number].rows if of_agent[agent] != number]
         return rows.filter(~pc.field("agent").isin(others)) if others else rows
 
-    with ThreadPoolExecutor() as readers:
-        parts = list(readers.map(own, sorted(done)))
+    parts = in_parallel(own, sorted(done))
     return pa.concat_tables(parts, promote_options="permissive").to_pandas() if parts else pd.DataFrame()
 
 
 def _baselines(storage: Storage, contents: Contents) -> pd.DataFrame:
-    frames = [
-        _read(storage, _file(job, contents.done[job.number], "evaluation.parquet"))
+    files = [
+        _file(job, contents.done[job.number], "evaluation.parquet")
         for job in contents.jobs
         if job.kind == "baselines" and job.number in contents.done
     ]
+    frames = in_parallel(lambda name: _read(storage, name), files)
     if not frames:
         return pd.DataFrame()
     table = pd.concat([frame.astype({"split": str, "by": str}) for frame in frames], ignore_index=True)
@@ -331,25 +331,23 @@ def _facts(job: Job, about: Mapping[str, Any]) -> JobFacts:
 
 def _unfinished(storage: Storage, jobs: Mapping[int, Job], done: Mapping[int, Any]) -> list[str]:
     """Where jobs stand that are at work, or were."""
+    present = storage.files("jobs/")
+    begun = [job for number, job in jobs.items() if number not in done and f"{job.folder}/progress.json" in present]
     lines = []
-    for number, job in jobs.items():
-        if number in done or storage.size(f"{job.folder}/progress.json") is None:
-            continue
-        try:
-            at = json.loads(storage.read(f"{job.folder}/progress.json"))
+    for job, at in zip(begun, in_parallel(lambda job: progress_of(storage, job), begun), strict=True):
+        if at is not None:
             share = at["env_steps"] / at["env_steps_total"]
-            lines.append(f"job {number}, {job.signature}: {share:.0%} of {len(job.rows):,} agents' training")
-        except (ValueError, KeyError, TypeError, ZeroDivisionError, FileNotFoundError):
-            continue
+            where = f", on {at['where']}" if at.get("where") else ""
+            lines.append(f"job {job.number}, {job.signature}: {share:.0%} of {len(job.rows):,} agents' training{where}")
     return lines
 
 
 def _idle_s(storage: Storage, jobs: Iterable[int]) -> float:
-    if not isinstance(storage, Folder):
-        return 0.0
-    names = [EXPERIMENT, *(f"jobs/{number:06d}/{file}" for number in jobs for file in ("done.json", "progress.json"))]
-    paths = (storage.root / name for name in names)
-    return max(0.0, time.time() - max((path.stat().st_mtime for path in paths if path.exists()), default=time.time()))
+    """Seconds since something was written that tells of work."""
+    names = [f"jobs/{number:06d}/{file}" for number in jobs for file in ("done.json", "progress.json")]
+    present = {**storage.files(EXPERIMENT), **storage.files("jobs/")}
+    times = [at for name in (EXPERIMENT, *names) if name in present and (at := present[name].modified) is not None]
+    return max(0.0, time.time() - max(times, default=time.time()))
 
 
 def _chosen(

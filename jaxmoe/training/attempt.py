@@ -1,12 +1,14 @@
 """One process at work on a job: it tells how it goes, stops when somebody wants that, and stores what it finds."""
 
 import json
+import os
 import secrets
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxmoe.training.events import Advanced, Callback
+from jaxmoe.training.events import Advanced, Callback, JobStarted
 from jaxmoe.training.job import Job
 from jaxmoe.training.prepared import experiment_table
 from jaxmoe.training.provenance import device, versions
@@ -41,13 +43,32 @@ class Attempt:
         if self.stop():
             raise StoppedError
 
+    def started(self, event: JobStarted, in_all: int) -> None:
+        """Tell that the job begins or goes on, and leave a note of it.
+
+        Args:
+            event: what to tell.
+            in_all: env steps of each agent in the end; of baselines, environments.
+        """
+        self.tell(event)
+        agents = event.rows if self.job.kind == "train" else 0
+        self._note(Advanced(self.job.number, agents, event.env_steps_done, in_all, float("nan"), float("nan"), 0))
+
     def advanced(self, event: Advanced) -> None:
         """Tell where the job stands, and leave a note for whoever looks into the folder."""
         self.tell(event)
         if time.monotonic() - self._noted > PROGRESS_S:
-            self._noted = time.monotonic()
-            about = {**event._asdict(), "time": time.time()}
-            self.storage.write(f"{self.job.folder}/progress.json", json.dumps(finite(about)).encode())
+            self._note(event)
+
+    def _note(self, event: Advanced) -> None:
+        self._noted = time.monotonic()
+        about = {
+            **event._asdict(),
+            "time": time.time(),
+            "attempt": self.name,
+            "where": f"{socket.gethostname()} (process {os.getpid()})",
+        }
+        self.storage.write(f"{self.job.folder}/progress.json", json.dumps(finite(about)).encode())
 
     def store(self, files: Mapping[str, Content], about: Mapping[str, Any], state: Content | None = None) -> None:
         """Store the results; the first attempt of a job that comes so far is the one that counts."""

@@ -26,7 +26,7 @@ class BaselineRun(Attempt):
     def run(self) -> None:
         """Evaluate all; raises `StoppedError` on the way."""
         job, signature = self.job, self.job.signature
-        self.tell(JobStarted(job.number, str(signature), len(job.rows), 0))
+        self.started(JobStarted(job.number, str(signature), len(job.rows), 0), len(job.rows))
         frames = []
         for row, environment in enumerate(job.rows):
             own = {name: float(self.rows[name].iloc[row]) for name in job.numbers}

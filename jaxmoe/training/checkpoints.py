@@ -101,11 +101,12 @@ def restore(storage: Storage, job: Job, fresh: Any, agents_per_device: int) -> t
         return None, _set_aside(storage, name, "", str(error))
     file = f"{job.folder}/checkpoint/{about['file']}"
     try:
-        if storage.size(file) != about["bytes"] or checksum(storage, file) != about["sha256"]:
+        near = storage.at_hand(file)
+        if near.size(file) != about["bytes"] or checksum(near, file) != about["sha256"]:
             raise CorruptFileError("its checksum differs")
-        places, _ = read_header(storage, file)
-        curves = pd.read_parquet(io.BytesIO(read_array(storage, file, places["curves"]).tobytes()))
-        parts = batches_from(fresh, len(job.rows), agents_per_device, rows_of(storage, file, "agents/"))
+        places, _ = read_header(near, file)
+        curves = pd.read_parquet(io.BytesIO(read_array(near, file, places["curves"]).tobytes()))
+        parts = batches_from(fresh, len(job.rows), agents_per_device, rows_of(near, file, "agents/"))
     except (CorruptFileError, FileNotFoundError, KeyError) as error:
         if _is_replaced(storage, name, content):  # by another process that is at work on the job
             return restore(storage, job, fresh, agents_per_device)

@@ -4,9 +4,10 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,20 +19,30 @@ from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Content, Storage
 
 TABLE = "table/table.parquet"
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
+READERS = 16  # files that are read at once
 _HASHED_BYTES = 64 * 2**20  # at once
 
 
 def is_done(storage: Storage, job: Job) -> bool:
     """Whether the results of a job are stored, and are of the size that was written."""
-    return finished(storage, job) is not None
+    return _finished(storage, job, storage.size) is not None
 
 
-def finished(storage: Storage, job: Job) -> dict[str, Any] | None:
-    """What `done.json` says of a job whose results are stored, of the size that was written; else nothing."""
+def finished(storage: Storage, jobs: Iterable[Job]) -> dict[int, dict[str, Any]]:
+    """What `done.json` says of each job whose results are stored, of the size that was written."""
+    files = storage.files("jobs/")
+    begun = [job for job in jobs if f"{job.folder}/done.json" in files]
+    sizes = {name: file.bytes for name, file in files.items()}
+    found = in_parallel(lambda job: _finished(storage, job, sizes.get), begun)
+    return {job.number: about for job, about in zip(begun, found, strict=True) if about is not None}
+
+
+def _finished(storage: Storage, job: Job, size: Callable[[str], int | None]) -> dict[str, Any] | None:
     about = read_done(storage, job)
     whole = about is not None and all(
-        storage.size(f"{job.folder}/{about['attempt']}/{name}") == file["bytes"]
-        for name, file in about["files"].items()
+        size(f"{job.folder}/{about['attempt']}/{name}") == file["bytes"] for name, file in about["files"].items()
     )
     return about if whole else None
 
@@ -56,6 +67,22 @@ def read_done(storage: Storage, job: Job) -> dict[str, Any] | None:
             f"{storage.where}/{name} is not what was written ({error}); delete it to have this job done again"
         ) from None
     return about
+
+
+def progress_of(storage: Storage, job: Job) -> dict[str, Any] | None:
+    """The last note of where a job stands; nothing where there is none that can be read."""
+    try:
+        at = json.loads(storage.read(f"{job.folder}/progress.json"))
+        whole = {name: int(at[name]) for name in ("env_steps", "env_steps_total")}
+    except (ValueError, KeyError, TypeError, OSError):
+        return None
+    return {**at, **whole} if whole["env_steps_total"] > 0 else None
+
+
+def in_parallel(read: Callable[[Given], Answer], each: Iterable[Given]) -> list[Answer]:
+    """What is read for each, in order; many files at once, because an object store answers slowly and often."""
+    with ThreadPoolExecutor(READERS) as readers:
+        return list(readers.map(read, each))
 
 
 def read_table(storage: Storage, digest: str) -> ExpertTable:
@@ -98,9 +125,10 @@ def state_rows(storage: Storage, number: int) -> ReadRows:
             f"{storage.where}: the final states of job {number} were not kept, so that its agents cannot go on; plan "
             "with keep_states = true"
         )
-    if checksum(storage, name) != about["state"]["sha256"]:
+    near = storage.at_hand(name)
+    if checksum(near, name) != about["state"]["sha256"]:
         raise InputError(f"{storage.where}/{name} is not what was written; restore it from a copy")
-    return rows_of(storage, name)
+    return rows_of(near, name)
 
 
 def parquet(rows: pd.DataFrame) -> bytes:

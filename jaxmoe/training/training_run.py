@@ -74,7 +74,8 @@ class TrainingRun(Attempt):
             trainer.batches = engine.init()
         curves = [] if restored is None else restored.curves
         served = sum(int(each.drop_duplicates("env_steps").get("requests", pd.Series([0])).sum()) for each in curves)
-        self.tell(JobStarted(job.number, str(job.signature), len(job.rows), trainer.env_steps, served))
+        begun = JobStarted(job.number, str(job.signature), len(job.rows), trainer.env_steps, served)
+        self.started(begun, trainer.iterations * engine.env_steps)
         return curves
 
     def _states(self) -> checkpoints.ReadRows:

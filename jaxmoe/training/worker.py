@@ -3,15 +3,14 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from jaxmoe.devices import use_caches
 from jaxmoe.env.scenarios import adopt_scenarios
 from jaxmoe.errors import InputError
 from jaxmoe.plugins import load_plugins, require_plugins
 from jaxmoe.training.job import find_job
+from jaxmoe.training.remote import storage_at
 from jaxmoe.training.running import run_job
-from jaxmoe.training.storage import Folder
 
 
 def main(arguments: list[str]) -> int:
@@ -19,7 +18,7 @@ def main(arguments: list[str]) -> int:
     name = "python -m jaxmoe.training.worker"
     usage = f"{name} DIR JOB [--plugin FILE] [--trust-plugins]"
     parser = argparse.ArgumentParser(prog=name, usage=usage, description="Run one job.")
-    parser.add_argument("folder", metavar="DIR", type=Path, help="of the experiment")
+    parser.add_argument("folder", metavar="DIR", help="or address of the experiment")
     parser.add_argument("job", metavar="JOB", type=int, help="its number")
     parser.add_argument("--plugin", action="append", default=[], help="file or module to import before")
     parser.add_argument("--trust-plugins", action="store_true", help="import those that the experiment names")
@@ -30,7 +29,7 @@ def main(arguments: list[str]) -> int:
     try:
         use_caches()
         load_plugins(said.plugin)
-        storage = Folder(said.folder.expanduser().absolute())
+        storage = storage_at(said.folder)
         job = find_job(storage, said.job)
         about = json.loads(storage.read("experiment.json"))
         require_plugins(about["plugins"], storage.where, said.trust_plugins)

@@ -122,8 +122,8 @@ def test_where_a_job_stands_is_told_unless_it_cannot_be_read(storage, said):
 
 
 def test_the_order_in_which_jobs_are_done_does_not_matter(storage, tables):
-    for name in [name for name in storage.files if name.startswith("jobs/")][::-1]:
-        storage.files[name] = storage.files.pop(name)
+    for name in [name for name in storage.contents if name.startswith("jobs/")][::-1]:
+        storage.contents[name] = storage.contents.pop(name)
     pd.testing.assert_frame_equal(tables_of(storage).results, tables.results)
     pd.testing.assert_frame_equal(tables_of(storage).load_curves(None), tables.load_curves(None))
 

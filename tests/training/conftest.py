@@ -32,7 +32,7 @@ def planned():
             spec = load_spec(TINY, {name.replace("__", "."): value for name, value in changes.items()})
             plans[key] = create(spec, load_table())
         storage = Memory()
-        storage.files = dict(plans[key].files)
+        storage.contents = dict(plans[key].contents)
         return storage, read_round(storage, 0).jobs
 
     return plan

@@ -102,12 +102,12 @@ def saved(engine):
     """A storage with a checkpoint, whose files tests may change in copies."""
     storage = Memory()
     Saver(storage, JOB, MINE).save(at(engine, 2), [CURVES])
-    return storage.files
+    return storage.contents
 
 
 def copy(saved):
     storage = Memory()
-    storage.files = dict(saved)
+    storage.contents = dict(saved)
     return storage
 
 
@@ -192,13 +192,13 @@ def flipped(content):
 )
 def test_a_damaged_one_is_set_aside_and_said(engine, saved, damage):
     storage = copy(damage(dict(saved)))
-    before = sorted(storage.files.values())
+    before = sorted(storage.contents.values())
     training, _, said = restored(storage, engine)
     assert training is None
     assert "the checkpoint memory/jobs/000003/checkpoint/" in said
     assert "is corrupt" in said
     assert "and its job starts again" in said
-    assert sorted(storage.files.values()) == before
+    assert sorted(storage.contents.values()) == before
     assert all(".corrupt-" in name for name in storage.list() if name != f"{FOLDER}{MINE}-2.safetensors")
     assert restored(storage, engine) == (None, None, "")
 
@@ -258,7 +258,7 @@ def test_one_that_cannot_be_read_now_is_kept(engine, saved, error):
         storage.read = failing
         with pytest.raises(type(error)):
             restored(storage, engine)
-        assert storage.files == saved
+        assert storage.contents == saved
 
 
 def test_one_that_another_process_replaces_meanwhile_is_not_called_corrupt(engine, saved):
@@ -270,7 +270,7 @@ def test_one_that_another_process_replaces_meanwhile_is_not_called_corrupt(engin
     size = storage.size
 
     def late(name):
-        storage.files, storage.size = newer.files, size  # it reads the old state.json, and finds the new files
+        storage.contents, storage.size = newer.contents, size  # it reads the old state.json, and finds the new files
         return size(name)
 
     storage.size = late

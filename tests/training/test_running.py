@@ -79,7 +79,7 @@ def expected(whole):
 
 def on_disk(storage, path):
     folder = Folder(path)
-    for name, content in storage.files.items():
+    for name, content in storage.contents.items():
         folder.write(name, content)
     return folder
 
@@ -130,9 +130,9 @@ def test_it_tells_what_happens(whole):
 
 def test_a_job_that_is_done_is_not_done_again(whole):
     storage, job, _ = whole
-    before, events = dict(storage.files), []
+    before, events = dict(storage.contents), []
     assert run_job(job, storage, events.append).complete
-    assert storage.files == before
+    assert storage.contents == before
     assert not events
 
 
@@ -141,11 +141,11 @@ def test_a_job_whose_results_are_missing_or_cut_short_is_not_done(whole):
     about = read_done(storage, job)
     name = f"{job.folder}/{about['attempt']}/results.parquet"
     for damaged in (
-        {key: value for key, value in storage.files.items() if key != name},
-        storage.files | {name: storage.files[name][:-1]},
+        {key: value for key, value in storage.contents.items() if key != name},
+        storage.contents | {name: storage.contents[name][:-1]},
     ):
         other = Memory()
-        other.files = damaged
+        other.contents = damaged
         assert not is_done(other, job)
 
 
@@ -294,12 +294,12 @@ def half(planned):
     assert not run_job(job, storage, events.append, stop=after(28)).complete
     assert of_kind(events, CheckpointSaved) == [CheckpointSaved(0, 160)]
     assert not is_done(storage, job)
-    return storage.files
+    return storage.contents
 
 
 def copy(files):
     storage = Memory()
-    storage.files = dict(files)
+    storage.contents = dict(files)
     return storage
 
 
@@ -355,9 +355,9 @@ def test_it_goes_on_with_batches_of_another_width(planned, expected, half):
 def test_a_corrupt_checkpoint_is_set_aside_and_said_and_the_job_starts_again(planned, expected, half):
     storage, [job] = copy(half), planned()[1]
     [name] = [name for name in storage.list("jobs/000000/checkpoint/") if name.endswith(".safetensors")]
-    content = bytearray(storage.files[name])
+    content = bytearray(storage.contents[name])
     content[len(content) // 2] ^= 1
-    storage.files[name] = bytes(content)
+    storage.contents[name] = bytes(content)
     events = []
     run_job(job, storage, events.append)
     [noted] = of_kind(events, Noted)
@@ -380,7 +380,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_kept_and_the_error_raised(plann
     storage.read = failing
     with pytest.raises(type(error)):
         run_job(job, storage)
-    assert storage.files == half
+    assert storage.contents == half
 
 
 def test_a_disk_that_is_full_at_the_end_loses_nothing(planned, expected, half):

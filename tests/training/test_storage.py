@@ -7,11 +7,16 @@ import threading
 import pytest
 
 from jaxmoe.errors import InputError, StorageError
+from jaxmoe.training.remote import Remote
 from jaxmoe.training.storage import Folder, Memory
 
 
-@pytest.fixture(params=["memory", "folder"])
+@pytest.fixture(params=["memory", "folder", "s3", "fsspec memory"])
 def storage(request, tmp_path):
+    if request.param == "s3":
+        return Remote(request.getfixturevalue("bucket"))
+    if request.param == "fsspec memory":
+        return Remote(f"memory://{tmp_path}")
     return Memory() if request.param == "memory" else Folder(tmp_path)
 
 
