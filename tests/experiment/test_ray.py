@@ -17,6 +17,9 @@ import pytest
 import tiny
 
 import jaxmoe
+from jaxmoe.errors import InputError
+from jaxmoe.experiment import cluster
+from jaxmoe.experiment.spec import RayJob, load_spec
 from jaxmoe.plugins import load_plugins, shipped
 from jaxmoe.training.remote import storage_at
 
@@ -268,7 +271,7 @@ def test_what_makes_no_sense_together_is_refused(tmp_path, options, sentence):
 
 @pytest.fixture
 def unconnected(monkeypatch):
-    monkeypatch.setattr(cluster.Cluster, "connect", lambda self: None)
+    monkeypatch.setattr(cluster.Cluster, "connect", lambda _: None)
     return lambda **each: cluster.Cluster(each=RayJob(**each))
 
 
