@@ -60,20 +60,8 @@ app.add_typer(table_app, name="table", rich_help_panel=PANEL_OF["table"])
 app.add_typer(train_app, name="train", rich_help_panel=PANEL_OF["train"])
 app.add_typer(launch_app, name="launch", rich_help_panel=PANEL_OF["launch"])
 for _command in (
-    collect,
-    sweep,
-    extend,
-    confirm,
-    run,
-    finish,
-    status,
-    best,
-    compare,
-    report,
-    evaluate,
-    export,
-    generate,
-):
+    collect, sweep, extend, confirm, run, finish, status, best, compare, report, evaluate, export, generate,
+):  # fmt: skip
     app.command(cls=Command, rich_help_panel=PANEL_OF[_command.__name__])(_command)
 app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(merge)
 
