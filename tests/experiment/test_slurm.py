@@ -375,7 +375,7 @@ def test_the_printed_commands_submit_both(tmp_path, cluster):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The spec, and the folder of one process that was left in peace."""
-    spec = {**FOUR, "env_steps": 16_000, "evaluations": 8}
+    spec = {**FOUR, "env_steps": 24_000}
     folder = tmp_path_factory.mktemp("alone") / "out"
     assert tiny.sweep(folder, spec=spec).complete
     return spec, folder
@@ -391,9 +391,9 @@ def test_an_array_that_loses_a_node_and_meets_a_limit_is_one_process(tmp_path, c
 
     def watch():
         for name, (job, do) in list(harm.items()):
-            progress = out / f"jobs/{job:06d}/progress.json"
-            if progress.is_file() and json.loads(progress.read_text())["env_steps"] > 0:  # in the middle of training
-                assert not progress.with_name("done.json").exists()
+            log = out / "launch" / f"array-{name[-1]}.log"
+            if log.is_file() and f"job {job}: compiled" in log.read_text():  # it is in the middle of training
+                assert not (out / f"jobs/{job:06d}/done.json").exists()
                 do(cluster.tasks[name])
                 del harm[name]
 
