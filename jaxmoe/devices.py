@@ -12,6 +12,8 @@ import platformdirs
 
 from jaxmoe.errors import InputError
 
+PROGRAMS_BYTES = 4 * 2**30  # of compiled programs that are kept; the oldest go
+
 
 def start_jax() -> None:
     """Start JAX as everything here needs it: with its devices, in single precision.
@@ -83,7 +85,10 @@ def use_caches() -> None:
     _CACHES.append(folder)
     if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
+    jax.config.update(
+        "jax_compilation_cache_max_size", PROGRAMS_BYTES
+    )  # entries are read and written under a lock, too
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

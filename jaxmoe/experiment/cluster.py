@@ -104,22 +104,26 @@ class Cluster:
                     context = ray.init(address=self.address, **common)
                 else:
                     context = ray.init(
-                        address="local", num_cpus=num_cores(), include_dashboard=False, _node_ip_address="127.0.0.1",
+                        address="local", num_cpus=num_cores(), include_dashboard=False,
                         object_store_memory=OBJECT_STORE_BYTES, **common,
                     )  # fmt: skip
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"Ray cannot be reached at {self.address or 'this machine'}: {said}") from None
         finally:
             for number, handler in handlers.items():  # Ray has replaced them
                 signal.signal(number, handler)
         self._own, self._logs = True, Path(context.address_info["session_dir"]) / "logs"
+        theirs = ray._private.worker
+        self._print = getattr(theirs, "print_to_stdstream", None)
+        theirs.print_to_stdstream = _print_nothing
 
     def close(self) -> None:
         """End the connection, and the cluster if it was started here."""
         if self._own:
             self._own = False
             self._ray.shutdown()
+            self._ray._private.worker.print_to_stdstream = self._print
 
     def machine(self, spec: Spec) -> Machine:
         """What an experiment is planned for: each job for its own devices, and a job for every worker.
@@ -353,6 +357,10 @@ def _environment(platform: str, devices: int, takes: Mapping[str, Any]) -> dict[
         variables["XLA_PYTHON_CLIENT_PREALLOCATE"] = "true" if share >= 1 else "false"
         variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{GPU_SHARE * min(1.0, share):.3f}"
     return {"env_vars": variables}
+
+
+def _print_nothing(*_: Any, **__: Any) -> None:
+    """Ray prints what it says of lost workers to standard output, where results belong; the driver tells it itself."""
 
 
 def _first_line(error: BaseException) -> str:

@@ -304,4 +304,5 @@ def test_a_second_start_compiles_nothing(tmp_path):
     programs = run("one")
     assert programs
     assert run("two") == programs
+    assert run("other rates", "--set", "hypers.learning_rate=[2e-3, 3e-3]") == programs
     tiny.assert_same(tmp_path / "one", tmp_path / "two")
