@@ -12,6 +12,7 @@ from jaxmoe.cli.collecting import collect
 from jaxmoe.cli.evaluating import evaluate
 from jaxmoe.cli.exporting import export
 from jaxmoe.cli.generating import generate
+from jaxmoe.cli.launching import finish, launch_app, run
 from jaxmoe.cli.looking import best, compare, confirm, report, status
 from jaxmoe.cli.options import Command
 from jaxmoe.cli.output import ERR, OUT
@@ -22,7 +23,7 @@ from jaxmoe.errors import InputError
 
 PANELS = {
     "Data": ("collect", "table"),
-    "Train": ("train", "sweep", "extend", "confirm"),
+    "Train": ("train", "sweep", "extend", "confirm", "launch", "run", "finish"),
     "Look": ("status", "best", "compare", "report", "evaluate"),
     "Take away": ("export", "generate"),
 }
@@ -40,13 +41,13 @@ class _Commands(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """One line each."""
         self.format_usage(ctx, formatter)
-        formatter.write(f"\n{self.help}\n\n")
+        formatter.write(f"{self.help}\n\n")
         for panel, names in PANELS.items():
             formatter.write(f"{typer.style(panel, bold=True)}\n")
             for name in names:
                 formatter.write(f"  {name:<10}{(self.commands[name].help or '').partition(chr(10))[0]}\n")
         options = ", ".join(parameter.opts[0] for parameter in self.get_params(ctx))
-        formatter.write(f"\nOptions: {options}\n")
+        formatter.write(f"Options: {options}\n")
 
 
 app = typer.Typer(
@@ -57,7 +58,10 @@ app = typer.Typer(
 )
 app.add_typer(table_app, name="table", rich_help_panel=PANEL_OF["table"])
 app.add_typer(train_app, name="train", rich_help_panel=PANEL_OF["train"])
-for _command in (collect, sweep, extend, confirm, status, best, compare, report, evaluate, export, generate):
+app.add_typer(launch_app, name="launch", rich_help_panel=PANEL_OF["launch"])
+for _command in (
+    collect, sweep, extend, confirm, run, finish, status, best, compare, report, evaluate, export, generate,
+):  # fmt: skip
     app.command(cls=Command, rich_help_panel=PANEL_OF[_command.__name__])(_command)
 app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(merge)
 

@@ -42,7 +42,7 @@ def sweep(
     ] = False,
     shard: Annotated[
         str,
-        typer.Option(metavar="I/N", help="Run every n-th job only, from the i-th on, in a folder that shards share."),
+        typer.Option(metavar="I/N", help="Run every n-th job only, from the i-th on, in a shared folder; or auto."),
     ] = "0/1",
     engine: Engine = "local",
     address: Address = None,

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 
 import jaxmoe
-from jaxmoe.devices import cache_in_use, num_cores, start_jax, use_caches, use_caches_of_node
+from jaxmoe.devices import cache_in_use, num_cores, use_caches, use_caches_of_node
 from jaxmoe.env.scenarios import adopt_scenarios
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.creating import this_machine
@@ -131,8 +131,7 @@ class Cluster:
         Raises:
             InputError: the cluster has devices that this machine has not, and the spec does not say them.
         """
-        start_jax()
-        here = this_machine(spec)
+        here = this_machine(spec, count=1)
         resources = [node["Resources"] for node in self._nodes()]
         present = {name for each in resources for name, amount in each.items() if amount}
         theirs = "gpu" if "GPU" in present else "tpu" if TPU in present else "cpu"

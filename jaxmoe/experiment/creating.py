@@ -9,6 +9,7 @@ import psutil
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.devices import start_jax
 from jaxmoe.env.scenarios import scenarios_as_data
+from jaxmoe.errors import InputError
 from jaxmoe.experiment import folder, locations, plan
 from jaxmoe.experiment.rounds import Machine, Round, Settled
 from jaxmoe.experiment.spec import Spec
@@ -83,16 +84,27 @@ def _planned(
     return storage
 
 
-def this_machine(spec: Spec, processes: int = 1) -> Machine:
+def this_machine(spec: Spec, processes: int = 1, count: int | None = None) -> Machine:
     """The devices of this process, as far as a spec does not say others.
 
     Args:
         spec: what is asked for.
         processes: that share the jobs.
+        count: devices of a process, where it is not this machine's business.
+
+    Raises:
+        InputError: the spec says another platform, and not what this machine cannot know of it.
     """
-    devices = spec.devices
-    found = jax.local_devices()
-    platform = jax.default_backend() if devices.platform == "auto" else devices.platform
+    start_jax()
+    devices = spec.devices if count is None else spec.devices.model_copy(update={"count": count})
+    found, here = jax.local_devices(), jax.default_backend()
+    platform = here if devices.platform == "auto" else devices.platform
+    unknown = [f"devices.{key}" for key in ("count", "memory_gib") if getattr(devices, key) == "auto"]
+    if platform != here and unknown:
+        raise InputError(
+            f"devices.platform = {platform!r}, and this machine plans with its {here.upper()}s: say "
+            f"{' and '.join(unknown)} of those that train, too"
+        )
     statistics = found[0].memory_stats() or {}
     memory = statistics.get("bytes_limit", psutil.virtual_memory().total) / 2**30
     return Machine(

@@ -1,5 +1,6 @@
 """Who runs the jobs: engines decide their order and place, never their content."""
 
+import os
 import signal
 import threading
 import time
@@ -50,15 +51,51 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """The shard `i/n`, i from 0 to n - 1.
+    """The shard `i/n`, i from 0 to n - 1; with `auto`, that of the task of SLURM which this process is.
 
     >>> parse_shard("0/4")
     Shard(index=0, count=4)
     """
+    if text == "auto":
+        return shard_of_task(os.environ)
     index, slash, count = text.partition("/")
     if not slash or not index.isdecimal() or not count.isdecimal() or not int(index) < int(count):
-        raise InputError(f"--shard {text!r} is not of the form i/n with i from 0 to n - 1, as in 0/4")
+        raise InputError(f"--shard {text!r} is not of the form i/n with i from 0 to n - 1, as in 0/4, nor auto")
     return Shard(int(index), int(count))
+
+
+def shard_of_task(variables: Mapping[str, str]) -> Shard:
+    """The shard of a task of SLURM: its place in the array, or else its rank among the tasks that `srun` has started.
+
+    >>> shard_of_task({"SLURM_PROCID": "1", "SLURM_NTASKS": "4"})
+    Shard(index=1, count=4)
+
+    Raises:
+        InputError: the variables are not there, or make no sense.
+    """
+    array = "SLURM_ARRAY_TASK_ID" in variables
+    needed = ("ID", "MIN", "COUNT", "STEP") if array else ("PROCID", "NTASKS")
+    names = [f"SLURM_ARRAY_TASK_{name}" if array else f"SLURM_{name}" for name in needed]
+    said = {name: variables.get(name, "") for name in names}
+    if array:
+        said["SLURM_ARRAY_TASK_MAX"] = variables.get("SLURM_ARRAY_TASK_MAX", "")
+    if not any(said.values()):
+        raise InputError("--shard auto is for tasks of SLURM, and this process is none; say which, as in --shard 0/8")
+    wrong = InputError(
+        f"--shard auto cannot be told from {', '.join(f'{name}={value}' for name, value in said.items())}: it takes "
+        "arrays with even steps, as 0-7, and tasks of srun; or say which, as in --shard 0/8"
+    )
+    if not all(value.isdecimal() for value in said.values()):
+        raise wrong
+    if array:
+        task, first, count, step, last = map(int, said.values())
+        if step < 1 or last != first + (count - 1) * step or task not in range(first, last + 1, step):
+            raise wrong
+        return Shard((task - first) // step, count)
+    index, count = map(int, said.values())
+    if index >= count:
+        raise wrong
+    return Shard(index, count)
 
 
 class Local:
@@ -140,14 +177,15 @@ class Stopping:
 
     def __init__(self, time_budget_s: float | None) -> None:
         self._deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
-        self._signalled = threading.Event()
+        self._signalled, self._warned = threading.Event(), threading.Event()
 
     @property
     def why(self) -> str:
         """What it was: "interrupted", "time budget", or nothing."""
         if self._signalled.is_set():
             return "interrupted"
-        return "time budget" if self._deadline is not None and time.monotonic() > self._deadline else ""
+        over = self._warned.is_set() or (self._deadline is not None and time.monotonic() > self._deadline)
+        return "time budget" if over else ""
 
     def __call__(self) -> bool:
         """Whether to save and stop."""
@@ -157,13 +195,14 @@ class Stopping:
     def listening(self) -> Iterator[None]:
         """Let Ctrl-C, a batch system's SIGTERM or a closed terminal ask for the end, which the block must grant soon.
 
-        A second one ends the block at once.
+        A second one ends the block at once. SIGUSR1, which SLURM sends before a limit (`--signal=USR1@90`), is as if a
+        time budget were over; a second one is heard as well.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        names = ("SIGINT", "SIGTERM", "SIGHUP")
-        before = {number: signal.getsignal(number) for name in names if (number := getattr(signal, name, None))}
+        ends, warning = ("SIGINT", "SIGTERM", "SIGHUP"), getattr(signal, "SIGUSR1", None)
+        before = {number: signal.getsignal(number) for name in ends if (number := getattr(signal, name, None))}
 
         def restore() -> None:
             for number, handler in before.items():
@@ -180,7 +219,10 @@ class Stopping:
         for number in before:
             if before[number] is not signal.SIG_IGN:  # as under nohup
                 signal.signal(number, on_signal)
+        deaf = None if warning is None else signal.signal(warning, lambda *_: self._warned.set())
         try:
             yield
         finally:
             restore()
+            if warning is not None:
+                signal.signal(warning, deaf)

@@ -77,6 +77,12 @@ def evaluate_policies(
     return _rows(where, {}, named)
 
 
+def of_same_experts(own: ExpertTable, table: Any) -> ExpertTable:
+    """A table with the experts of another one, in their order, as what agents observe has no names; that if absent."""
+    given = own if table is None else given_table(table)
+    return given if given.experts == own.experts else given.select_experts(own.experts)
+
+
 def evaluate_agents(
     agents: list[TrainedAgent],
     table: ExpertTable,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from jaxmoe.analysis.ranking import best_agent, best_position, confirmed, ranking_of, ranking_table
+from jaxmoe.analysis.ranking import best_agent, best_position, confirmed, ranking_of, ranking_table, rankings
 from jaxmoe.analysis.report import Report, make_report
 from jaxmoe.analysis.status import Standing, standing
 from jaxmoe.analysis.tables import Tables
@@ -19,21 +19,21 @@ from jaxmoe.errors import InputError
 from jaxmoe.experiment import folder, locations
 from jaxmoe.experiment.confirming import Confirmation, confirmation, confirmation_of, keep_behaviour
 from jaxmoe.experiment.engines import Engine, Local, Stopping
-from jaxmoe.experiment.evaluating import evaluate_agents
+from jaxmoe.experiment.evaluating import evaluate_agents, of_same_experts
 from jaxmoe.experiment.exporting import Policy, policy_of
 from jaxmoe.experiment.extending import extensions
 from jaxmoe.experiment.made import Made
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.experiment.tables import Contents, comparison_table, finish, read_contents, tables_of
-from jaxmoe.experiment.trained import TrainedAgent, agents_among, trained_agents
+from jaxmoe.experiment.trained import TrainedAgent, chosen_agents, trained_agents
 from jaxmoe.plugins import require_plugins
-from jaxmoe.table import ExpertTable, given_table
+from jaxmoe.table import ExpertTable
 from jaxmoe.training.events import SILENT, Callback, Finished, Noted, guarded
 from jaxmoe.training.inputs import plain_seeds, require_positive, require_times
 from jaxmoe.training.running import CHECKPOINT_S
 from jaxmoe.training.storage import Folder, Memory, Storage
 from jaxmoe.training.stored import read_table
-from jaxmoe.values import plain, whole
+from jaxmoe.values import whole
 
 REPORT_MADE = "report/made.json"
 Seeds = int | Iterable[int]  # how many, or these: NumPy's numbers and arrays too
@@ -202,9 +202,9 @@ class Experiment:
         """
         self._have_plugins()
         return evaluate_agents(
-            self.agents(self._chosen(agents)), self._of_same_experts(table), scenario=scenario, params=params or {},
-            settings=settings or {}, policies=named_policies(policies), seed=seed, baselines=baselines,
-            requests=self.spec.requests if requests is None else requests, callback=callback,
+            self.agents(chosen_agents(self.tables, agents)), of_same_experts(self.table, table), scenario=scenario,
+            params=params or {}, settings=settings or {}, policies=named_policies(policies), seed=seed,
+            baselines=baselines, requests=self.spec.requests if requests is None else requests, callback=callback,
         )  # fmt: skip
 
     def extend(
@@ -345,38 +345,35 @@ class Experiment:
             self._forget()
             self.unfinished = "" if self.complete else stop.why
             if self.complete or lock:
-                self.__dict__["tables"] = finish(self.storage, self.contents)
+                self._write_tables()
             if self.complete:
-                folder.clean_up(self.storage, jobs)
                 self._report_anew()
         tell(Finished(self.complete))
         return self
+
+    def finish(self) -> "Experiment":
+        """Write the tables and the report of what is complete, and clean up if that is everything; nothing is trained.
+
+        Raises:
+            InputError: a file of a finished job is missing, or one of the report is not as jaxmoe made it.
+        """
+        self._forget()
+        self._write_tables()
+        if self.folder is not None and rankings(self.tables):
+            self.report()
+        return self
+
+    def _write_tables(self) -> None:
+        """Those of what is complete; if that is everything, what jobs have left behind goes."""
+        self.__dict__["tables"] = finish(self.storage, self.contents)
+        if self.complete:
+            folder.clean_up(self.storage, self.contents.jobs)
 
     def _have_plugins(self) -> None:
         """Have what the experiment was planned with: only code that the caller names, or trusts, is imported."""
         about = self.contents.about
         require_plugins(about["plugins"], self.storage.where, self.trust_plugins)
         adopt_scenarios(about["scenarios"], self.storage.where)
-
-    def _chosen(self, agents: Literal["best", "all"] | Iterable[int]) -> list[int]:
-        agents = plain([each.number for each in among] if (among := agents_among(agents)) else agents, "agents")
-        if agents == "all":
-            return [int(number) for number in self.results["agent"]]
-        if agents == "best":
-            ranking = ranking_of(self.tables)
-            return [int(number) for number in ranking.agents[best_position(ranking)].ravel()]
-        if isinstance(agents, str):
-            raise InputError(f"agents = {agents!r} is neither 'best', 'all' nor numbers of agents")
-        found = [whole(number, "agents") for number in (agents if isinstance(agents, list) else [agents])]
-        if not found:
-            raise InputError("agents = [] names none; give at least one number")
-        return found
-
-    def _of_same_experts(self, table: Any) -> ExpertTable:
-        """A table with the experts of this experiment, in their order: what agents observe has no names."""
-        own = self.table
-        given = own if table is None else given_table(table)
-        return given if given.experts == own.experts else given.select_experts(own.experts)
 
     def _report_anew(self) -> None:
         """A report says from which state it was made: make it again where there is one."""

@@ -66,11 +66,14 @@ class Contents(NamedTuple):
 
 
 def read_contents(storage: Storage) -> Contents:
-    """What was planned, and what is done."""
+    """What was planned, and what is done. Raises `InputError` where the planning has not come to its end."""
     about = read_about(storage)
+    spec = spec_of(about)
     rounds = [read_round(storage, number) for number in round_numbers(storage)]
+    if not rounds:
+        raise InputError(f"{storage.where} is not planned to the end: give the command that was planning it again")
     jobs = [job for each in rounds for job in each.jobs]
-    return Contents(current_spec(spec_of(about), rounds), about, rounds, finished(storage, jobs))
+    return Contents(current_spec(spec, rounds), about, rounds, finished(storage, jobs))
 
 
 def tables_of(storage: Storage, contents: Contents | None = None, name: str = "", lean: bool = False) -> Tables:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxmoe.analysis.ranking import best_position, ranking_of
+from jaxmoe.analysis.tables import Tables
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.tables import Contents
 from jaxmoe.policy.contract import Network, network_from
@@ -14,6 +16,7 @@ from jaxmoe.training.arrays import read_arrays
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import checksum
+from jaxmoe.values import plain, whole
 
 
 class TrainedAgent(NamedTuple):
@@ -115,3 +118,23 @@ def agents_among(given: Any) -> list[TrainedAgent]:
     listed = [given] if isinstance(given, TrainedAgent) else given
     agents = isinstance(listed, list | tuple) and listed and all(isinstance(each, TrainedAgent) for each in listed)
     return list(listed) if agents else []
+
+
+def chosen_agents(tables: Tables, agents: Any) -> list[int]:
+    """Numbers of those that are meant: by the best configuration, all, numbers, or trained agents themselves.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    agents = plain([each.number for each in among] if (among := agents_among(agents)) else agents, "agents")
+    if agents == "all":
+        return [int(number) for number in tables.results["agent"]]
+    if agents == "best":
+        ranking = ranking_of(tables)
+        return [int(number) for number in ranking.agents[best_position(ranking)].ravel()]
+    if isinstance(agents, str):
+        raise InputError(f"agents = {agents!r} is neither 'best', 'all' nor numbers of agents")
+    found = [whole(number, "agents") for number in (agents if isinstance(agents, list) else [agents])]
+    if not found:
+        raise InputError("agents = [] names none; give at least one number")
+    return found
