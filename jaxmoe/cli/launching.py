@@ -7,9 +7,11 @@ import typer
 
 import jaxmoe
 from jaxmoe.cli.options import (
+    Address,
     AsJson,
     CheckpointEvery,
     Command,
+    Engine,
     Location,
     NoCompilationCache,
     Out,
@@ -19,6 +21,7 @@ from jaxmoe.cli.options import (
     TimeBudget,
     TrustPlugins,
     end,
+    engine_of,
     running,
 )
 from jaxmoe.cli.output import ERR, OUT, emit
@@ -34,6 +37,8 @@ def run(
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Do every n-th job only, from the i-th on; auto asks SLURM which.")
     ] = "0/1",
+    engine: Engine = "local",
+    address: Address = None,
     plugin: Plugins = None,
     trust_plugins: TrustPlugins = False,
     time_budget: TimeBudget = None,
@@ -46,12 +51,14 @@ def run(
 
     It needs no spec, and plans nothing.
     """
-    from jaxmoe.experiment.engines import Local, parse_shard
+    from jaxmoe.experiment.engines import Local, parse_shard, require_alone
 
     part = parse_shard(shard)
+    require_alone(part, engine)
+    experiment = jaxmoe.load(folder, plugins=plugin or (), trust_plugins=trust_plugins)
     with telling(quiet) as callback:
-        experiment = jaxmoe.load(folder, plugins=plugin or (), trust_plugins=trust_plugins).run(
-            Local(part),
+        experiment.run(
+            Local(part) if part.count > 1 else engine_of(experiment, engine, address),
             lock=part.count == 1,
             callback=callback,
             **running(time_budget, checkpoint_every, no_compilation_cache),

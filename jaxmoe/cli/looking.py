@@ -7,7 +7,9 @@ import typer
 
 import jaxmoe
 from jaxmoe.cli.options import (
+    Address,
     AsJson,
+    Engine,
     Location,
     NoCompilationCache,
     Plugins,
@@ -15,6 +17,7 @@ from jaxmoe.cli.options import (
     TimeBudget,
     TrustPlugins,
     end,
+    engine_of,
     require_table_file,
     running,
     write_table_file,
@@ -32,9 +35,8 @@ if TYPE_CHECKING:
 
 def report(folder: Location, as_json: AsJson = False) -> None:
     """Write what an experiment found as a web page, and its figures."""
-    experiment = jaxmoe.load(folder)
-    found = experiment.report()
-    page = f"{experiment.folder}/report/report.html"
+    found = jaxmoe.report(folder)
+    page = f"{folder.rstrip('/')}/report/report.html"
     if as_json:
         emit({"report": page, "figures": found.figures, "sentences": found.sentences})
         return
@@ -137,6 +139,8 @@ def confirm(
     algorithm: Annotated[
         str | None, typer.Option(help="The algorithm whose best configuration is meant, where there are several.")
     ] = None,
+    engine: Engine = "local",
+    address: Address = None,
     plugin: Plugins = None,
     trust_plugins: TrustPlugins = False,
     time_budget: TimeBudget = None,
@@ -153,6 +157,7 @@ def confirm(
             seeds=seeds,
             scenario=scenario,
             algorithm=algorithm,
+            engine=engine_of(experiment, engine, address),
             callback=callback,
             **running(time_budget, None, no_compilation_cache),
         )

@@ -140,6 +140,13 @@ def running(time_budget: str | None, checkpoint_every: str | None, no_compilatio
     return times | {"compilation_cache": not no_compilation_cache}
 
 
+def engine_of(experiment: "Experiment", engine: str, address: str | None) -> Any:
+    """The engine of a name, with what the experiment's spec gives each job."""
+    from jaxmoe.experiment.engines import engine_named
+
+    return engine_named(engine, address, experiment.spec.ray)
+
+
 def baseline_names(text: str) -> str | list[str]:
     """All, none, or names joined by commas."""
     return text if text in ("all", "none") else text.split(",")

@@ -19,6 +19,7 @@ from jaxmoe.cli.options import (
     TimeBudget,
     TrustPlugins,
     end,
+    engine_of,
     running,
     seed_numbers,
 )
@@ -92,6 +93,8 @@ def extend(
     new_schedule: Annotated[
         bool, typer.Option(help="Begin schedules, such as the learning rate's, anew over the added steps.")
     ] = False,
+    engine: Engine = "local",
+    address: Address = None,
     plugin: Plugins = None,
     trust_plugins: TrustPlugins = False,
     time_budget: TimeBudget = None,
@@ -104,12 +107,14 @@ def extend(
 
     Nothing that is there changes.
     """
+    experiment = jaxmoe.load(folder, plugins=plugin or (), trust_plugins=trust_plugins)
     with telling(quiet) as callback:
-        experiment = jaxmoe.load(folder, plugins=plugin or (), trust_plugins=trust_plugins).extend(
+        experiment.extend(
             seeds=None if seeds is None else seed_numbers("--seeds", seeds),
             samples=samples,
             env_steps=env_steps,
             new_schedule=new_schedule,
+            engine=engine_of(experiment, engine, address),
             callback=callback,
             **running(time_budget, checkpoint_every, no_compilation_cache),
         )

@@ -10,10 +10,12 @@ from typer.core import TyperCommand, TyperGroup
 
 import jaxmoe
 from jaxmoe.cli.options import (
+    Address,
     AsJson,
     Baselines,
     CheckpointEvery,
     Command,
+    Engine,
     NoCompilationCache,
     NoRelevance,
     Plugins,
@@ -114,6 +116,8 @@ def _train_command(algorithm: str) -> Any:
             int, typer.Option(help="Requests that each agent, and each baseline, serves in the end.")
         ] = 8192,
         baselines: Baselines = "all",
+        engine: Engine = "local",
+        address: Address = None,
         plugin: Plugins = None,
         time_budget: TimeBudget = None,
         checkpoint_every: CheckpointEvery = "5m",
@@ -145,6 +149,8 @@ def _train_command(algorithm: str) -> Any:
                 init_from=init_from,
                 plugins=plugin or (),
                 out=out,
+                engine=engine,
+                address=address,
                 callback=callback,
                 **running(time_budget, checkpoint_every, no_compilation_cache),
             )

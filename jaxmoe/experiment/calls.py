@@ -15,7 +15,7 @@ from jaxmoe.analysis.report import Report
 from jaxmoe.errors import InputError
 from jaxmoe.experiment import locations
 from jaxmoe.experiment.creating import create
-from jaxmoe.experiment.engines import Local, engine_named, parse_shard
+from jaxmoe.experiment.engines import Engine, Local, engine_named, parse_shard, require_alone
 from jaxmoe.experiment.evaluating import evaluate_agents, evaluate_policies
 from jaxmoe.experiment.experiment import Experiment, Seeds, named_policies
 from jaxmoe.experiment.exporting import export_again, export_stack
@@ -56,6 +56,8 @@ def train(
     plugins: Iterable[str | os.PathLike[str]] = (),
     overrides: Mapping[str, Any] | None = None,
     out: str | os.PathLike[str] | None = None,
+    engine: str = "local",
+    address: str | None = None,
     time_budget_s: float | None = None,
     checkpoint_every_s: float = CHECKPOINT_S,
     compilation_cache: bool = True,
@@ -84,7 +86,9 @@ def train(
             fresh; while critics learn, for a tenth of the run at most, the policy is held.
         plugins: files (`my_algorithms.py`) or modules to import, that register what is used.
         overrides: other keys of a spec, dotted, such as `{"objective.metric": "qos"}`.
-        out: folder of the experiment; without it, it is in memory until `save`.
+        out: folder or address of the experiment; without it, it is in memory until `save`.
+        engine: who runs the jobs: "local", all devices of this process; or "ray", the workers of a Ray cluster.
+        address: of a Ray cluster that is there; if absent one is started on this machine.
         time_budget_s: end early after so many seconds, with everything saved.
         checkpoint_every_s: seconds between two checkpoints of a job.
         compilation_cache: keep compiled programs in the user's cache folder.
@@ -115,10 +119,9 @@ def train(
         values = _section(section, given)
         source[section] = {name: _single(section, name, value, listed) for name, value in values.items()}
     spec = _told(load_spec(source, overrides or {}), callback)
-    experiment = Experiment(create(spec, given_table(table), out))
-    return experiment.run(
-        time_budget_s=time_budget_s, checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache,
-        callback=callback,
+    return _done(
+        spec, given_table(table), out, engine_named(engine, address, spec.ray), time_budget_s=time_budget_s,
+        checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache, callback=callback,
     )  # fmt: skip
 
 
@@ -141,7 +144,7 @@ def sweep(
 
     Args:
         spec: path of a TOML file, or what it would hold; see `jaxmoe.experiment.spec`.
-        out: folder of the experiment: new, empty, or with an unfinished experiment of the same spec.
+        out: folder or address of the experiment: new, empty, or with an unfinished experiment of the same spec.
         overrides: `key=value` texts, or a mapping of dotted keys, that change the spec.
         table: what the experts write, or its path, in place of the spec's table.
         shard: "i/n" runs every n-th job only, from the i-th on; several processes share a folder.
@@ -158,22 +161,15 @@ def sweep(
             cannot be written.
     """
     part = parse_shard(shard)
-    if part.count > 1 and engine != "local":
-        raise InputError(
-            f"shard = {shard!r} and engine = {engine!r}: the workers of an engine share the jobs themselves"
-        )
+    require_alone(part, engine)
     require_times(time_budget_s, checkpoint_every_s)
     checked = _told(with_plugins(load_spec(spec, overrides), plugins), callback)
     own = load_table(checked.table, relevance=checked.relevance) if table is None else given_table(table)
     runner = engine_named(engine, address, checked.ray) if part.count == 1 else Local(part)
-    try:
-        experiment = Experiment(create(checked, own, out, runner.machine(checked)))
-        return experiment.run(
-            runner, lock=part.count == 1, time_budget_s=time_budget_s, checkpoint_every_s=checkpoint_every_s,
-            compilation_cache=compilation_cache, callback=callback,
-        )  # fmt: skip
-    finally:
-        runner.close()
+    return _done(
+        checked, own, out, runner, lock=part.count == 1, time_budget_s=time_budget_s,
+        checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache, callback=callback,
+    )  # fmt: skip
 
 
 def load(
@@ -182,7 +178,7 @@ def load(
     """The experiment of a folder, finished or not.
 
     Args:
-        source: the folder.
+        source: the folder, or the address of one in an object store.
         plugins: files or modules to import, which `extend`, `confirm` and `evaluate` need where the experiment was
             planned with them; nothing else does.
         trust_plugins: import those that the folder names, from where they were.
@@ -327,6 +323,16 @@ def _table_of(agents: list[TrainedAgent], table: Any) -> ExpertTable:
                 f"agent {agent.number} was trained on another table than the shipped one; give it as table="
             )
     return own
+
+
+def _done(
+    spec: Spec, table: ExpertTable, out: str | os.PathLike[str] | None, engine: Engine, **running: Any
+) -> Experiment:
+    """The experiment of a spec, planned for an engine, and done by it."""
+    try:
+        return Experiment(create(spec, table, out, engine.machine(spec))).run(engine, **running)
+    finally:
+        engine.close()
 
 
 def _told(spec: Spec, callback: Callback) -> Spec:

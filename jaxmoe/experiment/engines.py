@@ -172,6 +172,12 @@ def engine_named(name: str, address: str | None = None, each: RayJob | None = No
     return Local()
 
 
+def require_alone(part: Shard, name: str) -> None:
+    """Refuse a shard of an engine that has workers of its own."""
+    if part.count > 1 and name != "local":
+        raise InputError(f"shard = {part} and engine = {name!r}: the workers of an engine share the jobs themselves")
+
+
 class Stopping:
     """Whether somebody wants the end: by a signal, or because the time is up."""
 

@@ -214,6 +214,7 @@ class Experiment:
         samples: int | None = None,
         env_steps: int | None = None,
         new_schedule: bool = False,
+        engine: Engine | None = None,
         time_budget_s: float | None = None,
         checkpoint_every_s: float = CHECKPOINT_S,
         compilation_cache: bool = True,
@@ -228,6 +229,7 @@ class Experiment:
             samples: so many in all, of a random or Sobol search.
             env_steps: so many in all; agents go on from their final states, which must have been kept.
             new_schedule: begin schedules anew over the added env steps.
+            engine: who runs the jobs, as in `run`.
             time_budget_s: end early after so many seconds, with everything saved.
             checkpoint_every_s: seconds between two checkpoints of a job.
             compilation_cache: keep compiled programs in the user's cache folder.
@@ -252,8 +254,8 @@ class Experiment:
                 folder.write_round(self.storage, planned)
                 self._forget()
         return self.run(
-            time_budget_s=time_budget_s, checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache,
-            callback=callback,
+            engine, time_budget_s=time_budget_s, checkpoint_every_s=checkpoint_every_s,
+            compilation_cache=compilation_cache, callback=callback,
         )  # fmt: skip
 
     def confirm(
@@ -262,6 +264,7 @@ class Experiment:
         seeds: int = 32,
         scenario: str | None = None,
         algorithm: str | None = None,
+        engine: Engine | None = None,
         time_budget_s: float | None = None,
         compilation_cache: bool = True,
         callback: Callback = SILENT,
@@ -274,6 +277,7 @@ class Experiment:
             seeds: how many.
             scenario: whose winner; needed where there are several.
             algorithm: whose best configuration; that of all algorithms if absent.
+            engine: who runs the jobs, as in `run`.
             time_budget_s: end early after so many seconds, with everything saved.
             compilation_cache: keep compiled programs in the user's cache folder.
             callback: told how it goes.
@@ -293,7 +297,7 @@ class Experiment:
         if planned is not None:
             with locations.locked(self.storage):
                 folder.write_round(self.storage, planned)
-        self.run(time_budget_s=time_budget_s, compilation_cache=compilation_cache, callback=callback)
+        self.run(engine, time_budget_s=time_budget_s, compilation_cache=compilation_cache, callback=callback)
         ranking = ranking_of(self.tables, scenario)  # the same, with what is confirmed now
         again = confirmed(ranking, position) if self.complete else None
         if again is not None:
