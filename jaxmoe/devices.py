@@ -1,5 +1,6 @@
 """The processor's cores as JAX devices, and the cache of what is compiled for them."""
 
+import contextlib
 import functools
 import getpass
 import os
@@ -85,12 +86,21 @@ def use_caches() -> None:
     _CACHES.append(folder)
     if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
+    _drop_torn(folder / "programs")
     jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
     jax.config.update(
         "jax_compilation_cache_max_size", PROGRAMS_BYTES
     )  # entries are read and written under a lock, too
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _drop_torn(programs: Path) -> None:
+    """Remove what a killed process has not written to its end: the time of its last use, which is written after it."""
+    with contextlib.suppress(OSError):
+        for entry in programs.glob("*-cache"):
+            if not entry.with_name(f"{entry.name.removesuffix('-cache')}-atime").exists():
+                entry.unlink(missing_ok=True)
 
 
 _CACHES: list[Path] = []  # what was asked for; none until then

@@ -299,6 +299,7 @@ def test_a_second_start_compiles_nothing(tmp_path):
         with tiny.process(*command, env=kept) as process:
             _, complaints = process.communicate(timeout=600)
         assert process.returncode == 0, complaints
+        assert "Warning" not in complaints
         return {path.name for path in cache.rglob("*-cache")}
 
     programs = run("one")
@@ -306,3 +307,23 @@ def test_a_second_start_compiles_nothing(tmp_path):
     assert run("two") == programs
     assert run("other rates", "--set", "hypers.learning_rate=[2e-3, 3e-3]") == programs
     tiny.assert_same(tmp_path / "one", tmp_path / "two")
+    torn = max(cache.rglob("*-cache"), key=lambda path: path.stat().st_size)
+    os.truncate(torn, torn.stat().st_size // 2)  # as a process leaves it that is killed in the middle
+    torn.with_name(torn.name.replace("-cache", "-atime")).unlink()
+    assert run("torn") == programs
+    tiny.assert_same(tmp_path / "one", tmp_path / "torn")
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_processes_that_compile_the_same_at_once_disturb_each_other_not(tmp_path):
+    spec, out = tiny.spec_file(tmp_path / "spec.toml"), tmp_path / "out"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    kept["JAXMOE_CACHE_DIR"] = str(tmp_path / "cache")
+    command = ["sweep", spec, "--out", out, "--set", "devices.agents_per_job=4", "--quiet"]
+    together = [tiny.process(*command, "--shard", f"{index}/2", env=kept) for index in range(2)]
+    for process in together:
+        with process:
+            _, complaints = process.communicate(timeout=600)
+        assert (process.returncode, complaints) == (0, "")
+    assert len(list((tmp_path / "cache").rglob("*-cache"))) > 1
