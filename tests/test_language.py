@@ -108,6 +108,8 @@ WORDS = [
     "axis",
     "search",
     "engine",
+    "driver",
+    "shard",
     "params",
     "settings",
     "prompt",
