@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import signal
+import socket
 import tempfile
 import traceback
 import warnings
@@ -38,6 +39,7 @@ from jaxmoe.training.storage import Memory, Storage
 MOST = 1000  # tasks that are handed out at once; those that wait tell a cluster that grows how far
 GPU_SHARE = 0.9  # of a GPU's memory, that the jobs on it take together
 OBJECT_STORE_BYTES = 100 * 2**20  # of a local cluster; nothing large goes through it
+ADDRESS_S = 10.0  # s, that an address has to answer
 PROBE_S = 60.0  # s, that a node has to say that it can use the storage
 TPU = "TPU"  # the resource as which Ray counts chips
 
@@ -92,6 +94,7 @@ class Cluster:
         ray = self._ray
         if ray.is_initialized():
             return
+        self._require_somebody_there()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is computed here
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the driver leaves GPUs to the workers
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -117,6 +120,16 @@ class Cluster:
         theirs = ray._private.worker
         self._print = getattr(theirs, "print_to_stdstream", None)
         theirs.print_to_stdstream = _print_nothing
+
+    def _require_somebody_there(self) -> None:
+        """Say at once that nobody is at an address: Ray would ask for many minutes."""
+        host, _, port = (self.address or "").rpartition(":")
+        if not host or "/" in host or not port.isdecimal():
+            return
+        try:
+            socket.create_connection((host, int(port)), timeout=ADDRESS_S).close()
+        except (OSError, OverflowError) as error:
+            raise InputError(f"Ray cannot be reached at {self.address}: {error}") from None
 
     def close(self) -> None:
         """End the connection, and the cluster if it was started here."""

@@ -269,6 +269,13 @@ def test_what_makes_no_sense_together_is_refused(tmp_path, options, sentence):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_address_at_which_nobody_is_is_said_at_once(tmp_path):
+    spec, address = tiny.spec_file(tmp_path / "spec.toml"), f"127.0.0.1:{free_port()}"
+    done = tiny.command("sweep", spec, "--out", tmp_path / "out", "--engine", "ray", "--address", address)
+    assert (done.code, done.error.startswith(f"jaxmoe: Ray cannot be reached at {address}: ")) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def unconnected(monkeypatch):
     monkeypatch.setattr(cluster.Cluster, "connect", lambda _: None)
