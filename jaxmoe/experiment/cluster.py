@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +98,8 @@ class Cluster:
         self._require_somebody_there()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told what is computed here
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the driver leaves GPUs to the workers
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        main = threading.current_thread() is threading.main_thread()
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)} if main else {}
         common = {"log_to_driver": False, "logging_level": "ERROR", "ignore_reinit_error": True}
         try:
             with warnings.catch_warnings():
@@ -150,8 +152,8 @@ class Cluster:
         theirs = "gpu" if "GPU" in present else "tpu" if TPU in present else "cpu"
         if spec.devices.platform == "auto" and theirs != jax.default_backend():
             raise InputError(
-                f'the cluster has {theirs.upper()}s, and this machine has none: say devices.platform = "{theirs}" and '
-                'devices.memory_gib of one of them, or devices.platform = "cpu" if that is meant'
+                f"the cluster has {theirs.upper()}s, and this machine {jax.default_backend().upper()}s: say which are "
+                f'meant, as in devices.platform = "{theirs}" and, where this machine has none, devices.memory_gib of one'
             )
         workers = sum(self._fits(each, here.platform) for each in resources)
         return here._replace(devices=self.devices(here.platform), processes=max(1, workers))
@@ -193,7 +195,8 @@ class Cluster:
         if any(self._fits(node["Resources"], platform) for node in self._nodes()):
             return
         takes = self.takes(platform)
-        wanted = ", ".join(f"{name} = {amount:g}" for name, amount in {**takes, **takes.pop("resources", {})}.items())
+        more = takes.pop("resources", {})
+        wanted = ", ".join(f"{name} = {amount:g}" for name, amount in {**takes, **more}.items())
         if not self.address:
             raise InputError(f"a job takes {wanted}, which this machine has not; say less in [ray] of the spec")
         callback(Noted(f"a job takes {wanted}, which no node of the cluster has now: jobs wait for one"))

@@ -78,10 +78,11 @@ def drive(pool: Pool, jobs: Sequence[Job], storage: Storage, callback: Callback,
             elif kind == "failed":
                 failed.append(number)
                 callback(JobFailed(number, str(job.signature), said))
-            elif kind == "lost" and not stopping:
+            elif kind in ("lost", "stopped") and not stopping:
                 losses[number] = 0 if watch.got_on(job) else losses[number] + 1
                 if losses[number] < LOSSES:
-                    callback(Noted(f"job {number}: its worker is lost ({said}); it goes on from its last checkpoint"))
+                    why = f"is lost ({said})" if kind == "lost" else "was told to stop"
+                    callback(Noted(f"job {number}: its worker {why}; it goes on from its last checkpoint"))
                     waiting.insert(0, job)
                 else:
                     failed.append(number)
