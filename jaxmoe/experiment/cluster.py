@@ -153,7 +153,7 @@ class Cluster:
         if spec.devices.platform == "auto" and theirs != jax.default_backend():
             raise InputError(
                 f"the cluster has {theirs.upper()}s, and this machine {jax.default_backend().upper()}s: say which are "
-                f'meant, as in devices.platform = "{theirs}" and, where this machine has none, devices.memory_gib of one'
+                f'meant, devices.platform = "{theirs}" for instance, and devices.memory_gib where this machine has none'
             )
         workers = sum(self._fits(each, here.platform) for each in resources)
         return here._replace(devices=self.devices(here.platform), processes=max(1, workers))

@@ -58,11 +58,12 @@ def drive(pool: Pool, jobs: Sequence[Job], storage: Storage, callback: Callback,
     done = set(finished(storage, jobs))
     waiting = [job for job in jobs if job.number not in done]
     at_work: dict[int, Job] = {}
-    watch, losses, failed, stopping = _Watch(storage, callback), Counter[int](), list[int](), False
+    watch, losses, failed = _Watch(storage, callback), Counter[int](), list[int]()
+    stopping, refused = False, ""
     while waiting or at_work:
-        if stop() and not stopping:
+        if not stopping and (refused or stop()):
             stopping, waiting = True, []
-            pool.stop()
+            pool.stop()  # and all that are at work save
         for job in [] if stopping else _ready(waiting, done, pool.most - len(at_work)):
             waiting.remove(job)
             at_work[job.number] = job
@@ -88,9 +89,10 @@ def drive(pool: Pool, jobs: Sequence[Job], storage: Storage, callback: Callback,
                     failed.append(number)
                     callback(JobFailed(number, str(job.signature), f"it lost its worker {LOSSES} times: {said}"))
             elif kind == "refused":
-                pool.stop()
-                raise InputError(said)
+                refused = refused or said
         watch.look([planned[number] for number in at_work])
+    if refused:
+        raise InputError(refused)
     return sorted(failed)
 
 
