@@ -61,7 +61,7 @@ def sweep(
     if dry_run:
         from jaxmoe.experiment.dry_run import describe_plan
 
-        lines = describe_plan(spec, overrides or [], shard, plugin or ())
+        lines = describe_plan(spec, overrides or [], shard, plugin or (), engine, address)
         if as_json:
             emit({"plan": lines})
         else:

@@ -9,8 +9,7 @@ from jaxmoe.algorithms.algorithm import about
 from jaxmoe.algorithms.registry import registered_algorithm, speed
 from jaxmoe.devices import start_jax
 from jaxmoe.experiment import plan
-from jaxmoe.experiment.creating import this_machine
-from jaxmoe.experiment.engines import parse_shard
+from jaxmoe.experiment.engines import Local, engine_named, parse_shard, require_alone
 from jaxmoe.experiment.going_on import with_policy
 from jaxmoe.experiment.rounds import Settled
 from jaxmoe.experiment.search import Axis, open_axes
@@ -25,18 +24,25 @@ def describe_plan(
     overrides: Iterable[str] | Mapping[str, Any] = (),
     shard: str = "0/1",
     plugins: Iterable[str] = (),
+    engine: str = "local",
+    address: str | None = None,
 ) -> list[str]:
     """Lines that say how many agents, programs and jobs an experiment has, and how much memory and disk they take.
 
     Nothing is compiled or trained.
     """
     (checked, taken), part = with_policy(with_plugins(load_spec(spec, overrides), plugins)), parse_shard(shard)
-    start_jax()
+    require_alone(part, engine)
+    runner = engine_named(engine, address, checked.ray) if part.count == 1 else Local(part)
+    try:
+        start_jax()
+        machine = runner.machine(checked)
+    finally:
+        runner.close()
     table = load_table(checked.table, relevance=checked.relevance)
     members = plan.members(checked, table)
     plan.check_spec(checked, members, table)
     keep = checked.keep_states if isinstance(checked.keep_states, bool) else plan.states_fit(checked, members, table)
-    machine = this_machine(checked)
     first = plan.first_round(Settled(checked, table, machine, keep), members)
     own = [job for job in first.jobs if job.number % part.count == part.index]
     train = [job for job in own if job.kind == "train"]
@@ -46,12 +52,13 @@ def describe_plan(
     agents = sum(len(job.rows) for job in train)
     configurations = len(first.agents[["algorithm", "scenario", "configuration", "environment"]].drop_duplicates())
     baselines = sum(job.kind == "baselines" for job in own)
+    each_of = f" in each of {machine.processes} processes" if machine.processes > 1 else ""
     lines = [
         f"{_counted(agents, 'agent')}, from {_counted(configurations, 'configuration')} and "
         f"{_counted(first.agents['seed'].nunique(), 'seed')}"
         + (f"; shard {part} of {len(first.agents):,}" if part.count > 1 else ""),
         f"{_counted(len(by_signature), 'compilation')} of a training program, for {machine.devices} x "
-        f"{machine.platform}; baselines in {_counted(baselines, 'environment')}",
+        f"{machine.platform}{each_of}; baselines in {_counted(baselines, 'environment')}",
     ]
     steps, largest, states, seconds = 0.0, 0.0, 0.0, 0.0
     for jobs in by_signature.values():
@@ -60,7 +67,8 @@ def describe_plan(
         most = max(len(job.rows) for job in jobs)
         memory = sizes.MEMORY_FACTOR * most * each
         steps, states, largest = steps + jobs[0].env_steps * count, states + each * count, max(largest, memory)
-        rate = speed(jobs[0].signature.algorithm, machine.platform) * machine.devices
+        at_once = machine.devices * (machine.processes if part.count == 1 else 1)  # of what these jobs are done by
+        rate = speed(jobs[0].signature.algorithm, machine.platform) * at_once
         seconds += jobs[0].env_steps * count / rate
         lines.append(
             f"{jobs[0].signature}: {_counted(count, 'agent')} of {jobs[0].env_steps:,} env steps and {size(each)} "
