@@ -337,9 +337,10 @@ class Experiment:
         with locations.locked(self.storage) if lock else contextlib.nullcontext(), stop.listening():
             self._forget()
             jobs = self.contents.jobs
-            for text in folder.set_aside_damaged(self.storage, jobs):
+            if damaged := folder.set_aside_damaged(self.storage, jobs):
+                self._forget()
+            for text in damaged:
                 tell(Noted(text))
-            self._forget()
             tell(self.contents.planned)
             self.failed = (engine or Local())(jobs, self.storage, tell, stop, checkpoint_every_s)
             self._forget()
@@ -347,7 +348,7 @@ class Experiment:
             if self.complete or lock:
                 self.__dict__["tables"] = finish(self.storage, self.contents)
             if self.complete:
-                folder.clean_up(self.storage, jobs)
+                folder.clean_up(self.storage, jobs, self.contents.done)
                 self._report_anew()
         tell(Finished(self.complete))
         return self
