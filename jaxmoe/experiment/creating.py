@@ -16,6 +16,7 @@ from jaxmoe.experiment.spec import Spec
 from jaxmoe.plugins import Plugin, load_plugins
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.inputs import checked_config, environments
+from jaxmoe.training.job import Job
 from jaxmoe.training.starting import read_start
 from jaxmoe.training.storage import Memory, Storage
 
@@ -133,5 +134,9 @@ def _start(spec: Spec, members: list[plan.Member], table: ExpertTable) -> dict[s
 
 def _bytes_of_a_job(first: Round, spec: Spec, table: ExpertTable) -> int:
     """What the largest job writes at once: its checkpoint."""
-    jobs = [job for job in first.jobs if job.kind == "train"]
-    return max(len(job.rows) * plan.agent_bytes(job, table, spec) for job in jobs)
+    largest: dict[str, Job] = {}  # of each signature, whose agents are of one size
+    for job in first.jobs:
+        key = job.signature.key
+        if job.kind == "train" and (key not in largest or len(job.rows) > len(largest[key].rows)):
+            largest[key] = job
+    return max(len(job.rows) * plan.agent_bytes(job, table, spec) for job in largest.values())

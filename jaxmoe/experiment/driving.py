@@ -4,17 +4,19 @@ It decides nothing about content, and keeps nothing: whatever ends it, another o
 """
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, Protocol
 
 from jaxmoe.errors import InputError
 from jaxmoe.training.events import Advanced, Callback, JobFailed, JobFinished, JobStarted, Noted
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Storage
-from jaxmoe.training.stored import finished, in_parallel, progress_of, read_done
+from jaxmoe.training.stored import READERS, finished, progress_of, read_done
 
 WATCH_S = 2.0  # s, between two looks at where jobs stand
+LOOK_SHARE = 0.1  # of the time, at most, goes into such looks
 LOSSES = 5  # times in a row that a job may lose its worker without getting on
 
 Kind = Literal["done", "stopped", "failed", "refused", "lost"]
@@ -54,52 +56,91 @@ def drive(pool: Pool, jobs: Sequence[Job], storage: Storage, callback: Callback,
     Raises:
         InputError: a worker cannot use the storage, or its machine.
     """
-    planned = {job.number: job for job in jobs}
-    done = set(finished(storage, jobs))
-    waiting = [job for job in jobs if job.number not in done]
+    done = finished(storage, jobs)
+    waiting = _Waiting([job for job in jobs if job.number not in done], done)
+    watch = _Watch(storage, callback)
+    try:
+        return _drive(pool, waiting, watch, callback, stop)
+    finally:
+        watch.close()
+
+
+def _drive(pool: Pool, waiting: "_Waiting", watch: "_Watch", callback: Callback, stop: Callable[[], bool]) -> list[int]:
+    """Hand out, watch and hand out again; numbers of jobs that failed."""
     at_work: dict[int, Job] = {}
-    watch, losses, failed = _Watch(storage, callback), Counter[int](), list[int]()
+    losses, failed = Counter[int](), list[int]()
     stopping, refused = False, ""
-    while waiting or at_work:
+    while True:
         if not stopping and (refused or stop()):
-            stopping, waiting = True, []
+            stopping = True
             pool.stop()  # and all that are at work save
-        for job in [] if stopping else _ready(waiting, done, pool.most - len(at_work)):
-            waiting.remove(job)
+        begun = [] if stopping else waiting.take(pool.most - len(at_work))
+        watch.begin(begun)
+        for job in begun:
             at_work[job.number] = job
-            watch.begin(job)
             pool.submit(job)
         if not at_work:
             break  # what is left waits for jobs that have failed
-        for number, kind, said in pool.wait(WATCH_S):
+        ended = pool.wait(WATCH_S)
+        watch.end([at_work[number] for number, kind, _ in ended if kind == "done"])
+        for number, kind, said in ended:
             job = at_work.pop(number)
             if kind == "done":
-                done.add(number)
-                watch.end(job)
+                waiting.done(number)
             elif kind == "failed":
                 failed.append(number)
                 callback(JobFailed(number, str(job.signature), said))
-            elif kind in ("lost", "stopped") and not stopping:
+            elif kind in ("lost", "stopped") and not stopping:  # a machine that is taken away has its workers stop
                 losses[number] = 0 if watch.got_on(job) else losses[number] + 1
+                why = f"is lost ({said})" if kind == "lost" else "was told to stop"
                 if losses[number] < LOSSES:
-                    why = f"is lost ({said})" if kind == "lost" else "was told to stop"
                     callback(Noted(f"job {number}: its worker {why}; it goes on from its last checkpoint"))
-                    waiting.insert(0, job)
+                    waiting.again(job)
                 else:
                     failed.append(number)
-                    callback(JobFailed(number, str(job.signature), f"it lost its worker {LOSSES} times: {said}"))
+                    callback(
+                        JobFailed(
+                            number, str(job.signature), f"it lost its worker {LOSSES} times: {said or 'told to stop'}"
+                        )
+                    )
             elif kind == "refused":
                 refused = refused or said
-        watch.look([planned[number] for number in at_work])
+        watch.look(list(at_work.values()))
     if refused:
         raise InputError(refused)
     return sorted(failed)
 
 
-def _ready(waiting: Sequence[Job], done: set[int], most: int) -> list[Job]:
-    """Jobs whose agents come from nowhere else, or from jobs that are done."""
-    ready = (job for job in waiting if done.issuperset(number for number, _ in job.start.rows))
-    return [job for job, _ in zip(ready, range(max(0, most)), strict=False)]
+class _Waiting:
+    """Jobs that nobody has yet, in order: those that can begin, and those whose agents come from jobs not done yet."""
+
+    def __init__(self, jobs: Sequence[Job], done: Collection[int]) -> None:
+        self._ready: deque[Job] = deque()
+        self._needs: dict[int, set[int]] = {}  # jobs that a job waits for
+        self._then: dict[int, list[Job]] = {}  # jobs that wait for a job
+        for job in jobs:
+            needs = {number for number, _ in job.start.rows}.difference(done)
+            if not needs:
+                self._ready.append(job)
+                continue
+            self._needs[job.number] = needs
+            for number in needs:
+                self._then.setdefault(number, []).append(job)
+
+    def take(self, most: int) -> list[Job]:
+        """So many jobs that can begin, at most."""
+        return [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
+
+    def again(self, job: Job) -> None:
+        """A job is next once more."""
+        self._ready.appendleft(job)
+
+    def done(self, number: int) -> None:
+        """A job is done, on which others may have waited."""
+        for job in self._then.pop(number, []):
+            self._needs[job.number].discard(number)
+            if not self._needs[job.number]:
+                self._ready.append(job)
 
 
 class _Watch:
@@ -110,23 +151,25 @@ class _Watch:
         self._earlier: dict[int, str] = {}  # attempts that were there before a job was handed out
         self._seen: dict[int, Mapping[str, Any]] = {}
         self._reached: dict[int, int] = {}  # env steps when the worker was lost
-        self._looked = float("-inf")
+        self._next_look = float("-inf")
+        self._readers = ThreadPoolExecutor(READERS)  # kept, because to start threads takes longer than to read a file
 
-    def begin(self, job: Job) -> None:
-        """A job is handed out."""
-        before = progress_of(self.storage, job)
-        self._earlier[job.number] = str(before.get("attempt", "")) if before else ""
-        self._seen.pop(job.number, None)
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """Jobs are handed out."""
+        for job, before in zip(jobs, self._progress(jobs), strict=True):
+            self._earlier[job.number] = str(before.get("attempt", "")) if before else ""
+            self._seen.pop(job.number, None)
 
     def look(self, jobs: Sequence[Job]) -> None:
-        """Tell what is new."""
-        if time.monotonic() - self._looked < WATCH_S:
+        """Tell what is new; an object store may be slow, and looking takes a part of the time alone."""
+        began = time.monotonic()
+        if began < self._next_look:
             return
-        self._looked = time.monotonic()
-        found = in_parallel(lambda job: progress_of(self.storage, job), jobs)
-        for job, at in zip(jobs, found, strict=True):
+        for job, at in zip(jobs, self._progress(jobs), strict=True):
             if at is not None and at.get("attempt") != self._earlier[job.number]:
                 self._tell(job, at)
+        ended = time.monotonic()
+        self._next_look = ended + max(WATCH_S, (ended - began) / LOOK_SHARE)
 
     def got_on(self, job: Job) -> bool:
         """Whether a job that has lost its worker is further than when it last lost one."""
@@ -136,9 +179,20 @@ class _Watch:
         self._reached[job.number] = reached
         return further
 
-    def end(self, job: Job) -> None:
-        """Tell that a job is done."""
-        about = read_done(self.storage, job) or {}
+    def end(self, jobs: Sequence[Job]) -> None:
+        """Tell that jobs are done."""
+        found = self._readers.map(lambda job: read_done(self.storage, job), jobs)
+        for job, about in zip(jobs, found, strict=True):
+            self._tell_end(job, about or {})
+
+    def close(self) -> None:
+        """Nothing more is read."""
+        self._readers.shutdown()
+
+    def _progress(self, jobs: Sequence[Job]) -> Iterator[dict[str, Any] | None]:
+        return self._readers.map(lambda job: progress_of(self.storage, job), jobs)
+
+    def _tell_end(self, job: Job, about: Mapping[str, Any]) -> None:
         if job.number not in self._seen:
             self.callback(JobStarted(job.number, str(job.signature), len(job.rows), 0))
         agents = len(job.rows) if job.kind == "train" else 0

@@ -341,9 +341,10 @@ class Experiment:
         with locations.locked(self.storage) if lock else contextlib.nullcontext(), stop.listening():
             self._forget()
             jobs = self.contents.jobs
-            for text in folder.set_aside_damaged(self.storage, jobs):
+            if damaged := folder.set_aside_damaged(self.storage, jobs):
+                self._forget()
+            for text in damaged:
                 tell(Noted(text))
-            self._forget()
             tell(self.contents.planned)
             self.failed = (engine or Local())(jobs, self.storage, tell, stop, checkpoint_every_s)
             self._forget()
@@ -371,7 +372,7 @@ class Experiment:
         """Those of what is complete; if that is everything, what jobs have left behind goes."""
         self.__dict__["tables"] = finish(self.storage, self.contents)
         if self.complete:
-            folder.clean_up(self.storage, self.contents.jobs)
+            folder.clean_up(self.storage, self.contents.jobs, self.contents.done)
 
     def _have_plugins(self) -> None:
         """Have what the experiment was planned with: only code that the caller names, or trusts, is imported."""

@@ -33,7 +33,7 @@ from jaxmoe.table import ExpertTable
 from jaxmoe.training.arrays import pieces
 from jaxmoe.training.job import Job, read_jobs, write_jobs
 from jaxmoe.training.storage import Storage
-from jaxmoe.training.stored import TABLE, checksum, parquet, read_done, read_table
+from jaxmoe.training.stored import TABLE, checksum, in_parallel, parquet, read_done, read_table
 
 FORMAT = 2
 EXPERIMENT = "experiment.json"
@@ -200,38 +200,55 @@ def round_about(storage: Storage, number: int) -> dict[str, Any]:
 
 def set_aside_damaged(storage: Storage, jobs: list[Job]) -> list[str]:
     """Have jobs done again whose stored files are not what was written; what is to be said of them."""
-    said = []
-    for job in jobs:
+    present = storage.files("jobs/")
+
+    def damaged(job: Job) -> tuple[str, str] | None:
+        """The attempt that counts, and its first file that is damaged."""
         about = read_done(storage, job)
         if about is None:
-            continue
-        folder = f"{job.folder}/{about['attempt']}"
+            return None
         for file, expected in about["files"].items():
-            name = f"{folder}/{file}"
-            if storage.size(name) != expected["bytes"] or checksum(storage, name) != expected["sha256"]:
-                aside = f"{job.folder}/done.json.damaged-{about['attempt']}"
-                storage.rename(f"{job.folder}/done.json", aside)
-                said.append(f"{storage.where}/{name} is damaged or missing; job {job.number} is done again")
-                break
+            name = f"{job.folder}/{about['attempt']}/{file}"
+            there = present.get(name)
+            if there is None or there.bytes != expected["bytes"] or checksum(storage, name) != expected["sha256"]:
+                return about["attempt"], name
+        return None
+
+    begun, said = [job for job in jobs if f"{job.folder}/done.json" in present], []
+    for job, found in zip(begun, in_parallel(damaged, begun), strict=True):
+        if found is not None:
+            attempt, name = found
+            storage.rename(f"{job.folder}/done.json", f"{job.folder}/done.json.damaged-{attempt}")
+            said.append(f"{storage.where}/{name} is damaged or missing; job {job.number} is done again")
     return said
 
 
-def clean_up(storage: Storage, jobs: list[Job]) -> None:
-    """Remove what jobs that are done no longer need: checkpoints, notes of progress, attempts that do not count."""
-    for job in jobs:
-        about = read_done(storage, job)
-        if about is None:
-            continue
-        for name in storage.list(f"{job.folder}/"):
-            rest = name.removeprefix(f"{job.folder}/")
-            attempt, _, file = rest.partition("/")
-            ours = file in _OF_AN_ATTEMPT
-            stale = re.fullmatch(r"[0-9a-f]{8}", attempt) and attempt != about["attempt"] and ours
-            checkpoint = re.fullmatch(r"checkpoint/(state\.json|[0-9a-f]{8}-\d+\.safetensors)", rest)
-            if stale or checkpoint or rest == "progress.json":
-                storage.delete(name)
-        for name in storage.unfinished(f"{job.folder}/"):
-            storage.delete(name)
+def clean_up(storage: Storage, jobs: list[Job], done: Mapping[int, Mapping[str, Any]]) -> None:
+    """Remove what jobs that are done no longer need: checkpoints, notes of progress, attempts that do not count.
+
+    Args:
+        storage: of the experiment.
+        jobs: of its plan.
+        done: what `done.json` of each finished job says.
+    """
+    counts = {job.folder: str(done[job.number]["attempt"]) for job in jobs if job.number in done}
+    drop = []
+    for name in storage.list("jobs/"):
+        folder, rest = _in_job(name)
+        attempt, _, file = rest.partition("/")
+        ours = file in _OF_AN_ATTEMPT
+        stale = re.fullmatch(r"[0-9a-f]{8}", attempt) and attempt != counts.get(folder) and ours
+        checkpoint = re.fullmatch(r"checkpoint/(state\.json|[0-9a-f]{8}-\d+\.safetensors)", rest)
+        if folder in counts and (stale or checkpoint or rest == "progress.json"):
+            drop.append(name)
+    drop += [name for name in storage.unfinished("jobs/") if _in_job(name)[0] in counts]
+    in_parallel(storage.delete, drop)
+
+
+def _in_job(name: str) -> tuple[str, str]:
+    """The folder of the job that a file belongs to, and its name there."""
+    jobs, number, rest = (*name.split("/", 2), "")[:3]
+    return f"{jobs}/{number}", rest
 
 
 def _table_file(table: ExpertTable) -> bytes:

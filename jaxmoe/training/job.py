@@ -186,20 +186,28 @@ def write_jobs(jobs: Iterable[Job]) -> bytes:
 
 def read_jobs(storage: Storage, name: str) -> list[Job]:
     """The jobs of a round."""
-    if (storage.size(name) or 0) > LONGEST_LINE:
-        raise InputError(f"{storage.where}/{name} is larger than any list of jobs")
-    lines = storage.read(name).splitlines()
-    return [parse_job(line, f"{storage.where}/{name}, line {number}") for number, line in enumerate(lines, 1)]
+    lines = enumerate(_lines(storage, name), 1)
+    return [parse_job(line, f"{storage.where}/{name}, line {number}") for number, line in lines]
 
 
 def find_job(storage: Storage, number: int) -> Job:
-    """The job of a number, in whatever round it is planned."""
-    for name in storage.list("rounds/"):
-        if name.endswith("/jobs.jsonl"):
-            for job in read_jobs(storage, name):
-                if job.number == number:
-                    return job
+    """The job of a number, in whatever round it is planned; other lines are only read where none begins with it."""
+    begins = f'{{"number":{number},'.encode()  # as `Job.to_json` writes it
+    names = [name for name in storage.list("rounds/") if name.endswith("/jobs.jsonl")]
+    for name in names:
+        for at, line in enumerate(_lines(storage, name), 1):
+            if line.startswith(begins):
+                return parse_job(line, f"{storage.where}/{name}, line {at}")
+    for job in (job for name in names for job in read_jobs(storage, name)):
+        if job.number == number:
+            return job
     raise InputError(f"{storage.where} has no job {number}")
+
+
+def _lines(storage: Storage, name: str) -> list[bytes]:
+    if (storage.size(name) or 0) > LONGEST_LINE:
+        raise InputError(f"{storage.where}/{name} is larger than any list of jobs")
+    return storage.read(name).splitlines()
 
 
 def even_sizes(count: int, largest: int, multiple: int = 1) -> list[int]:

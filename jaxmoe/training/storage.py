@@ -139,12 +139,12 @@ class Folder:
 
     def path(self, name: str) -> Path:
         """Where a file is; raises `InputError` where a symbolic link stands in its way."""
-        path = self.root
+        path = str(self.root)
         for part in parts_of(name):
-            path = path / part
-            if path.is_symlink():
+            path = f"{path}{os.sep}{part}"
+            if os.path.islink(path):  # noqa: PTH114  it is asked often, and a Path for each part is slow
                 raise InputError(f"{path} is a symbolic link, and jaxmoe follows none out of {self.root}; remove it")
-        return path
+        return Path(path)
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """A file's bytes, from one of them on."""
@@ -176,30 +176,37 @@ class Folder:
 
     def list(self, prefix: str = "") -> list[str]:
         """Names of all files that begin so, in order; links and unfinished files are left out."""
-        return sorted(name for name in self._files(prefix) if not name.endswith(PARTIAL))
+        return sorted(name for name, _ in self._files(prefix) if not name.endswith(PARTIAL))
 
     def files(self, prefix: str = "") -> dict[str, Found]:
         """All files that begin so."""
         found = {}
-        for name in self.list(prefix):
-            with contextlib.suppress(FileNotFoundError):  # another process has removed it meanwhile
-                about = (self.root / name).stat()
-                found[name] = Found(about.st_size, about.st_mtime)
-        return found
+        for name, entry in self._files(prefix):
+            if not name.endswith(PARTIAL):
+                with contextlib.suppress(FileNotFoundError):  # another process has removed it meanwhile
+                    about = entry.stat(follow_symlinks=False)
+                    found[name] = Found(about.st_size, about.st_mtime)
+        return dict(sorted(found.items()))
 
     def unfinished(self, prefix: str) -> Sequence[str]:
         """Names of files that a killed process has begun, of those that begin so."""
-        return sorted(name for name in self._files(prefix) if _BEGUN.fullmatch(name.rpartition("/")[2]))
+        return sorted(name for name, _ in self._files(prefix) if _BEGUN.fullmatch(name.rpartition("/")[2]))
 
-    def _files(self, prefix: str) -> Iterator[str]:
+    def _files(self, prefix: str) -> "Iterator[tuple[str, os.DirEntry[str]]]":
+        """Names of files that begin so, links left out; what is removed meanwhile is not there."""
         inside = prefix.rpartition("/")[0]
-        top = self.path(inside) if inside else self.root
-        for folder, _, files in os.walk(top, followlinks=False):
-            relative = Path(folder).relative_to(self.root)
-            for file in files:
-                name = (relative / file).as_posix()
-                if name.startswith(prefix) and not (self.root / name).is_symlink():
-                    yield name
+        folders = [(str(self.path(inside) if inside else self.root), f"{inside}/" if inside else "")]
+        while folders:
+            folder, above = folders.pop()
+            entries: list[os.DirEntry[str]] = []
+            with contextlib.suppress(OSError), os.scandir(folder) as found:
+                entries += found
+            for entry in entries:
+                name = f"{above}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append((entry.path, f"{name}/"))
+                elif name.startswith(prefix) and not entry.is_symlink():
+                    yield name, entry
 
     def delete(self, name: str) -> None:
         """Remove a file, if it is there, and its folder if that is empty then."""

@@ -81,8 +81,11 @@ def progress_of(storage: Storage, job: Job) -> dict[str, Any] | None:
 
 def in_parallel(read: Callable[[Given], Answer], each: Iterable[Given]) -> list[Answer]:
     """What is read for each, in order; many files at once, because an object store answers slowly and often."""
+    wanted = list(each)
+    if len(wanted) < 2:
+        return list(map(read, wanted))
     with ThreadPoolExecutor(READERS) as readers:
-        return list(readers.map(read, each))
+        return list(readers.map(read, wanted))
 
 
 def read_table(storage: Storage, digest: str) -> ExpertTable:
