@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ TABLES = ("results.parquet", "curves.parquet", "comparison.parquet")
 COLUMNS = {  # of the table that is printed, and how
     "storage": "{}", "jobs": "{:,}", "plan_s": "{:.1f}", "drive_s": "{:.1f}", "finish_s": "{:.1f}", "again_s": "{:.1f}",
     "status_s": "{:.1f}", "ideal_s": "{:.1f}", "overhead_ms": "{:.1f}", "driver_ms": "{:.1f}", "files": "{:,}",
-    "workers_died": "{}", "drivers_died": "{}",
+    "requests_per_job": "{:.1f}", "workers_died": "{}", "drivers_died": "{}",
 }  # fmt: skip
 
 
@@ -48,17 +48,20 @@ def main() -> None:
         scratch = Path(temporary)
         rows += [measure("folder", str(scratch / str(jobs)), scratch, jobs, arguments) for jobs in arguments.jobs]
         if arguments.s3:
-            with slow_bucket(arguments.delay_ms / 1000) as address:
-                rows.append(measure("S3", f"{address}/{arguments.s3}", scratch, arguments.s3, arguments))
+            with slow_bucket(arguments.delay_ms / 1000) as (address, asked):
+                rows.append(measure("S3", f"{address}/{arguments.s3}", scratch, arguments.s3, arguments, asked))
     print_aligned([list(COLUMNS), *([form.format(row[name]) for name, form in COLUMNS.items()] for row in rows)])
     if arguments.out:
         write_csv(arguments.out, [{**row, **about} for row in rows])
 
 
-def measure(storage: str, where: str, scratch: Path, jobs: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One row."""
+def measure(
+    storage: str, where: str, scratch: Path, jobs: int, arguments: argparse.Namespace, asked: Sized = ()
+) -> dict[str, Any]:
+    """One row; `asked` are all requests that a server has had so far."""
     how = Play(jobs, arguments.workers, arguments.seconds)
     first = _play(where, how, scratch / "first.log").drivers
+    requests = len(asked)
     timed = {**first[0], **first[-1]}
     again = _play(where, how, scratch / "again.log").drivers
     began = time.perf_counter()
@@ -84,6 +87,7 @@ def measure(storage: str, where: str, scratch: Path, jobs: int, arguments: argpa
         "overhead_ms": 1000 * (timed["drive_s"] - ideal_s) / jobs,
         "driver_ms": 1000 * timed["drive_cpu_s"] / jobs,
         "files": len(there.list()),
+        "requests_per_job": requests / jobs,
         "workers_died": disturbed.lost,
         "drivers_died": disturbed.driver_deaths,
     }
@@ -101,14 +105,14 @@ def _variables() -> dict[str, str]:
 
 
 @contextmanager
-def slow_bucket(delay_s: float) -> Iterator[str]:
-    """The address of a bucket whose server answers late."""
+def slow_bucket(delay_s: float) -> Iterator[tuple[str, Sized]]:
+    """The address of a bucket whose server answers late, and what it was asked."""
     sys.path.insert(0, str(ROOT / "tests"))
     from object_store import s3_server
 
     with s3_server() as (address, trouble):
         trouble.decide = lambda *_: delay_s
-        yield address
+        yield address, trouble.requests
 
 
 if __name__ == "__main__":
