@@ -33,7 +33,7 @@ TWO = {  # two jobs of agents for each algorithm, of which one is a plugin
     "requests": 256,
     "baselines": ["random", "one_slot_optimum"],
     "hypers": {"learning_rate": [1e-3, 1e-2]},
-    "config": {"num_envs": 4, "rollout_length": 8, "epochs": 1, "minibatches": 1, "hidden": [8]},
+    "config": tiny.CONFIG,
     "devices": {"agents_per_job": 8},
 }
 OF_CLUSTER = {
@@ -42,10 +42,7 @@ OF_CLUSTER = {
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }
-last_bits = pytest.mark.xfail(
-    strict=False,
-    reason="optimised programs gave other last bits than one process in two of three trials; not found yet",
-)
+ONE_DEVICE = {"JAX_NUM_CPU_DEVICES": "1"}
 SECONDS = 400  # that anything here may take
 
 
@@ -65,9 +62,9 @@ def until(found, process):
     raise AssertionError("it did not happen")
 
 
-def at_work(storage, not_on=()):
-    """The process of a worker that has saved a job on the way, and the job's folder."""
-    for name in storage.list("jobs/"):
+def at_work(storage, job="", not_on=None):
+    """The process of a worker that has saved a job on the way, and the job's folder; of any job, if none is said."""
+    for name in storage.list(f"jobs/{job}"):
         folder = name.removesuffix("/checkpoint/state.json")
         if folder == name or storage.size(f"{folder}/done.json") is not None:
             continue
@@ -77,8 +74,8 @@ def at_work(storage, not_on=()):
         except FileNotFoundError:  # it is done meanwhile
             continue
         pid = int(re.search(r"process (\d+)", note["where"]).group(1))
-        if saved["reached"] > 0 and saved["file"].startswith(note["attempt"]) and pid not in not_on:
-            return pid, folder
+        if saved["reached"] > 0 and saved["file"].startswith(note["attempt"]) and pid != not_on:
+            return pid, folder.removeprefix("jobs/")
     return None
 
 
@@ -88,21 +85,16 @@ def finished(process):
     return said
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _unoptimised():
-    """All processes compile unoptimised programs; optimised ones have given other last bits in two of three trials."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        patch.setitem(OF_CLUSTER, "JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-        yield
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """The sweep of one process, without Ray."""
+    """The sweep of one process, without Ray; with one device, as each job has there.
+
+    With another number of them XLA's optimisations give the example algorithm's metrics, but not its weights, other
+    last bits.
+    """
     folder = tmp_path_factory.mktemp("alone") / "out"
     spec = tiny.spec_file(folder.with_suffix(".toml"), TWO)
-    with tiny.process("sweep", spec, "--out", folder) as process:
+    with tiny.process("sweep", spec, "--out", folder, env=os.environ | ONE_DEVICE) as process:
         finished(process)
     return folder
 
@@ -119,7 +111,6 @@ def assert_same(storage, folder):
         assert about["device"]["count"] == 1  # each job has had a device of its own
 
 
-@last_bits
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.parametrize("where", ["folder", "s3"])
@@ -127,12 +118,12 @@ def test_a_worker_and_the_driver_are_killed_and_nothing_is_lost(where, alone, tm
     out = request.getfixturevalue("bucket") if where == "s3" else tmp_path / "out"
     spec, storage = tiny.spec_file(tmp_path / "spec.toml", TWO), storage_at(out)
     with tiny.process(*ray_command(spec, out)) as driver:
-        worker, _ = until(lambda: at_work(storage), driver)
+        worker, job = until(lambda: at_work(storage), driver)
         os.kill(worker, signal.SIGKILL)
-        until(lambda: at_work(storage, [worker]), driver)
+        until(lambda: at_work(storage, job, worker), driver)  # somebody else has got on with it
         driver.send_signal(signal.SIGKILL)
         _, said = driver.communicate()
-    assert "at work on" in said
+    assert "its worker is lost" in said
     assert not all(storage.size(f"jobs/{number:06d}/done.json") for number in range(5))
     with tiny.process(*ray_command(spec, out)) as driver:
         said = finished(driver)
@@ -142,7 +133,6 @@ def test_a_worker_and_the_driver_are_killed_and_nothing_is_lost(where, alone, tm
     assert not [name for name in storage.list() if "probe" in name or "checkpoint" in name]
 
 
-@last_bits
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_a_node_of_a_cluster_is_lost_and_another_one_goes_on(alone, tmp_path):
@@ -150,14 +140,11 @@ def test_a_node_of_a_cluster_is_lost_and_another_one_goes_on(alone, tmp_path):
     with ray_cluster(tmp_path) as (address, add):
         node = add()
         with tiny.process(*ray_command(spec, out, "--address", address), env=OF_CLUSTER) as driver:
-            worker, _ = until(lambda: at_work(storage), driver)
-            lost = until(lambda: at_work(storage), driver)[0]
-            add()
+            until(lambda: at_work(storage), driver)
             os.killpg(node.pid, signal.SIGKILL)
+            add()
             said = finished(driver)
     assert "its worker is lost" in said
-    assert worker
-    assert lost
     assert_same(storage, alone)
 
 
@@ -239,7 +226,6 @@ def test_an_error_of_a_job_is_told_once_and_the_others_go_on(tmp_path):
     assert sorted(jaxmoe.load(out, plugins=[tmp_path / "shy.py"]).contents.done) == [0, 1]
 
 
-@last_bits
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_ctrl_c_saves_and_leaves_the_cluster_clean(tmp_path, alone):
@@ -255,7 +241,9 @@ def test_ctrl_c_saves_and_leaves_the_cluster_clean(tmp_path, alone):
     worker = int(re.search(r"process (\d+)", json.loads(note.read_text())["where"]).group(1))
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
-    with tiny.process("sweep", spec, "--out", out) as process:  # what a cluster has begun, one process ends
+    with tiny.process(
+        "sweep", spec, "--out", out, env=os.environ | ONE_DEVICE
+    ) as process:  # what a cluster has begun, one process ends
         finished(process)
     for name in tiny.TABLES:
         assert storage.read(f"{name}.parquet") == (alone / f"{name}.parquet").read_bytes(), name
