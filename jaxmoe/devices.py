@@ -88,9 +88,8 @@ def use_caches() -> None:
         return
     _drop_torn(folder / "programs")
     jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
-    jax.config.update(
-        "jax_compilation_cache_max_size", PROGRAMS_BYTES
-    )  # entries are read and written under a lock, too
+    # a limit also has JAX lock the folder, so that no process reads what another one is writing
+    jax.config.update("jax_compilation_cache_max_size", PROGRAMS_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

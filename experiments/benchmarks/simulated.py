@@ -137,6 +137,8 @@ class Workers:
 class Simulated:
     """The engine made of such workers."""
 
+    alone = True
+
     def __init__(self, play: Play) -> None:
         self.play = play
         self.times: list[tuple[float, float]] = []  # when it was called and when it was done, and processor time then

@@ -51,15 +51,14 @@ def run(
 
     It needs no spec, and plans nothing.
     """
-    from jaxmoe.experiment.engines import Local, parse_shard, require_alone
+    from jaxmoe.experiment.engines import parse_shard
 
     part = parse_shard(shard)
-    require_alone(part, engine)
     experiment = jaxmoe.load(folder, plugins=plugin or (), trust_plugins=trust_plugins)
+    runner = engine_of(experiment, engine, address, part)
     with telling(quiet) as callback:
         experiment.run(
-            Local(part) if part.count > 1 else engine_of(experiment, engine, address),
-            lock=part.count == 1,
+            runner,
             callback=callback,
             **running(time_budget, checkpoint_every, no_compilation_cache),
         )

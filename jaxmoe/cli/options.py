@@ -140,11 +140,11 @@ def running(time_budget: str | None, checkpoint_every: str | None, no_compilatio
     return times | {"compilation_cache": not no_compilation_cache}
 
 
-def engine_of(experiment: "Experiment", engine: str, address: str | None) -> Any:
-    """The engine of a name, with what the experiment's spec gives each job."""
-    from jaxmoe.experiment.engines import engine_named
+def engine_of(experiment: "Experiment", engine: str, address: str | None, part: Any = None) -> Any:
+    """The engine of a name, with what the experiment's spec gives each job, and its part of them."""
+    from jaxmoe.experiment.engines import Shard, engine_named
 
-    return engine_named(engine, address, experiment.spec.ray)
+    return engine_named(engine, address, experiment.spec.ray, part or Shard())
 
 
 def baseline_names(text: str) -> str | list[str]:

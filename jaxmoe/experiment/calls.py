@@ -15,7 +15,7 @@ from jaxmoe.analysis.report import Report
 from jaxmoe.errors import InputError
 from jaxmoe.experiment import locations
 from jaxmoe.experiment.creating import create
-from jaxmoe.experiment.engines import Engine, Local, engine_named, parse_shard, require_alone
+from jaxmoe.experiment.engines import Engine, engine_named, parse_shard
 from jaxmoe.experiment.evaluating import evaluate_agents, evaluate_policies
 from jaxmoe.experiment.experiment import Experiment, Seeds, named_policies
 from jaxmoe.experiment.exporting import export_again, export_stack
@@ -161,13 +161,11 @@ def sweep(
             cannot be written.
     """
     part = parse_shard(shard)
-    require_alone(part, engine)
     require_times(time_budget_s, checkpoint_every_s)
     checked = _told(with_plugins(load_spec(spec, overrides), plugins), callback)
     own = load_table(checked.table, relevance=checked.relevance) if table is None else given_table(table)
-    runner = engine_named(engine, address, checked.ray) if part.count == 1 else Local(part)
     return _done(
-        checked, own, out, runner, lock=part.count == 1, time_budget_s=time_budget_s,
+        checked, own, out, engine_named(engine, address, checked.ray, part), time_budget_s=time_budget_s,
         checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache, callback=callback,
     )  # fmt: skip
 

@@ -23,19 +23,19 @@ import jax
 
 import jaxmoe
 from jaxmoe.devices import cache_in_use, num_cores, use_caches, use_caches_of_node
-from jaxmoe.env.scenarios import adopt_scenarios
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.creating import this_machine
 from jaxmoe.experiment.driving import Ended, drive
+from jaxmoe.experiment.engines import Stopping
 from jaxmoe.experiment.folder import read_about
 from jaxmoe.experiment.rounds import Machine
 from jaxmoe.experiment.spec import RayJob, Spec
-from jaxmoe.plugins import Shipped, load_shipped, require_plugins, shipped
+from jaxmoe.plugins import Shipped, load_shipped, shipped
 from jaxmoe.training.events import Callback, Noted
-from jaxmoe.training.job import Job, find_job
+from jaxmoe.training.job import Job
 from jaxmoe.training.remote import storage_at
-from jaxmoe.training.running import run_job
 from jaxmoe.training.storage import Memory, Storage
+from jaxmoe.training.worker import do_job
 
 MOST = 1000  # tasks that are handed out at once; those that wait tell a cluster that grows how far
 GPU_SHARE = 0.9  # of a GPU's memory, that the jobs on it take together
@@ -47,6 +47,8 @@ TPU = "TPU"  # the resource as which Ray counts chips
 
 class Cluster:
     """Workers of a Ray cluster; an `Engine`."""
+
+    alone = True
 
     def __init__(self, address: str | None = None, each: RayJob | None = None) -> None:
         """Connect to a cluster, or start one here, before JAX starts: what comes after it should not fork.
@@ -100,7 +102,7 @@ class Cluster:
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the driver leaves GPUs to the workers
         main = threading.current_thread() is threading.main_thread()
         handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)} if main else {}
-        common = {"log_to_driver": False, "logging_level": "ERROR", "ignore_reinit_error": True}
+        common = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
             with warnings.catch_warnings():
                 # where JAX has started before: what is forked becomes a process of Ray at once
@@ -270,11 +272,11 @@ class _Tasks:
         """Hand out a job."""
         takes, devices = self.cluster.takes(job.platform), self.cluster.devices(job.platform)
         local = self.cluster.address is None
-        task = self._ray.remote(_work).options(
+        work = self._ray.remote(_work).options(
             max_retries=0, name=f"jaxmoe job {job.number}", **takes,
             runtime_env=_environment(job.platform, devices, takes),
         )  # fmt: skip
-        task = task.remote(self.storage.where, job.number, self._plugins, self._every, self._caches, local)
+        task = work.remote(self.storage.where, job.number, self._plugins, self._every, self._caches, local)
         self._at_work[task] = job.number
 
     def wait(self, seconds: float) -> list[Ended]:
@@ -308,17 +310,13 @@ def _work(
     where: str, number: int, plugins: list[Shipped], checkpoint_every_s: float, caches: bool, local: bool
 ) -> tuple[str, str]:
     """Run a job, in a worker's process; how it ended, and why."""
-    from jaxmoe.experiment.engines import Stopping
-
     stop = Stopping(None)
     try:
         with stop.listening():
-            _set_up(plugins, caches, local)
-            storage = storage_at(where)
-            about = read_about(storage)
-            require_plugins(about["plugins"], storage.where)
-            adopt_scenarios(about["scenarios"], storage.where)
-            done = run_job(find_job(storage, number), storage, checkpoint_every_s=checkpoint_every_s, stop=stop)
+            load_shipped(plugins)
+            if caches:
+                (use_caches if local else use_caches_of_node)()
+            done = do_job(storage_at(where), number, checkpoint_every_s=checkpoint_every_s, stop=stop)
     except (InputError, OSError) as error:
         traceback.print_exc()
         return "refused", f"job {number}: {error}"
@@ -326,13 +324,6 @@ def _work(
         traceback.print_exc()
         return "failed", f"{type(error).__name__}: {error}"
     return ("done" if done.complete else "stopped"), ""
-
-
-def _set_up(plugins: list[Shipped], caches: bool, local: bool) -> None:
-    """What the process of a worker needs beside its environment."""
-    load_shipped(plugins)
-    if caches:
-        (use_caches if local else use_caches_of_node)()
 
 
 def _probe(where: str, ours: str, theirs: str, nonce: str, versions: Mapping[str, str]) -> str:

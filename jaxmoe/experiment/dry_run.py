@@ -7,9 +7,8 @@ from typing import Any
 
 from jaxmoe.algorithms.algorithm import about
 from jaxmoe.algorithms.registry import registered_algorithm, speed
-from jaxmoe.devices import start_jax
 from jaxmoe.experiment import plan
-from jaxmoe.experiment.engines import Local, engine_named, parse_shard, require_alone
+from jaxmoe.experiment.engines import engine_named, parse_shard
 from jaxmoe.experiment.going_on import with_policy
 from jaxmoe.experiment.rounds import Settled
 from jaxmoe.experiment.search import Axis, open_axes
@@ -32,10 +31,8 @@ def describe_plan(
     Nothing is compiled or trained.
     """
     (checked, taken), part = with_policy(with_plugins(load_spec(spec, overrides), plugins)), parse_shard(shard)
-    require_alone(part, engine)
-    runner = engine_named(engine, address, checked.ray) if part.count == 1 else Local(part)
+    runner = engine_named(engine, address, checked.ray, part)
     try:
-        start_jax()
         machine = runner.machine(checked)
     finally:
         runner.close()

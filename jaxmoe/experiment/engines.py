@@ -27,6 +27,10 @@ NAMES = ("local", "ray")
 class Engine(Protocol):
     """Who runs jobs."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether no other driver is to work in the folder at the same time."""
+
     def machine(self, spec: Spec) -> Machine:
         """The devices that an experiment is planned for."""
 
@@ -107,6 +111,11 @@ class Local:
     def __init__(self, part: Shard = Shard()) -> None:
         self.part = part
 
+    @property
+    def alone(self) -> bool:
+        """Parts share a folder."""
+        return self.part.count == 1
+
     def machine(self, spec: Spec) -> Machine:
         """This one, as often as there are parts."""
         from jaxmoe.experiment.creating import this_machine  # it plans, with JAX
@@ -150,32 +159,30 @@ def _can_begin(job: Job, planned: Mapping[int, Job], storage: Storage) -> bool:
     return all(is_done(storage, planned[number]) for number in {number for number, _ in job.start.rows})
 
 
-def engine_named(name: str, address: str | None = None, each: RayJob | None = None) -> Engine:
+def engine_named(name: str, address: str | None = None, each: RayJob | None = None, part: Shard = Shard()) -> Engine:
     """The engine of a name.
 
     Args:
         name: "local", all devices of this process; or "ray", the workers of a Ray cluster.
         address: of a Ray cluster that is there; if absent one is started on this machine.
         each: what each job takes of a Ray cluster.
+        part: of the jobs, that a process does which shares them with others.
 
     Raises:
-        InputError: there is no such engine, or what it needs is not installed.
+        InputError: there is no such engine, it has workers of its own that share the jobs, or what it needs is not
+            installed.
     """
     if name not in NAMES:
         raise InputError(f"engine = {name!r} is not one of {', '.join(NAMES)}")
+    if part.count > 1 and name != "local":
+        raise InputError(f"shard = {part} and engine = {name!r}: the workers of an engine share the jobs themselves")
     if name == "ray":
         from jaxmoe.experiment.cluster import Cluster
 
         return Cluster(address, each)
     if address is not None:
         raise InputError(f"address = {address!r} is that of a Ray cluster: say engine ray, too")
-    return Local()
-
-
-def require_alone(part: Shard, name: str) -> None:
-    """Refuse a shard of an engine that has workers of its own."""
-    if part.count > 1 and name != "local":
-        raise InputError(f"shard = {part} and engine = {name!r}: the workers of an engine share the jobs themselves")
+    return Local(part)
 
 
 class Stopping:

@@ -310,7 +310,6 @@ class Experiment:
         self,
         engine: Engine | None = None,
         *,
-        lock: bool = True,
         time_budget_s: float | None = None,
         checkpoint_every_s: float = CHECKPOINT_S,
         compilation_cache: bool = True,
@@ -320,7 +319,6 @@ class Experiment:
 
         Args:
             engine: who runs the jobs: `engines.Local()` if absent; see `engines.engine_named`.
-            lock: keep other drivers out of the folder; shards share it.
             time_budget_s: end early after so many seconds, with everything saved.
             checkpoint_every_s: seconds between two checkpoints of a job.
             compilation_cache: keep compiled programs in the user's cache folder.
@@ -338,7 +336,8 @@ class Experiment:
             use_caches()
         require_times(time_budget_s, checkpoint_every_s)
         tell, stop = guarded((callback,)), Stopping(time_budget_s)
-        with locations.locked(self.storage) if lock else contextlib.nullcontext(), stop.listening():
+        engine = engine or Local()
+        with locations.locked(self.storage) if engine.alone else contextlib.nullcontext(), stop.listening():
             self._forget()
             jobs = self.contents.jobs
             if damaged := folder.set_aside_damaged(self.storage, jobs):
@@ -346,10 +345,10 @@ class Experiment:
             for text in damaged:
                 tell(Noted(text))
             tell(self.contents.planned)
-            self.failed = (engine or Local())(jobs, self.storage, tell, stop, checkpoint_every_s)
+            self.failed = engine(jobs, self.storage, tell, stop, checkpoint_every_s)
             self._forget()
             self.unfinished = "" if self.complete else stop.why
-            if self.complete or lock:
+            if self.complete or engine.alone:
                 self._write_tables()
             if self.complete:
                 self._report_anew()

@@ -26,8 +26,6 @@ STORES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "memory": ""}  # a
 PATIENCE_S = 120.0  # s, how long something is tried again
 FIRST_PATIENCE_S = 10.0  # s, how long at first, where an address may be wrong
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # s, between two tries
-IN_MEMORY = 64 * 2**20  # bytes, up to which a file waits in memory until it is complete
-COPIED_BYTES = 16 * 2**20  # at once
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
 _PASSING = (None, errno.EIO, errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, getattr(errno, "EREMOTEIO", errno.EIO))
 _LOST_SLASH = re.compile(r"([a-z][a-z0-9+.-]+):/[^/]")  # what pathlib makes of an address
@@ -209,12 +207,7 @@ class Remote:
                 file.flush()
             except OSError as error:
                 raise StorageError(f"{file.name}, to be uploaded, cannot be written: {error.strerror}") from None
-            if file.tell() <= IN_MEMORY:
-                file.seek(0)
-                whole = file.read()
-                self._change(name, lambda: self._store.pipe_file(path, whole, mode=mode))
-            else:
-                self._change(name, lambda: self._store.put_file(file.name, path, mode=mode))
+            self._change(name, lambda: self._store.put_file(file.name, path, mode=mode))
 
     def _change(self, name: str, action: Callable[[], Any]) -> None:
         try:

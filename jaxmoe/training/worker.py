@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from typing import Any
 
 from jaxmoe.devices import use_caches
 from jaxmoe.env.scenarios import adopt_scenarios
@@ -10,7 +11,8 @@ from jaxmoe.errors import InputError
 from jaxmoe.plugins import load_plugins, require_plugins
 from jaxmoe.training.job import find_job
 from jaxmoe.training.remote import storage_at
-from jaxmoe.training.running import run_job
+from jaxmoe.training.running import Finished, run_job
+from jaxmoe.training.storage import Storage
 
 
 def main(arguments: list[str]) -> int:
@@ -30,15 +32,27 @@ def main(arguments: list[str]) -> int:
         use_caches()
         load_plugins(said.plugin)
         storage = storage_at(said.folder)
-        job = find_job(storage, said.job)
-        about = json.loads(storage.read("experiment.json"))
-        require_plugins(about["plugins"], storage.where, said.trust_plugins)
-        adopt_scenarios(about["scenarios"], storage.where)
-        run_job(job, storage)
+        do_job(storage, said.job, said.trust_plugins)
     except (InputError, OSError) as error:
         print(f"jaxmoe: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def do_job(storage: Storage, number: int, trust_plugins: bool = False, **running: Any) -> Finished:
+    """Run a job of an experiment, with what the experiment was planned with.
+
+    Args:
+        storage: of the experiment.
+        number: of the job.
+        trust_plugins: import the plugins that the experiment names.
+        running: what `run_job` takes.
+    """
+    job = find_job(storage, number)
+    about = json.loads(storage.read("experiment.json"))
+    require_plugins(about["plugins"], storage.where, trust_plugins)
+    adopt_scenarios(about["scenarios"], storage.where)
+    return run_job(job, storage, **running)
 
 
 if __name__ == "__main__":
