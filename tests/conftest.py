@@ -27,6 +27,10 @@ from object_store import s3_server  # noqa: E402
 install_import_hook(["jaxmoe.env", "jaxmoe.algorithms", "jaxmoe.policy"], "typechecking.checked")
 
 import jaxmoe  # noqa: E402
+from jaxmoe import plugins  # noqa: E402
+from jaxmoe.algorithms import registry  # noqa: E402
+from jaxmoe.env import scenarios  # noqa: E402
+from jaxmoe.env.baselines import BASELINES  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 settings.register_profile("patient", deadline=None)  # the first example compiles
@@ -44,6 +48,17 @@ def _forgotten_programs():
     """What a file has compiled goes with it: in one process all programs together are more than a process can map."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forgotten_plugins():
+    """What a file's plugins register goes with it: other files count baselines, scenarios and algorithms."""
+    registries = (plugins._LOADED, registry._ALGORITHMS, scenarios.SCENARIOS, BASELINES)
+    before = [dict(each) for each in registries]
+    yield
+    for each, was in zip(registries, before, strict=True):
+        each.clear()
+        each.update(was)
 
 
 @pytest.fixture(scope="session")

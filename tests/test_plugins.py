@@ -11,7 +11,6 @@ import pytest
 
 import jaxmoe
 from jaxmoe import plugins
-from jaxmoe.algorithms import registry
 from jaxmoe.algorithms.registry import registered_algorithms, speed
 from jaxmoe.env import scenarios
 from jaxmoe.env.baselines import BASELINES, random, suited_baselines
@@ -30,17 +29,6 @@ def alone(*arguments, code=0):
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _forgotten_plugins():
-    """What this file's plugins register goes with it: other files count baselines, scenarios and algorithms."""
-    registries = (plugins._LOADED, registry._ALGORITHMS, scenarios.SCENARIOS, BASELINES)
-    before = [dict(each) for each in registries]
-    yield
-    for each, was in zip(registries, before, strict=True):
-        each.clear()
-        each.update(was)
 
 
 @pytest.fixture(scope="module")

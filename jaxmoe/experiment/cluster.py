@@ -26,10 +26,10 @@ from jaxmoe.devices import cache_in_use, num_cores, use_caches, use_caches_of_no
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.creating import this_machine
 from jaxmoe.experiment.driving import Ended, drive
-from jaxmoe.experiment.engines import Stopping
 from jaxmoe.experiment.folder import read_about
 from jaxmoe.experiment.rounds import Machine
 from jaxmoe.experiment.spec import RayJob, Spec
+from jaxmoe.experiment.stopping import Stopping
 from jaxmoe.plugins import Shipped, load_shipped, shipped
 from jaxmoe.training.events import Callback, Noted
 from jaxmoe.training.job import Job
@@ -146,7 +146,8 @@ class Cluster:
         """What an experiment is planned for: each job for its own devices, and a job for every worker.
 
         Raises:
-            InputError: the cluster has devices that this machine has not, and the spec does not say them.
+            InputError: the cluster has devices that this machine has not, and the spec does not say them; or a job
+                takes more than this machine has.
         """
         here = this_machine(spec, count=1)
         resources = [node["Resources"] for node in self._nodes()]
@@ -158,6 +159,8 @@ class Cluster:
                 f'meant, devices.platform = "{theirs}" for instance, and devices.memory_gib where this machine has none'
             )
         workers = sum(self._fits(each, here.platform) for each in resources)
+        if not workers and not self.address:  # before there is a folder
+            raise InputError(self._too_much(here.platform))
         return here._replace(devices=self.devices(here.platform), processes=max(1, workers))
 
     def devices(self, platform: str) -> int:
@@ -196,12 +199,19 @@ class Cluster:
         """Say so where no node has what a job takes: it would wait for ever."""
         if any(self._fits(node["Resources"], platform) for node in self._nodes()):
             return
+        if not self.address:
+            raise InputError(self._too_much(platform))
+        callback(
+            Noted(f"a job takes {self._wanted(platform)}, which no node of the cluster has now: jobs wait for one")
+        )
+
+    def _too_much(self, platform: str) -> str:
+        return f"a job takes {self._wanted(platform)}, which this machine has not; say less in [ray] of the spec"
+
+    def _wanted(self, platform: str) -> str:
         takes = self.takes(platform)
         more = takes.pop("resources", {})
-        wanted = ", ".join(f"{name} = {amount:g}" for name, amount in {**takes, **more}.items())
-        if not self.address:
-            raise InputError(f"a job takes {wanted}, which this machine has not; say less in [ray] of the spec")
-        callback(Noted(f"a job takes {wanted}, which no node of the cluster has now: jobs wait for one"))
+        return ", ".join(f"{name} = {amount:g}" for name, amount in {**takes, **more}.items())
 
     def _require_shared(self, storage: Storage) -> None:
         """Have every node find what is written here, and write what is found here.

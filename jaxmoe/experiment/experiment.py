@@ -18,12 +18,13 @@ from jaxmoe.env.scenarios import adopt_scenarios
 from jaxmoe.errors import InputError
 from jaxmoe.experiment import folder, locations
 from jaxmoe.experiment.confirming import Confirmation, confirmation, confirmation_of, keep_behaviour
-from jaxmoe.experiment.engines import Engine, Local, Stopping
+from jaxmoe.experiment.engines import Engine, Local
 from jaxmoe.experiment.evaluating import evaluate_agents, of_same_experts
 from jaxmoe.experiment.exporting import Policy, policy_of
 from jaxmoe.experiment.extending import extensions
 from jaxmoe.experiment.made import Made
 from jaxmoe.experiment.spec import Spec
+from jaxmoe.experiment.stopping import Stopping
 from jaxmoe.experiment.tables import Contents, comparison_table, finish, read_contents, tables_of
 from jaxmoe.experiment.trained import TrainedAgent, chosen_agents, trained_agents
 from jaxmoe.plugins import require_plugins

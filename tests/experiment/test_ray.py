@@ -19,6 +19,7 @@ import tiny
 import jaxmoe
 from jaxmoe.errors import InputError
 from jaxmoe.experiment import cluster
+from jaxmoe.experiment.driving import WATCH_S
 from jaxmoe.experiment.spec import RayJob, load_spec
 from jaxmoe.plugins import load_plugins, shipped
 from jaxmoe.training.remote import storage_at
@@ -228,23 +229,27 @@ def test_an_error_of_a_job_is_told_once_and_the_others_go_on(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_ctrl_c_saves_and_leaves_the_cluster_clean(tmp_path, alone):
-    spec, out, storage = tiny.spec_file(tmp_path / "spec.toml", TWO), tmp_path / "out", storage_at(tmp_path / "out")
+def test_ctrl_c_saves_and_leaves_the_cluster_clean(tmp_path):
+    longer = {**TWO, "algorithm": "ppo", "seeds": 1, "env_steps": 2_000_000}  # much longer than a worker tells nothing
+    spec, out, alone = tiny.spec_file(tmp_path / "spec.toml", longer), tmp_path / "out", tmp_path / "alone"
+    storage = storage_at(out)
     rarely = ["sweep", spec, "--out", out, "--engine", "ray", "--checkpoint-every", "1h"]
     with tiny.process(*rarely) as driver:
         note = until(lambda: next(iter(out.glob("jobs/000001/progress.json")), None), driver)
         until(lambda: json.loads(note.read_text())["env_steps"] > 0, driver)
+        worker = int(re.search(r"process (\d+)", json.loads(note.read_text())["where"]).group(1))
+        os.kill(worker, signal.SIGSTOP)  # or else it might be done before the driver has told it to stop
         driver.send_signal(signal.SIGINT)
+        time.sleep(3 * WATCH_S)
+        os.kill(worker, signal.SIGCONT)
         _, said = driver.communicate(timeout=SECONDS)
     assert driver.returncode == 130, said
     assert storage.size("jobs/000001/checkpoint/state.json") is not None
-    worker = int(re.search(r"process (\d+)", json.loads(note.read_text())["where"]).group(1))
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
-    with tiny.process(
-        "sweep", spec, "--out", out, env=os.environ | ONE_DEVICE
-    ) as process:  # what a cluster has begun, one process ends
-        finished(process)
+    for folder in (out, alone):  # what a cluster has begun, one process ends
+        with tiny.process("sweep", spec, "--out", folder, env=os.environ | ONE_DEVICE) as process:
+            finished(process)
     for name in tiny.TABLES:
         assert storage.read(f"{name}.parquet") == (alone / f"{name}.parquet").read_bytes(), name
 

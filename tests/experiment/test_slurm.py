@@ -19,8 +19,9 @@ from slurm_stand_in import Cluster
 import jaxmoe
 from jaxmoe.errors import InputError
 from jaxmoe.experiment import slurm
-from jaxmoe.experiment.engines import Shard, Stopping, parse_shard, shard_of_task
+from jaxmoe.experiment.engines import Shard, parse_shard, shard_of_task
 from jaxmoe.experiment.slurm import Launch, array_script, finish_script, limit_s
+from jaxmoe.experiment.stopping import Stopping
 
 CPU = {"platform": "cpu", "devices": 2, "memory_gib": 4.0}
 FOUR = {**tiny.SPEC, "devices": {"platform": "cpu", "agents_per_job": 4}}  # two jobs of baselines and three of agents

@@ -16,7 +16,7 @@ import tiny
 import jaxmoe
 from jaxmoe.errors import StorageError
 from jaxmoe.experiment import engines
-from jaxmoe.experiment.engines import Stopping
+from jaxmoe.experiment.stopping import Stopping
 from jaxmoe.training.events import JobFailed
 from jaxmoe.training.storage import Folder
 
