@@ -15,7 +15,7 @@ import tiny
 
 import jaxmoe
 from jaxmoe.errors import StorageError
-from jaxmoe.experiment import engines
+from jaxmoe.experiment import engines, stopping
 from jaxmoe.experiment.stopping import Stopping
 from jaxmoe.training.events import JobFailed
 from jaxmoe.training.storage import Folder
@@ -158,7 +158,7 @@ def test_when_the_time_is_up_the_tables_of_what_is_complete_are_written(tmp_path
 
     def one_job(*arguments):
         finished = run(*arguments)
-        monkeypatch.setattr(engines.time, "monotonic", lambda: clock() + 3600)
+        monkeypatch.setattr(stopping.time, "monotonic", lambda: clock() + 3600)
         return finished
 
     monkeypatch.setattr(engines, "run_job", one_job)
