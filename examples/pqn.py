@@ -16,7 +16,7 @@ import optax
 
 from jaxmoe.algorithms import optimiser, register_algorithm
 from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, begin_environments, freeze_if_diverged
-from jaxmoe.algorithms.categorical import of_action
+from jaxmoe.algorithms.categorical import legal_in, legality, masked, of_action
 from jaxmoe.algorithms.dqn import epsilon, epsilon_greedy
 from jaxmoe.algorithms.networks import MLP
 from jaxmoe.algorithms.ppo import minibatches
@@ -66,10 +66,13 @@ def make(env: Any, config: Config, env_params: Any) -> Algorithm:
     observation_size = env.observation_space(env_params).shape[0]
     actions = env.action_space(env_params).n
     network = MLP(Network(observation_size, config.hidden, actions, config.activation))
-    env_steps = config.num_envs * config.rollout_length
+    env_steps, legal = config.num_envs * config.rollout_length, legality(env)
 
     def values(policy: Any, observation: Array) -> Array:
-        return network.apply(policy, observation)
+        return masked(network.apply(policy, observation), observation, legal)
+
+    def wandering(policy: Any, observation: Array, uniform: Array, epsilon: Array) -> Array:
+        return epsilon_greedy(values(policy, observation), uniform, epsilon, legal_in(observation, legal))
 
     def init(key: Array, hypers: Hypers, env_params: Any) -> AgentState:
         del hypers
@@ -79,7 +82,7 @@ def make(env: Any, config: Config, env_params: Any) -> Algorithm:
         return AgentState(policy, optimiser.initial(policy), env_state, observation, key, jnp.array(False))
 
     def act(policy: Any, observation: Array, key: Array) -> Array:
-        return epsilon_greedy(values(policy, observation), jax.random.uniform(key), jnp.float32(0.05))
+        return wandering(policy, observation, jax.random.uniform(key), jnp.float32(0.05))
 
     def loss(policy: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:
         found = of_action(values(policy, batch.observation), batch.action)
@@ -90,7 +93,7 @@ def make(env: Any, config: Config, env_params: Any) -> Algorithm:
         key_rollout, key_order, key = jax.random.split(state.key, 3)
 
         def choose(observation: Array, uniform: Array) -> tuple[Array, tuple[()]]:
-            return epsilon_greedy(values(state.policy, observation), uniform, epsilon(hypers, clock)), ()
+            return wandering(state.policy, observation, uniform, epsilon(hypers, clock)), ()
 
         env_state, observation, rollout = collect(
             key_rollout, choose, env, state.env_state, state.observation, env_params, config.rollout_length

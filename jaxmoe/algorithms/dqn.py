@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxmoe.algorithms import off_policy, optimiser
 from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, require_choice
-from jaxmoe.algorithms.categorical import any_action, of_action
+from jaxmoe.algorithms.categorical import any_action, legal_in, legality, masked, of_action
 from jaxmoe.algorithms.networks import HEADS, MLP
 from jaxmoe.algorithms.registry import register_algorithm
 from jaxmoe.algorithms.replay import Batch
@@ -73,10 +73,13 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
     observation_size = env.observation_space(env_params).shape[0]
     num_actions = env.action_space(env_params).n
     network = MLP(Network(observation_size, config.hidden, num_actions, config.activation), head=config.head)
-    network_of = network.from_vector()
+    network_of, legal = network.from_vector(), legality(env)
 
     def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
-        return network.apply(policy, observation)
+        return masked(network.apply(policy, observation), observation, legal)
+
+    def wandering(policy: Any, observation: Array, uniform: Array, epsilon: Array) -> Array:
+        return epsilon_greedy(preferences(policy, observation), uniform, epsilon, legal_in(observation, legal))
 
     def init(key: Array, hypers: Hypers, env_params: Any) -> AgentState:
         del hypers
@@ -86,10 +89,10 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         return off_policy.begin(key, env, env_params, config, policy, Learner(flat, optimiser.initial(flat)))
 
     def act(policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]:
-        return epsilon_greedy(preferences(policy, observation), jax.random.uniform(key), jnp.float32(ACT_EPSILON))
+        return wandering(policy, observation, jax.random.uniform(key), jnp.float32(ACT_EPSILON))
 
     def explore(policy: Any, observation: Array, uniform: Array, hypers: Hypers, clock: Clock) -> Array:
-        return epsilon_greedy(preferences(policy, observation), uniform, epsilon(hypers, clock))
+        return wandering(policy, observation, uniform, epsilon(hypers, clock))
 
     def loss(flat: Array, batch: Batch, target: Array, hypers: Hypers) -> tuple[Array, dict[str, Array]]:
         values = of_action(preferences(network_of(flat), batch.observation), batch.action)
@@ -139,15 +142,20 @@ def epsilon(hypers: Hypers, clock: Clock) -> Float[Array, ""]:
 
 
 def epsilon_greedy(
-    values: Float[Array, "*batch A"], uniform: Float[Array, "*batch"], epsilon: Float[Array, ""]
+    values: Float[Array, "*batch A"],
+    uniform: Float[Array, "*batch"],
+    epsilon: Float[Array, ""],
+    legal: Bool[Array, "*batch A"] | None = None,
 ) -> Int[Array, "*batch"]:
     """A random action if the uniform number is below epsilon, and then chosen by what it is; else the best action.
+
+    Random ones are legal, where `legal` says which are; that the best one is must be seen from the values.
 
     >>> values = jnp.array([3.0, 1.0])
     >>> [int(epsilon_greedy(values, jnp.float32(u), jnp.float32(0.5))) for u in (0.1, 0.4, 0.6)]
     [0, 1, 0]
     """
-    wandering = any_action(values.shape[-1], uniform / jnp.maximum(epsilon, 1e-6))
+    wandering = any_action(values.shape[-1], uniform / jnp.maximum(epsilon, 1e-6), legal)
     return jnp.where(uniform < epsilon, wandering, jnp.argmax(values, axis=-1))
 
 

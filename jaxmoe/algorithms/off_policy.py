@@ -19,7 +19,7 @@ from jaxmoe.algorithms.algorithm import (
     freeze_if_diverged,
     require_choice,
 )
-from jaxmoe.algorithms.categorical import any_action
+from jaxmoe.algorithms.categorical import any_action, legal_in, legality
 from jaxmoe.algorithms.networks import ACTIVATIONS
 from jaxmoe.algorithms.rollout import collect
 from jaxmoe.errors import InputError
@@ -96,6 +96,7 @@ def make_step(env: "Environment", config: Config, act: ActFunction, update: Upda
 
     `act` chooses as the learning policy does, and `update` changes the pair of policy and learner.
     """
+    legal = legality(env)
 
     def step(
         state: AgentState, hypers: Any, env_params: Any, clock: Clock
@@ -106,7 +107,8 @@ def make_step(env: "Environment", config: Config, act: ActFunction, update: Upda
 
         def choose(observation: Array, uniform: Array) -> tuple[Array, tuple[()]]:
             action = act(state.policy, observation, uniform, hypers, clock)
-            return jnp.where(warming_up, any_action(num_actions, uniform), action), ()
+            anything = any_action(num_actions, uniform, legal_in(observation, legal))
+            return jnp.where(warming_up, anything, action), ()
 
         env_state, observation, rollout = collect(
             key_rollout, choose, env, state.env_state, state.observation, env_params, config.rollout_length

@@ -20,7 +20,7 @@ from jaxmoe.algorithms.algorithm import (
     freeze_if_diverged,
     require_choice,
 )
-from jaxmoe.algorithms.categorical import log_probability, sample
+from jaxmoe.algorithms.categorical import legal_in, legality, log_probability, masked, sample
 from jaxmoe.algorithms.networks import ACTIVATIONS, MLP
 from jaxmoe.algorithms.registry import register_algorithm
 from jaxmoe.algorithms.returns import generalised_advantages
@@ -90,9 +90,10 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
     described = Network(observation_size, config.hidden, env.action_space(env_params).n, config.activation)
     actor = MLP(described, output_gain=0.01)
     critic = MLP(described._replace(outputs=1))
+    legal = legality(env)
 
     def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
-        return actor.apply(policy, observation)
+        return masked(actor.apply(policy, observation), observation, legal)
 
     def value(parameters: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch"]:
         return critic.apply(parameters, observation)[..., 0]
@@ -108,7 +109,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         return AgentState(policy, learner, env_state, observation, key, jnp.array(False))
 
     def act(policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]:
-        return sample(preferences(policy, observation), jax.random.uniform(key))
+        return sample(preferences(policy, observation), jax.random.uniform(key), legal_in(observation, legal))
 
     def loss(
         flat: Array, networks_of: Callable[[Array], tuple[Any, Any]], batch: Batch, hypers: Hypers
@@ -125,7 +126,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
 
         def choose(observation: Array, uniform: Array) -> tuple[Array, Array]:
             logits = preferences(state.policy, observation)
-            action = jax.vmap(sample)(logits, uniform)
+            action = jax.vmap(sample)(logits, uniform, legal_in(observation, legal))
             return action, log_probability(logits, action)
 
         env_state, observation, rollout = collect(

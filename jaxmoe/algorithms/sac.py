@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms import off_policy, optimiser
 from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, held, hold
-from jaxmoe.algorithms.categorical import of_action, sample
+from jaxmoe.algorithms.categorical import legal_in, legality, masked, of_action, sample
 from jaxmoe.algorithms.networks import MLP
 from jaxmoe.algorithms.off_policy import Config
 from jaxmoe.algorithms.registry import register_algorithm
@@ -60,9 +60,10 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
     described = Network(observation_size, config.hidden, num_actions, config.activation)
     actor, critic = MLP(described, output_gain=0.01), MLP(described)
     actor_of, critic_of = actor.from_vector(), critic.from_vector()
+    legal = legality(env)
 
     def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
-        return actor.apply(policy, observation)
+        return masked(actor.apply(policy, observation), observation, legal)
 
     def values(critics: Float[Array, "2 parameters"], observation: Float[Array, "B O"]) -> Float[Array, "2 B A"]:
         one, other = critics  # one after the other: faster on a CPU than batched products
@@ -78,11 +79,11 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         return off_policy.begin(key, env, env_params, config, policy, learner)
 
     def act(policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]:
-        return sample(preferences(policy, observation), jax.random.uniform(key))
+        return sample(preferences(policy, observation), jax.random.uniform(key), legal_in(observation, legal))
 
     def explore(policy: Any, observation: Array, uniform: Array, hypers: Hypers, clock: Clock) -> Array:
         del hypers, clock
-        return jax.vmap(sample)(preferences(policy, observation), uniform)
+        return jax.vmap(sample)(preferences(policy, observation), uniform, legal_in(observation, legal))
 
     def critics_loss(critics: Array, batch: Batch, target: Array) -> tuple[Array, Array]:
         found = values(critics, batch.observation)
@@ -93,6 +94,11 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         log_probabilities = jax.nn.log_softmax(preferences(actor_of(flat), batch.observation))
         value = soft_value(log_probabilities, lowest, temperature)
         return -jnp.mean(value), entropy(log_probabilities)
+
+    def largest_entropy(observation: Float[Array, "B O"]) -> Array:
+        if legal is None:
+            return jnp.log(jnp.float32(num_actions))
+        return jnp.mean(jnp.log(jnp.sum(legal(observation), axis=-1).astype(jnp.float32)))
 
     def update(
         networks: tuple[Any, Learner], batch: Batch, hypers: Hypers, clock: Clock, number: Array
@@ -113,7 +119,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
             flat, batch, lowest, temperature
         )
         mean_entropy = jnp.mean(entropies)
-        aim = hypers.target_entropy_ratio * jnp.log(jnp.float32(num_actions))
+        aim = hypers.target_entropy_ratio * largest_entropy(batch.observation)
         temperature_gradient = jax.grad(temperature_loss)(learner.log_temperature, mean_entropy, aim)
 
         def move(

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
 from jaxmoe.env import rules
-from jaxmoe.env.observation import quantities
-from jaxmoe.env.params import EnvParams, Settings
+from jaxmoe.env.observation import quantities, told_params
+from jaxmoe.env.params import EnvParams, Settings, by_episode
 from jaxmoe.env.rules import EnvState, Slot, encode_action
 from jaxmoe.errors import InputError, require_name
 
@@ -39,7 +39,7 @@ class Registered(NamedTuple):
     """What is known of a baseline before it is bound to an environment."""
 
     make: Callable[..., Policy]  # (env, train), or (env, train, member) where there are members
-    knows: str
+    knows: Callable[[Settings], str]
     deployable: bool
     applies: Callable[[Settings], bool]
     members: Callable[[Settings], Sequence[int]] | None
@@ -62,7 +62,7 @@ def register_baseline(
     name: str,
     make: Callable[..., Policy],
     *,
-    knows: str,
+    knows: str | Callable[[Settings], str],
     deployable: bool,
     applies: Callable[[Settings], bool] = lambda _settings: True,
     members: Callable[[Settings], Sequence[int]] | None = None,
@@ -75,7 +75,7 @@ def register_baseline(
         name: as specs and commands say it: a letter, then letters, digits or `_`.
         make: `make(env, train)` gives a policy `(key, observation, state, params) -> action` of one environment, which
             JAX can trace; `train` are the parameters with the train prompts, from which it may learn beforehand.
-        knows: what it may read, in a few words, for reports.
+        knows: what it may read, in a few words, for reports; or a function of a scenario's settings that says it.
         deployable: whether it reads only what an agent may observe, so that a user could have it.
         applies: whether it suits a scenario's settings.
         members: of a family of policies their numbers, traced when `make(env, train, member)` is called; the one that
@@ -89,7 +89,8 @@ def register_baseline(
     require_name(name, "a baseline")
     if name in BASELINES:
         raise InputError(f"a baseline named {name!r} is registered already")
-    BASELINES[name] = Registered(make, knows, deployable, applies, members, label, level)
+    told = (lambda _settings: knows) if isinstance(knows, str) else knows
+    BASELINES[name] = Registered(make, told, deployable, applies, members, label, level)
 
 
 def suited_baselines(settings: Settings) -> tuple[str, ...]:
@@ -148,10 +149,11 @@ def top_k_relevance(env: "EdgeExperts", k: int | Array) -> Baseline:
 
 
 def predict_then_optimise(env: "EdgeExperts", train: EnvParams) -> Baseline:
-    """What a careful engineer does without learning by trial: predict the scores, then minimise exact costs.
+    """What a careful engineer does without learning by trial: predict the scores, then minimise costs.
 
     Ridge regression from relevance to the score of every subset, fitted on the prompts of `train`; then the action
-    with the largest QoS of this slot, under the predicted scores, the expected words and the observed channel.
+    with the largest QoS of this slot, under the predicted scores, the expected words and the observed channel. Costs
+    are exact, but for numbers that episodes draw and the observation does not say: of these it takes the mean.
     """
     predicted = predicted_values(env, train)
 
@@ -167,7 +169,7 @@ def one_slot_optimum(env: "EdgeExperts") -> Baseline:
 
     def act(key: Array, observation: Array, state: EnvState, params: EnvParams) -> Array:
         del key, observation
-        return jnp.argmax(slot_values(rules.true_slot(state, params), params, env.settings))
+        return jnp.argmax(slot_values(rules.true_slot(state, params), by_episode(params, state.drawn), env.settings))
 
     return Baseline("one_slot_optimum", act)
 
@@ -232,7 +234,7 @@ def predicted_values(env: "EdgeExperts", train: EnvParams) -> Callable[[EnvState
             score_mean=jnp.matmul(features, weights, precision=jax.lax.Precision.HIGHEST),
             snr_db=state.observed_snr_db,
         )
-        return slot_values(believed, params, env.settings)
+        return slot_values(believed, told_params(state, params, env.settings), env.settings)
 
     return values
 
@@ -265,7 +267,7 @@ def ridge(
 
 
 def _drift_values(state: EnvState, params: EnvParams, settings: Settings, weight: float) -> Float[Array, " A"]:
-    slot = rules.true_slot(state, params)
+    slot, params = rules.true_slot(state, params), by_episode(params, state.drawn)
 
     def value(chosen: Array) -> Array:
         outcome = rules.serve(slot, chosen, jnp.float32(0.0), params, settings)
@@ -296,6 +298,12 @@ def _on_best_replicas(members: Array, state: EnvState, settings: Settings) -> In
 
 def _several_slots(settings: Settings) -> bool:
     return not settings.one_slot
+
+
+def _costs(settings: Settings) -> str:
+    """What is known of the numbers that costs depend on."""
+    hidden = [each.name for each in settings.drawn if not each.observed]
+    return f"costs, of {', '.join(hidden)} the mean" if hidden else "exact costs"
 
 
 def _counts(settings: Settings) -> Sequence[int]:
@@ -329,7 +337,7 @@ register_baseline(
 )  # fmt: skip
 register_baseline(
     "predict_then_optimise", lambda env, train: predict_then_optimise(env, train).act,
-    knows="exact costs; predicts scores", deployable=True,
+    knows=lambda settings: f"{_costs(settings)}; predicts scores", deployable=True,
 )  # fmt: skip
 register_baseline(
     "one_slot_optimum", _alone(one_slot_optimum), knows="true scores and channels", deployable=False, level=_at_one

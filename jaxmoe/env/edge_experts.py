@@ -1,5 +1,7 @@
 """`EdgeExperts`: the mobile edge network as a gymnax 1.x environment; its rules live in `jaxmoe.env.rules`."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxmoe.devices import start_jax
 from jaxmoe.env import rules
-from jaxmoe.env.observation import observation_limits, observation_size, observe
+from jaxmoe.env.observation import legal_actions, observation_limits, observation_size, observe
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.env.rules import EnvState
 
@@ -21,8 +23,8 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
     """Choose the experts of each request so that text, airtime, computing, delay and energy balance.
 
     Observation (`observation.FIELDS`): `relevance[E]`, `words_hat[E]/100`, `snr_db[D]/20`, `backlog_s[D]/slot_s`,
-    battery fraction, `available[D]`. Action (`rules.device_choices`): one of (R + 1)^E assignments. Reward: QoS of the
-    slot.
+    battery fraction, `available[D]`, then the numbers that each episode draws anew. Action (`rules.device_choices`):
+    one of (R + 1)^E assignments. Reward: QoS of the slot.
 
     Parameters come from `jaxmoe.make`, because they hold the expert table. Two environments with the same settings are
     equal, so that they share compiled programs.
@@ -72,6 +74,11 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
         """Actions that ask available devices only."""
         del params
         return rules.action_mask(state, self.settings)
+
+    @property
+    def legal_actions(self) -> Callable[[Float[Array, "*batch O"]], Bool[Array, "*batch A"]] | None:
+        """The same as a function of observations, for algorithms that mask; absent where no device can be down."""
+        return partial(legal_actions, settings=self.settings) if self.settings.masked else None
 
     def is_terminated(self, state: EnvState, params: EnvParams) -> Bool[Array, ""]:
         """Only the one-slot task ends by itself; the others have no end that a value function should know."""

@@ -64,7 +64,7 @@ class TrainingEnvironment(NamedTuple):
 
     scenario: str
     settings: dict[str, Any]
-    params: dict[str, float]
+    params: dict[str, Any]
 
 
 def training_environment(contract: Contract) -> TrainingEnvironment:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Float32
 from jaxmoe.env.observation import observation_limits, observation_names
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState
-from jaxmoe.env.scenarios import make, with_numbers
+from jaxmoe.env.scenarios import make
 from jaxmoe.table import ExpertTable
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def make_many(scenario: str, num_envs: int = 1, *, seed: int | None = None, **ch
         scenario: its name.
         num_envs: how many.
         seed: fixes their episodes until `reset` is given another one.
-        **chosen: `table`, `split` and settings as `jaxmoe.make` takes them; `params`, numbers of the scenario by name.
+        **chosen: `table`, `split`, `params` and settings as `jaxmoe.make` takes them.
 
     Raises:
         InputError: something of it that there is not, or that is not allowed.
@@ -159,11 +159,10 @@ def _made(
     scenario: str,
     table: ExpertTable | None = None,
     split: str = "train",
-    params: Mapping[str, float] | None = None,
+    params: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> "tuple[EdgeExperts, EnvParams]":
-    env, numbers = make(scenario, table, split, **settings)
-    return env, with_numbers(numbers, params or {})
+    return make(scenario, table, split, params, **settings)
 
 
 def _observation_space(env: "EdgeExperts") -> gymnasium.spaces.Box:

@@ -2,19 +2,21 @@
 
 Each field is a physical quantity divided by a scale. The observation, its size and limits, the contract of a policy,
 what a policy is asked in physical units, the names in Gymnasium, what is recorded of agents at work, and what a
-baseline that could be deployed may read: all of it is derived from `FIELDS`. The order is that of the networks'
-inputs: whoever changes it makes trained policies useless.
+baseline that could be deployed may read: all of it is derived from `fields_of`: `FIELDS`, then the numbers that each
+episode draws anew, unless agents are not told. The order is that of the networks' inputs: whoever changes it makes
+trained policies useless.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from jaxmoe.env.params import EnvParams, Settings
-from jaxmoe.env.rules import EnvState
+from jaxmoe.env.numbers import Drawn
+from jaxmoe.env.params import ABOUT_NUMBERS, EnvParams, Settings, by_episode
+from jaxmoe.env.rules import EnvState, device_choices
 from jaxmoe.policy import contract
 
 WORDS_SCALE = 100.0  # words
@@ -59,21 +61,29 @@ def _carried_words(params: EnvParams, settings: Settings) -> Any:
 
 def _idle(params: EnvParams, settings: Settings) -> float | None:
     """No work waits where each slot is over before the next begins, and nobody else brings any."""
-    longest_s = float(np.max(np.asarray(params.table.words))) * float(params.seconds_per_word)
-    quiet = float(params.background_probability) == 0 and longest_s <= float(params.slot_s)
-    return 0.0 if quiet or settings.one_slot else None
+    longest_s = float(np.max(np.asarray(params.table.words))) * _limits("seconds_per_word", params, settings)[1]
+    quiet = _limits("background_probability", params, settings)[1] == 0
+    return 0.0 if settings.one_slot or (quiet and longest_s <= _limits("slot_s", params, settings)[0]) else None
 
 
 def _full(params: EnvParams, settings: Settings) -> float | None:
     """The battery stays full where nothing takes from it."""
-    del settings
-    drawn = float(params.joules_per_word) + float(params.radio_power_w)
-    return float(params.battery_capacity_j) if drawn == 0 else None
+    most = [_limits(name, params, settings)[1] for name in ("joules_per_word", "radio_power_w")]
+    least, largest = _limits("battery_capacity_j", params, settings)
+    return float(params.battery_capacity_j) if most == [0.0, 0.0] and least == largest else None
 
 
 def _always_available(params: EnvParams, settings: Settings) -> float | None:
-    del settings
-    return 1.0 if float(params.device_up_probability) >= 1 else None
+    return 1.0 if _limits("device_up_probability", params, settings)[0] >= 1 else None
+
+
+def _limits(name: str, params: EnvParams, settings: Settings) -> tuple[float, float]:
+    """The least and the largest that a number can be, of all devices and in all episodes."""
+    for each in settings.drawn:
+        if each.name == name:
+            return each.limits()
+    number = np.asarray(getattr(params, name), np.float64)
+    return float(number.min()), float(number.max())
 
 
 FIELDS = (
@@ -116,19 +126,64 @@ FIELDS = (
 )  # fmt: skip
 
 
+def fields_of(settings: Settings) -> tuple[Field, ...]:
+    """The fields of an environment's observation, in its order."""
+    drawn = {each.name: each for each in settings.drawn}
+    own = tuple(_without_limit(field, drawn) for field in FIELDS)
+    return own + tuple(_field_of(each) for each in settings.drawn if each.observed)
+
+
+def _field_of(drawn: Drawn) -> Field:
+    """A number that each episode draws anew, by a scale that does not depend on how it is drawn."""
+    about, (low, high) = ABOUT_NUMBERS[drawn.name], drawn.limits()
+
+    def value(state: EnvState, params: EnvParams, settings: Settings) -> Float[Array, " size"]:
+        del params
+        return jnp.broadcast_to(state.drawn[drawn.name], (settings.num_devices if about.by_device else 1,))
+
+    return Field(
+        drawn.name, about.unit, "device" if about.by_device else "user", low / about.scale, high / about.scale,
+        lambda _: about.scale, value, _no_default,
+    )  # fmt: skip
+
+
+def _without_limit(field: Field, drawn: Mapping[str, Drawn]) -> Field:
+    """A battery holds more than expected where its capacity is drawn."""
+    return field._replace(high=None) if field.name == "battery_j" and "battery_capacity_j" in drawn else field
+
+
 def observe(state: EnvState, params: EnvParams, settings: Settings) -> Float[Array, " O"]:
     """What the user knows before choosing: all fields, one after the other, each divided by its scale."""
-    return jnp.concatenate([field.value(state, params, settings) / field.scale(params) for field in FIELDS])
+    return jnp.concatenate(
+        [field.value(state, params, settings) / field.scale(params) for field in fields_of(settings)]
+    )
 
 
 def quantities(state: EnvState, params: EnvParams, settings: Settings) -> dict[str, Float[Array, " size"]]:
     """The same in physical units, by the names of the fields: all that a deployable baseline may read of a state."""
-    return {field.name: field.value(state, params, settings) for field in FIELDS}
+    return {field.name: field.value(state, params, settings) for field in fields_of(settings)}
+
+
+def told_params(state: EnvState, params: EnvParams, settings: Settings) -> EnvParams:
+    """The numbers as a deployable baseline may know them: of drawn ones what the observation says, else the mean."""
+    return by_episode(params, {each.name: state.drawn[each.name] for each in settings.drawn if each.observed})
+
+
+def legal_actions(observation: Float[Array, "*batch O"], settings: Settings) -> Bool[Array, "*batch A"]:
+    """Actions that ask only devices which the observation calls available."""
+    begin = 0
+    for field in FIELDS:
+        if field.name == "available":
+            break
+        begin += field.size(settings)
+    down = observation[..., begin : begin + settings.num_devices] <= 0
+    asked = jnp.asarray(device_choices(settings).T, jnp.float32)
+    return jnp.matmul(down.astype(jnp.float32), asked) == 0
 
 
 def observation_size(settings: Settings) -> int:
     """Length of the observation."""
-    return sum(field.size(settings) for field in FIELDS)
+    return sum(field.size(settings) for field in fields_of(settings))
 
 
 def observation_names(settings: Settings) -> tuple[str, ...]:
@@ -137,17 +192,18 @@ def observation_names(settings: Settings) -> tuple[str, ...]:
     >>> observation_names(Settings(num_experts=1, num_replicas=2))[:4]
     ('relevance[0]', 'words_hat[0]', 'snr_db[0]', 'snr_db[1]')
     """
-    return tuple(f"{field.name}[{number}]" for field in FIELDS for number in range(field.size(settings)))
+    return tuple(f"{field.name}[{number}]" for field in fields_of(settings) for number in range(field.size(settings)))
 
 
 def observation_limits(settings: Settings) -> tuple[Float[np.ndarray, " O"], Float[np.ndarray, " O"]]:
     """Least and largest value of each number of the observation, infinite where nothing bounds it."""
+    fields = fields_of(settings)
 
     def repeated(limits: list[float]) -> Float[np.ndarray, " O"]:
-        return np.repeat(np.array(limits, np.float32), [field.size(settings) for field in FIELDS])
+        return np.repeat(np.array(limits, np.float32), [field.size(settings) for field in fields])
 
-    low = [-np.inf if field.low is None else field.low for field in FIELDS]
-    high = [np.inf if field.high is None else field.high for field in FIELDS]
+    low = [-np.inf if field.low is None else field.low for field in fields]
+    high = [np.inf if field.high is None else field.high for field in fields]
     return repeated(low), repeated(high)
 
 
@@ -156,7 +212,7 @@ def observation_fields(params: EnvParams, settings: Settings) -> tuple[contract.
 
     What cannot vary where the policy was trained has a default.
     """
-    return tuple(_in_contract(field, params, settings) for field in FIELDS)
+    return tuple(_in_contract(field, params, settings) for field in fields_of(settings))
 
 
 def scales(fields: tuple[contract.Field, ...]) -> Float[np.ndarray, " O"]:

@@ -1,11 +1,15 @@
 """What makes a scenario: static settings, and numbers that are leaves and may differ from agent to agent."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jaxmoe.env.numbers import Drawn, Number, parse_number
+from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable
 
 jax.tree_util.register_dataclass(
@@ -27,6 +31,8 @@ class Settings:
     csi_delay: Literal[0, 1] = 0  # slots by which the observed channel is old
     observe_words: Literal["mean", "true"] = "mean"  # "true" shows words that nobody can know yet (an ablation)
     one_slot: bool = True  # an episode ends after its one slot, as terminated
+    masked: bool = False  # actions that ask a device which is down are none; unless it is said, where one can be down
+    drawn: tuple[Drawn, ...] = ()  # numbers that each episode draws anew, as params say them
 
     @property
     def num_devices(self) -> int:
@@ -39,52 +45,134 @@ class Settings:
         return (self.num_replicas + 1) ** self.num_experts
 
 
+_DB = {"low": -200.0, "high": 200.0}
+_POSITIVE = {"low": 1e-3}
+_SHARE = {"high": 1.0}
+_EACH: dict[str, Any] = {"by_device": True}
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class EnvParams:
-    """The numbers of a scenario, each a leaf that may differ from agent to agent. `D` numbers may be one for all."""
+    """The numbers of a scenario, each a leaf that may differ from agent to agent.
+
+    Where devices may differ in a number it may also be [D], one for each device. Of numbers that each episode draws
+    anew it holds the expected ones.
+    """
 
     table: ExpertTable  # what the experts write and how it is scored; shared by all agents
     prompts: Int[Array, " P"]  # rows of the table, in an order
     num_prompts: int  # requests are drawn from so many of them, the first ones
     words_hat: Float[Array, " E"]  # words expected of each expert before anything is written
-    max_steps_in_episode: int = 64  # slots, time limit of a continuing task
+    max_steps_in_episode: Annotated[
+        int, Number("slots", "time limit of a continuing task", 1, 2**31 - 1, whole=True, lasting=True)
+    ] = 64
     # Cost of a request
-    compute_coefficient: float = 2e-4  # QoS per word
-    transmission_coefficient: float = 0.16  # QoS per second of airtime
-    latency_weight: float = 0.0  # QoS per second
-    energy_weight: float = 0.0  # QoS per joule
-    judge_noise: float = 1.0  # times the table's standard deviation between judges
+    compute_coefficient: Annotated[float, Number("QoS/word", "cost of a written word", scale=2e-4, **_EACH)] = 2e-4
+    transmission_coefficient: Annotated[float, Number("QoS/s", "cost of a second of airtime", scale=0.16)] = 0.16
+    latency_weight: Annotated[float, Number("QoS/s", "cost of a second until the answer", scale=0.02)] = 0.0
+    energy_weight: Annotated[float, Number("QoS/J", "cost of a joule", scale=0.01)] = 0.0
+    judge_noise: Annotated[float, Number("1", "times the standard deviation between judges", lasting=True)] = 1.0
     # Devices
-    seconds_per_word: float = 0.035  # s, D, time in which a device writes one word
-    local_seconds_per_word: float = 0.0145  # s, the same for the user's own device
-    deadline_s: float = float("inf")  # s, a passage that ends later is lost
-    slot_s: float = 4.0  # s, time between two requests
-    device_up_probability: float = 1.0  # D, chance that a device is available in a slot
-    background_probability: float = 0.0  # D, chance of another user's job in a slot
-    background_mean_s: float = 3.0  # s, D, mean of its exponential length
+    seconds_per_word: Annotated[float, Number("s", "time in which a device writes one word", scale=0.035, **_EACH)] = (
+        0.035
+    )
+    local_seconds_per_word: Annotated[float, Number("s", "the same for the user's own device", scale=0.0145)] = 0.0145
+    deadline_s: Annotated[float, Number("s", "a passage that ends later is lost", scale=20.0, endless=True)] = float(
+        "inf"
+    )
+    slot_s: Annotated[float, Number("s", "time between two requests", scale=4.0, **_POSITIVE)] = 4.0
+    device_up_probability: Annotated[
+        float, Number("1", "chance that a device is available in a slot", **_SHARE, **_EACH)
+    ] = 1.0
+    background_probability: Annotated[
+        float, Number("1", "chance of another user's job in a slot", **_SHARE, **_EACH)
+    ] = 0.0
+    background_mean_s: Annotated[float, Number("s", "mean of its exponential length", scale=3.0, **_EACH)] = 3.0
     # Energy of the user's cell
-    joules_per_word: float = 0.0  # J, D, energy in which a device writes one word
-    radio_power_w: float = 0.0  # W, of a sending device
-    battery_capacity_j: float = 100.0  # J
-    harvest_w: float = 0.0  # W, refills the battery
+    joules_per_word: Annotated[float, Number("J", "energy in which a device writes one word", scale=0.02, **_EACH)] = (
+        0.0
+    )
+    radio_power_w: Annotated[float, Number("W", "of a sending device", scale=0.5, **_EACH)] = 0.0
+    battery_capacity_j: Annotated[float, Number("J", "that the battery holds", scale=100.0, **_POSITIVE)] = 100.0
+    harvest_w: Annotated[float, Number("W", "refills the battery", scale=2.0)] = 0.0
     # Radio
-    bandwidth_hz: float = 3750.0  # Hz, NB-IoT single tone
-    bits_per_word: float = 46.5  # bits, measured: 5.81 bytes per English word
-    min_rate_bps: float = 0.0  # bit/s, below it the link is in outage
-    snr_min_db: float = 0.0  # dB, `uniform` channel
-    snr_max_db: float = 20.0  # dB, `uniform` channel
-    tx_power_dbm: float = 14.0  # dBm, D, `link_budget` channel from here on
-    noise_figure_db: float = 9.0  # dB
-    interference_margin_db: float = 0.0  # dB
-    carrier_ghz: float = 3.5  # GHz
-    distance_min_m: float = 20.0  # m, D, nearest place of a device around the user
-    distance_max_m: float = 120.0  # m, D, farthest
-    bs_height_m: float = 10.0  # m, height of a device
-    ut_height_m: float = 1.5  # m, height of the user
-    speed_m_per_s: float = 1.0  # m/s, of the user
-    rician_k: float = 4.0  # ratio, line-of-sight power over scattered power
+    bandwidth_hz: Annotated[float, Number("Hz", "of a link; NB-IoT single tone", scale=3750.0, **_POSITIVE)] = 3750.0
+    bits_per_word: Annotated[float, Number("bits", "measured: 5.81 bytes per English word", scale=46.5)] = 46.5
+    min_rate_bps: Annotated[float, Number("bit/s", "below it a link is in outage", scale=1200.0)] = 0.0
+    snr_min_db: Annotated[float, Number("dB", "least SNR of a uniform channel", scale=20.0, **_DB)] = 0.0
+    snr_max_db: Annotated[float, Number("dB", "largest SNR of a uniform channel", scale=20.0, **_DB)] = 20.0
+    # Radio of a `link_budget` channel
+    tx_power_dbm: Annotated[float, Number("dBm", "transmit power of a device", scale=20.0, **_DB, **_EACH)] = 14.0
+    noise_figure_db: Annotated[float, Number("dB", "of the receiver", scale=10.0, **_DB)] = 9.0
+    interference_margin_db: Annotated[float, Number("dB", "interference above the noise", scale=50.0, **_DB)] = 0.0
+    carrier_ghz: Annotated[float, Number("GHz", "carrier frequency", 0.5, 100.0, scale=3.5)] = 3.5
+    distance_min_m: Annotated[
+        float, Number("m", "from the user to the nearest spot of a device", 1.0, 5000.0, scale=20.0, **_EACH)
+    ] = 20.0
+    distance_max_m: Annotated[float, Number("m", "to the farthest", 1.0, 5000.0, scale=50.0, **_EACH)] = 120.0
+    bs_height_m: Annotated[float, Number("m", "height of a device", 1.1, 1000.0, scale=10.0)] = 10.0
+    ut_height_m: Annotated[float, Number("m", "height of the user", 1.1, 1000.0, scale=1.5)] = 1.5
+    speed_m_per_s: Annotated[float, Number("m/s", "of the user")] = 1.0
+    rician_k: Annotated[float, Number("1", "line-of-sight power over scattered power", scale=10.0)] = 4.0
+    num_replicas: int = field(default=1, metadata={"static": True})  # devices that host each expert
 
     def replace(self, **changes: Any) -> "EnvParams":
-        """A copy with other values in some fields."""
-        return replace(self, **changes)
+        """A copy with other values in some fields.
+
+        A number is checked; where devices may differ in it, it may be a list by device, or by expert for all its
+        replicas. An array of JAX may hold one number for each agent of a program: its shape is the caller's.
+
+        Raises:
+            InputError: there is no such number, it is outside its limits, or a list is of another length.
+        """
+        known = {each.name for each in fields(self)}
+        for name in changes:
+            if name not in known:
+                raise InputError(f"unknown parameter {name!r}; choose among {', '.join(NUMBERS)}")
+        changed = replace(self, **{name: self._checked(name, value) for name, value in changes.items()})
+        for low, high in _ORDERED:
+            if low in changes or high in changes:
+                _require_order(changed, low, high)
+        return changed
+
+    def _checked(self, name: str, value: Any) -> Any:
+        if name not in ABOUT_NUMBERS or isinstance(value, jax.Array):
+            return value
+        if isinstance(value, Mapping | Drawn):
+            raise InputError(
+                f"parameter {name}: what each episode draws anew shapes the environment; say it where that is made, as "
+                "in make(..., params={...})"
+            )
+        said = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        number = parse_number(name, said, ABOUT_NUMBERS[name], self.table.num_experts, self.num_replicas)
+        return np.array(number, np.float32) if isinstance(number, tuple) else number
+
+
+ABOUT_NUMBERS: dict[str, Number] = {  # every number of a scenario
+    name: get_args(hint)[1]
+    for name, hint in get_type_hints(EnvParams, include_extras=True).items()
+    if get_origin(hint) is Annotated
+}
+NUMBERS: dict[str, float] = {name: getattr(EnvParams, name) for name in ABOUT_NUMBERS}  # their defaults
+_ORDERED = (("snr_min_db", "snr_max_db"), ("distance_min_m", "distance_max_m"))
+
+
+def _require_order(params: EnvParams, low: str, high: str) -> None:
+    """Refuse a lower end that is above the upper one, but in arrays of JAX, which may be traced."""
+    ends = getattr(params, low), getattr(params, high)
+    if any(isinstance(end, jax.Array) for end in ends):
+        return
+    if np.any(np.asarray(ends[0]) > np.asarray(ends[1])):
+        raise InputError(f"parameter {low} = {plain_number(ends[0])} is above {high} = {plain_number(ends[1])}")
+
+
+def plain_number(value: Any) -> Any:
+    """A number, or the list of devices' numbers, as a user would write it."""
+    array = np.asarray(value)
+    return [float(str(each)) for each in array] if array.ndim else array.item()
+
+
+def by_episode(params: EnvParams, drawn: Mapping[str, Any]) -> EnvParams:
+    """The params with the numbers that an episode has drawn."""
+    return replace(params, **drawn) if drawn else params

@@ -11,6 +11,7 @@ whoever has the draws can replay the network. Everything is written for one envi
 """
 
 import itertools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 from jaxmoe import wireless
-from jaxmoe.env.params import EnvParams, Settings
+from jaxmoe.env.params import ABOUT_NUMBERS, EnvParams, Settings, by_episode
 
 LEAST = 2.0**-24  # of uniform numbers, half of the smallest that is not 0
 
@@ -44,6 +45,7 @@ class EnvState(NamedTuple):
     backlog_s: Float[Array, " D"]  # s, work waiting at each device
     battery_j: Float[Array, ""]  # J
     time: Int[Array, ""]  # slots since the episode began
+    drawn: Mapping[str, Float[Array, "..."]] = {}  # numbers that this episode has drawn, one or [D]
 
 
 class Draws(NamedTuple):
@@ -56,6 +58,7 @@ class Draws(NamedTuple):
     channel: Float[Array, "2 D"]  # normal, real and imaginary part of the scattered field; uniform in [0] without it
     shadowing: Float[Array, " D"]  # normal
     place: Float[Array, "2 D"]  # uniform, distance and line of sight, spent when an episode begins
+    numbers: Float[Array, " N"]  # uniform, of numbers that an episode draws, spent when it begins
 
 
 class Slot(NamedTuple):
@@ -116,6 +119,8 @@ def draw(key: Array, settings: Settings) -> Draws:
     sizes = {"prompt": 1, "judge": 1, "available": devices, "background": devices, "channel": devices}
     if fades:
         sizes |= {"channel": 2 * devices, "shadowing": devices, "place": 2 * devices}
+    if settings.drawn:
+        sizes |= {"numbers": sum(_sizes(settings))}
     uniforms = jnp.maximum(jax.random.uniform(key, (sum(sizes.values()),)), LEAST)
     cuts = np.cumsum(list(sizes.values()))[:-1].tolist()
     part = dict(zip(sizes, jnp.split(uniforms, cuts), strict=True))
@@ -128,7 +133,23 @@ def draw(key: Array, settings: Settings) -> Draws:
         channel=_normal(part["channel"]).reshape(2, devices) if fades else jnp.stack([part["channel"], nothing]),
         shadowing=_normal(part["shadowing"]) if fades else nothing,
         place=part["place"].reshape(2, devices) if fades else jnp.stack([nothing, nothing]),
+        numbers=part["numbers"] if settings.drawn else jnp.zeros(0),
     )
+
+
+def _sizes(settings: Settings) -> list[int]:
+    """How many uniform numbers each drawn number takes."""
+    return [each.size(ABOUT_NUMBERS[each.name].by_device, settings.num_devices) for each in settings.drawn]
+
+
+def _drawn(draws: Draws, settings: Settings) -> dict[str, Array]:
+    """The numbers that an episode draws."""
+    cuts, found = np.cumsum([0, *_sizes(settings)]).tolist(), {}
+    for each, (begin, end) in zip(settings.drawn, itertools.pairwise(cuts), strict=True):
+        uniform = draws.numbers[begin:end]
+        alone = each.together or not ABOUT_NUMBERS[each.name].by_device
+        found[each.name] = each.draw(uniform[0] if alone else uniform)
+    return found
 
 
 def begin(draws: Draws, params: EnvParams, settings: Settings) -> EnvState:
@@ -136,6 +157,8 @@ def begin(draws: Draws, params: EnvParams, settings: Settings) -> EnvState:
 
     Before the first slot the user has just probed the channel, so that what it knows is what the slot brings.
     """
+    drawn = _drawn(draws, settings)
+    params = by_episode(params, drawn)
     link = _place_devices(draws, params, settings) if settings.channel == "link_budget" else None
     snr_db = _snr_db(link, draws, params, settings)
     return EnvState(
@@ -147,6 +170,7 @@ def begin(draws: Draws, params: EnvParams, settings: Settings) -> EnvState:
         backlog_s=jnp.zeros(settings.num_devices),
         battery_j=jnp.asarray(params.battery_capacity_j, jnp.float32),
         time=jnp.zeros((), jnp.int32),
+        drawn=drawn,
     )
 
 
@@ -154,6 +178,7 @@ def transition(
     state: EnvState, action: Int[Array, ""], draws: Draws, params: EnvParams, settings: Settings
 ) -> tuple[EnvState, Outcome]:
     """Serve the slot's request, then let the next request, the channels, the queues and the battery come."""
+    params = by_episode(params, state.drawn)
     chosen = jnp.asarray(device_choices(settings))[action]
     outcome = serve(true_slot(state, params), chosen, draws.judge, params, settings)
     link = None if state.link is None else _move_user(state.link, draws, params)
@@ -169,6 +194,7 @@ def transition(
         backlog_s=jnp.maximum(0.0, state.backlog_s + arriving_s - params.slot_s),
         battery_j=jnp.minimum(refilled_j, params.battery_capacity_j),
         time=state.time + 1,
+        drawn=state.drawn,
     ), outcome
 
 
@@ -220,7 +246,7 @@ def serve(
 
     waited_s = jnp.max(jnp.minimum(finish_s, params.deadline_s), where=used, initial=0.0)
     local_s = jnp.where(subset == 0, slot.local_words * params.local_seconds_per_word, 0.0)
-    computing_cost = params.compute_coefficient * jnp.sum(words, where=used)
+    computing_cost = _sum_of_products(params.compute_coefficient, words, used)
     transmission_cost = params.transmission_coefficient * jnp.sum(transmission_s, where=used)
     latency_s = waited_s + local_s
     energy_j = jnp.sum(joules, where=used)
@@ -236,6 +262,13 @@ def serve(
         used=_by_expert(used, settings),
         compute_s=jnp.where(used, compute_s, 0.0),
     )
+
+
+def _sum_of_products(number: float | Array, of: Float[Array, " D"], used: Bool[Array, " D"]) -> Array:
+    """The sum over the devices used; a number of all devices is multiplied once, in the end."""
+    if jnp.ndim(number):
+        return jnp.sum(number * of, where=used)
+    return jnp.multiply(number, jnp.sum(of, where=used))
 
 
 def action_mask(state: EnvState, settings: Settings) -> Bool[Array, " A"]:

@@ -1,9 +1,11 @@
 """Scenarios: which settings and numbers make an `EdgeExperts` environment, and `make`, which builds one."""
 
+import itertools
+import math
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, replace
-from numbers import Real
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -11,9 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmoe.devices import start_jax
-from jaxmoe.env.params import EnvParams, Settings
+from jaxmoe.env.numbers import Drawn, parse_drawn, parse_number
+from jaxmoe.env.params import ABOUT_NUMBERS, NUMBERS, EnvParams, Settings
 from jaxmoe.errors import InputError, require_name
+from jaxmoe.files import with_home
 from jaxmoe.table import ExpertTable, given_table
+from jaxmoe.table.formats import read_toml
 from jaxmoe.values import plain
 
 if TYPE_CHECKING:
@@ -44,50 +49,60 @@ _QUEUEING: dict[str, Any] = _RADIO | {
     "harvest_w": 2.0,
 }
 
-NUMBERS: dict[str, float] = {  # every number of a scenario, with its default
-    field.name: field.default for field in fields(EnvParams) if field.default is not MISSING
-}
-_LIMITS: dict[str, tuple[float, float]] = {  # of the numbers that may not be any from 0 to 1e30, both allowed
-    "max_steps_in_episode": (1, 2**31 - 1),
-    "device_up_probability": (0.0, 1.0),
-    "background_probability": (0.0, 1.0),
-    "snr_min_db": (-200.0, 200.0),
-    "snr_max_db": (-200.0, 200.0),
-    "tx_power_dbm": (-200.0, 200.0),
-    "noise_figure_db": (-200.0, 200.0),
-    "interference_margin_db": (-200.0, 200.0),
-    "deadline_s": (0.0, float("inf")),
-    "bandwidth_hz": (1e-3, 1e30),
-    "slot_s": (1e-3, 1e30),
-    "battery_capacity_j": (1e-3, 1e30),
-    "carrier_ghz": (0.5, 100.0),
-    "distance_min_m": (1.0, 5000.0),
-    "distance_max_m": (1.0, 5000.0),
-    "bs_height_m": (1.1, 1000.0),
-    "ut_height_m": (1.1, 1000.0),
-}
-
-
 SCENARIOS: dict[str, tuple[Settings, dict[str, Any]]] = {}  # settings, and numbers that differ from the defaults
+SUFFIX = ".toml"  # of a file that describes a scenario
 
 
-def register_scenario(name: str, settings: Mapping[str, Any], params: Mapping[str, float]) -> None:
+def register_scenario(name: str, settings: Mapping[str, Any], params: Mapping[str, Any]) -> None:
     """Let agents be trained in a scenario of a name.
 
     Args:
         name: as specs and commands say it: a letter, then letters, digits or `_`.
         settings: static settings that differ from those of `Settings`, such as `{"channel": "link_budget"}`.
-        params: numbers that differ from the defaults of `EnvParams`, in its units.
+        params: numbers that differ from the defaults of `EnvParams`, in its units, as `make` takes them.
 
     Raises:
         InputError: the name is taken by another scenario or is no name, or there is no such setting or number.
     """
     require_name(name, "a scenario")
-    numbers = {each: _checked_number(each, value) for each, value in plain(params, "params").items()}
+    numbers = {each: _sound(each, value) for each, value in plain(params, "params").items()}
     scenario = replace(Settings(), **_checked_settings(plain(settings, "settings"))), numbers
     if SCENARIOS.get(name, scenario) != scenario:
         raise InputError(f"another scenario named {name!r} is registered already")
     SCENARIOS[name] = scenario
+
+
+def scenario_named(scenario: str | os.PathLike[str]) -> str:
+    """The name of a scenario, or of the one that a file describes, which is registered.
+
+    A file is TOML: `scenario`, which it begins with (`oneshot` if absent), and what differs in `[settings]` and
+    `[params]`. It has the file's name.
+
+    Raises:
+        InputError: there is none of this name, or the file cannot be read or describes none.
+    """
+    said = os.fspath(scenario)
+    if not isinstance(said, str) or not said.endswith(SUFFIX):
+        if said not in SCENARIOS:
+            known = ", ".join(SCENARIOS)
+            raise InputError(f"unknown scenario {said!r}; choose one of {known}, or a file that ends in {SUFFIX}")
+        return said
+    path = with_home(said)
+    content = read_toml(path)
+    name, base = re.sub(r"\W|^(?=\d)", "_", path.stem, flags=re.ASCII), content.pop("scenario", "oneshot")
+    sections = [content.pop(section, {}) for section in ("settings", "params")]
+    if content:
+        raise InputError(f"{said}: unknown key {next(iter(content))!r}; allowed are scenario, [settings] and [params]")
+    if base not in SCENARIOS:
+        raise InputError(f"{said}: scenario = {base!r} is unknown; choose one of {', '.join(SCENARIOS)}")
+    if not all(isinstance(section, dict) for section in sections):
+        raise InputError(f"{said}: settings and params are sections, [settings] and [params], with keys below them")
+    settings, numbers = SCENARIOS[base]
+    try:
+        register_scenario(name, _without_defaults(settings) | sections[0], numbers | sections[1])
+    except InputError as error:
+        raise InputError(f"{said}: {error}") from None
+    return name
 
 
 def scenarios_as_data(names: Iterable[str]) -> dict[str, Any]:
@@ -95,7 +110,7 @@ def scenarios_as_data(names: Iterable[str]) -> dict[str, Any]:
     return {
         name: {
             "settings": _without_defaults(settings),
-            "params": {each: None if value == float("inf") else value for each, value in params.items()},
+            "params": {each: None if value == math.inf else value for each, value in params.items()},
         }
         for name in names
         for settings, params in [SCENARIOS[name]]
@@ -115,7 +130,7 @@ def adopt_scenarios(data: Mapping[str, Any], where: str) -> None:
             raise InputError(f"{where}: the scenario {name!r} is described otherwise; restore it from a copy") from None
         try:
             register_scenario(
-                name, settings, {each: float("inf") if value is None else value for each, value in params.items()}
+                name, settings, {each: math.inf if value is None else value for each, value in params.items()}
             )
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
@@ -131,34 +146,40 @@ def settings_of(scenario: str, settings: Mapping[str, Any]) -> Settings:
 
 
 def make(
-    scenario: str, table: ExpertTable | str | os.PathLike[str] | None = None, split: str = "train", **settings: Any
+    scenario: str | os.PathLike[str],
+    table: ExpertTable | str | os.PathLike[str] | None = None,
+    split: str = "train",
+    params: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> "tuple[EdgeExperts, EnvParams]":
     """Build the environment of a scenario and its parameters.
 
     Args:
-        scenario: its name: "oneshot", "fading", "queueing" or one that is registered.
+        scenario: its name: "oneshot", "fading", "queueing" or one that is registered; or a TOML file that describes it.
         table: what the experts write, or its path; the shipped table if absent.
         split: prompts that requests are drawn from: "train", "validation", "test" or "all".
+        params: numbers to change, as in `{"latency_weight": 0.05}`. Where devices may differ in one, it may be a list
+            by device, or by expert for all its replicas. `{"each_episode": {"uniform": [a, b]}}`, or `log_uniform` or
+            `choice`, draws a number anew in every episode, for each device alone; `"observed": False` beside it
+            leaves what was drawn out of the observation.
         **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`.
 
     Returns:
-        The environment and its parameters; change a number with `params.replace(latency_weight=0.05)`.
+        The environment and its parameters; `params.replace(latency_weight=0.05)` changes a number afterwards.
 
     Raises:
-        InputError: an unknown scenario, split or setting, a value that a setting does not take, or a table with gaps.
+        InputError: an unknown scenario, split, setting or number, a value that one does not take, or a table with gaps.
 
-    >>> env, params = make("oneshot")
-    >>> env.num_actions
-    16
+    >>> env, params = make("oneshot", params={"seconds_per_word": [0.02, 0.03, 0.03, 0.08]})
+    >>> env.num_actions, params.seconds_per_word.shape
+    (16, (4,))
     """
     start_jax()
     from jaxmoe.env.edge_experts import EdgeExperts  # imports gymnax, whose import starts JAX
 
-    if scenario not in SCENARIOS:
-        raise InputError(f"unknown scenario {scenario!r}; choose one of {', '.join(SCENARIOS)}")
+    name = scenario_named(scenario)
     table = given_table(table)
-    numbers = SCENARIOS[scenario][1]
-    chosen = replace(settings_of(scenario, settings), num_experts=table.num_experts)
+    chosen = replace(settings_of(name, settings), num_experts=table.num_experts)
     if gaps := table.gaps():
         raise InputError(
             f"the table is not complete: {len(gaps)} entries are missing, the first is {gaps[0][1]!r} of the prompt "
@@ -167,43 +188,70 @@ def make(
         )
     chosen_prompts = table.prompt_indices(split).tolist()
     others = sorted(set(range(table.num_prompts)) - set(chosen_prompts))
-    params = EnvParams(
+    defaults = EnvParams(
         table=jax.tree.map(jnp.asarray, table),
         prompts=jnp.asarray([*chosen_prompts, *others]),
         num_prompts=len(chosen_prompts),
         words_hat=jnp.asarray(table.expected_words()),
-        **numbers,
+        num_replicas=chosen.num_replicas,
     )
-    return EdgeExperts(chosen), params
+    own, drawn = as_said(defaults, SCENARIOS[name][1] | plain(params or {}, "params"))
+    masked = chosen.masked if "masked" in settings else chosen.masked or may_be_down(own, drawn)
+    return EdgeExperts(replace(chosen, drawn=drawn, masked=masked)), own
 
 
-def with_numbers(params: EnvParams, numbers: Mapping[str, float]) -> EnvParams:
-    """Change numbers of a scenario by name; the same as `params.replace`, but checked.
+def as_said(params: EnvParams, numbers: Mapping[str, Any]) -> tuple[EnvParams, tuple[Drawn, ...]]:
+    """Params with numbers as `make` takes them, and those that each episode draws anew, in the order of `NUMBERS`.
+
+    Raises:
+        InputError: an unknown name, or something that the number cannot be.
+    """
+    drawn = {}
+    for name, value in numbers.items():
+        _require_known(name)
+        if isinstance(value, Mapping):
+            size = params.table.num_experts, params.num_replicas
+            drawn[name] = parse_drawn(name, value, ABOUT_NUMBERS[name], *size)
+    expected = {name: each.mean() for name, each in drawn.items()}
+    return params.replace(**(dict(numbers) | expected)), tuple(drawn[name] for name in NUMBERS if name in drawn)
+
+
+def may_be_down(params: EnvParams, drawn: Iterable[Drawn] = ()) -> bool:
+    """Whether a device can be unavailable."""
+    least = [each.limits()[0] for each in drawn if each.name == "device_up_probability"]
+    return bool(np.min([np.min(np.asarray(params.device_up_probability)), *least]) < 1)
+
+
+def with_numbers(params: EnvParams, numbers: Mapping[str, Any]) -> EnvParams:
+    """`params.replace` of numbers that a user has passed, arrays and tuples as lists.
 
     Raises:
         InputError: an unknown name, or something that is not a number in its limits.
     """
-    numbers = plain(numbers, "params")
-    changed = params.replace(**{name: _checked_number(name, value) for name, value in numbers.items()})
-    for low, high in (("snr_min_db", "snr_max_db"), ("distance_min_m", "distance_max_m")):
-        if np.any(np.asarray(getattr(changed, low)) > np.asarray(getattr(changed, high))):
-            raise InputError(f"parameter {low} = {getattr(changed, low)} is above {high} = {getattr(changed, high)}")
-    return changed
+    said = plain(numbers, "params")
+    for name in said:
+        _require_known(name)
+    return params.replace(**said)
 
 
-def _checked_number(name: str, value: Any) -> float:
-    """A number of a scenario, of the kind of its default."""
+def _require_known(name: str) -> None:
     if name not in NUMBERS:
         raise InputError(f"unknown parameter {name!r}; choose among {', '.join(NUMBERS)}")
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputError(f"parameter {name} = {value!r} is not a number")
-    number: Any = value
-    low, high = _LIMITS.get(name, (0.0, 1e30))
-    if not low <= number <= high:
-        raise InputError(f"parameter {name} = {value!r} is outside {low:g} to {high:g}")
-    if isinstance(NUMBERS[name], int) and number != int(number):
-        raise InputError(f"parameter {name} = {value!r} is not a whole number")
-    return type(NUMBERS[name])(number)
+
+
+def _sound(name: str, value: Any) -> Any:
+    """A number as a scenario has it, whatever the number of experts will be."""
+    _require_known(name)
+    if isinstance(value, Mapping):
+        listed = [each for said in value.values() if isinstance(said, Mapping) for each in said.values()]
+        lengths = [len(each) for each in itertools.chain.from_iterable(filter(_is_list, listed)) if _is_list(each)]
+        return parse_drawn(name, value, ABOUT_NUMBERS[name], lengths[0] if lengths else 1, 1).as_data()
+    number = parse_number(name, value, ABOUT_NUMBERS[name], len(value) if _is_list(value) else 1, 1)
+    return list(number) if isinstance(number, tuple) else number
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 _ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {
@@ -214,6 +262,7 @@ _ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {
     "csi_delay": (0, 1),
     "observe_words": ("mean", "true"),
     "one_slot": (False, True),
+    "masked": (False, True),
 }
 
 
@@ -227,7 +276,7 @@ def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-assert {field.name for field in fields(Settings)} == {"num_experts", *_ALLOWED_SETTINGS}
+assert {field.name for field in fields(Settings)} == {"num_experts", "drawn", *_ALLOWED_SETTINGS}
 
 register_scenario("oneshot", {}, {})
 register_scenario(

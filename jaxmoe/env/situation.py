@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxmoe.env import rules
 from jaxmoe.env.baselines import predicted_values
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState
-from jaxmoe.env.scenarios import make, with_numbers
+from jaxmoe.env.scenarios import make
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable
 
@@ -39,21 +39,20 @@ class Costs(NamedTuple):
 
 
 def situation(
-    table: ExpertTable, scenario: str, relevance: Sequence[float], snr_db: Sequence[float], numbers: dict[str, float]
+    table: ExpertTable, scenario: str, relevance: Sequence[float], snr_db: Sequence[float], numbers: dict[str, Any]
 ) -> Situation:
     """Put a request before the devices of a scenario, one per expert.
 
     Raises `InputError` for another number of experts or channels than the table has, and for an unknown scenario or
     number of it.
     """
-    env, known = make(scenario, table)
-    with_numbers(known, numbers)  # or they are refused
+    env, known = make(scenario, table, params=numbers)
     for name, values in (("relevance", relevance), ("snr_db", snr_db)):
         if len(values) != table.num_experts:
             raise InputError(f"{name} has {len(values)} values, and there are {table.num_experts} experts")
         if not np.all(np.isfinite(values)):
             raise InputError(f"{name} must be finite numbers, and is {', '.join(map(str, values))}")
-    known = known.replace(**{name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()})
+    known = known.replace(**{name: jnp.asarray(getattr(known, name), jnp.float32) for name in numbers})
     prompt = known.prompts[0]
     gate = np.array(known.table.relevance)
     gate[int(prompt)] = relevance
@@ -66,6 +65,7 @@ def situation(
         observed_snr_db=channels,
         available=jnp.ones_like(state.available),
         backlog_s=jnp.zeros_like(state.backlog_s),
+        drawn={name: jnp.full_like(value, getattr(known, name)) for name, value in state.drawn.items()},  # the mean
     )
     return Situation(env, known, known.replace(table=own), state)
 

@@ -177,7 +177,7 @@ class Experiment:
         self,
         scenario: str | None = None,
         *,
-        params: Mapping[str, float] | None = None,
+        params: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         table: ExpertTable | str | os.PathLike[str] | None = None,
         agents: Literal["best", "all"] | Iterable[int] = "best",

@@ -11,9 +11,8 @@ from safetensors.numpy import save
 
 import jaxmoe
 from jaxmoe.env.observation import observation_fields
-from jaxmoe.env.params import EnvParams
+from jaxmoe.env.params import NUMBERS, EnvParams, plain_number
 from jaxmoe.env.rules import action_choices
-from jaxmoe.env.scenarios import NUMBERS
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.trained import TrainedAgent
 from jaxmoe.files import with_home
@@ -126,10 +125,12 @@ def export_again(source: Path, path: Path, form: str, agent: Any) -> Contract:
 
 
 def _scenario(name: str, env: "EdgeExperts", params: EnvParams) -> dict[str, Any]:
-    """What the agent was trained in, complete."""
-    numbers = {each: NUMBERS[each].__class__(getattr(params, each)) for each in NUMBERS}
+    """What the agent was trained in, complete; settings that follow from numbers are left out."""
+    numbers = {each: plain_number(getattr(params, each)) for each in NUMBERS}
+    numbers |= {each.name: each.as_data() for each in env.settings.drawn}
+    settings = dataclasses.asdict(env.settings)
     return {
         "name": name,
-        "settings": dataclasses.asdict(env.settings),
+        "settings": {each: value for each, value in settings.items() if each not in ("drawn", "masked")},
         "params": {each: None if value == float("inf") else value for each, value in numbers.items()},
     }

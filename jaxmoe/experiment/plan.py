@@ -21,7 +21,7 @@ from jaxmoe.env.baselines import levels
 from jaxmoe.env.scenarios import settings_of
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.rounds import Round, Settled
-from jaxmoe.experiment.search import Point, points
+from jaxmoe.experiment.search import Point, points, shown
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.table import ExpertTable
 from jaxmoe.training import sizes
@@ -117,15 +117,22 @@ def states_fit(spec: Spec, found: list[Member], table: ExpertTable) -> bool:
 def signature_of(point: Point, table: ExpertTable, plugins: tuple[str, ...] = ()) -> Signature:
     """What shapes the program that trains a point."""
     config = asdict(checked_config(registered_algorithm(point.algorithm).Config, point.config))
+    static = {name: float(value) if isinstance(value, int) else value for name, value in point.static_numbers().items()}
     return Signature(
         point.algorithm,
         config,
         point.scenario,
-        point.settings,
-        {name: float(value) for name, value in point.static_numbers().items()},
+        _settings_of(point),
+        static,
         table.meta.digest,
         plugins,
     )
+
+
+def _settings_of(point: Point) -> dict[str, Any]:
+    """Static settings, those that follow from numbers which are not static among them."""
+    up = np.min(point.numbers().get("device_up_probability", 1.0))
+    return point.settings if up >= 1 or "masked" in point.settings else {**point.settings, "masked": True}
 
 
 def baselines_of(spec: Spec, scenario: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -192,14 +199,16 @@ def make_round(
                     evaluate_at=(), families=families, start=Start(), keep_states=False, **common,
                 )
             )  # fmt: skip
-    by_signature: dict[str, tuple[Signature, tuple[str, ...], list[int]]] = {}
+    by_signature: dict[tuple[str, tuple[str, ...]], tuple[Signature, tuple[str, ...], list[int]]] = {}
     signatures: dict[str, tuple[str, Signature]] = {}
     for position, (member, _) in enumerate(wanted):
         if member.key not in signatures:
             signature = signature_of(member.point, settled.table, settled.plugins)
             signatures[member.key] = signature.key, signature
         key, signature = signatures[member.key]
-        entry = by_signature.setdefault(key, (signature, tuple(member.point.numbers()), []))
+        own = member.point.numbers()
+        listed = tuple(name for name, value in own.items() if isinstance(value, list))  # [A, D], others [A]
+        entry = by_signature.setdefault((key, listed), (signature, tuple(own), []))
         entry[2].append(first_agent + position)
     widths = {job.signature.key: job.agents_per_device for each in earlier for job in each.jobs}
     of_agent: dict[int, int] = {}
@@ -232,7 +241,7 @@ def _table_of(wanted: list[tuple[Member, int]], first_agent: int, of_agent: Mapp
             rows[member.key] = _row(member)
     keys = list(rows)
     position = {key: number for number, key in enumerate(keys)}
-    each = pd.DataFrame(list(rows.values()))
+    each = pd.DataFrame(list(rows.values())).apply(_of_one_kind)
     table = each.iloc[[position[member.key] for member, _ in wanted]].reset_index(drop=True)
     agents = np.arange(first_agent, first_agent + len(wanted))
     table["agent"], table["seed"] = agents, [seed for _, seed in wanted]
@@ -252,8 +261,16 @@ def _row(member: Member) -> dict[str, Any]:
 
 
 def cell(value: Any) -> Any:
-    """A value as it stands in a table: widths as `64,64`, whole numbers of a scenario as numbers."""
+    """A value as it stands in a table: lists as `64,64`, how a number is drawn as in the spec, others as they are."""
+    if isinstance(value, Mapping):
+        return shown(value)
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else value
+
+
+def _of_one_kind(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """A column, as texts where some of its values are."""
+    texts = column.map(lambda value: isinstance(value, str))
+    return column.where(column.isna() | texts, column.map(str)) if texts.any() else column
 
 
 def _width(settled: Settled) -> int:

@@ -5,6 +5,7 @@ of the axes, change none. Sobol points (Owen's scrambling) cover the box evenly;
 """
 
 import itertools
+import json
 import math
 import zlib
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmoe.algorithms.registry import registered_algorithm, registered_algorithms
-from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, make, with_numbers
+from jaxmoe.env.params import ABOUT_NUMBERS
+from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, as_said, make
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.table import ExpertTable
@@ -32,17 +34,37 @@ class Point:
     scenario: str
     hypers: dict[str, float]
     config: dict[str, Any]
-    params: dict[str, float]
+    params: dict[str, Any]
     settings: dict[str, Any]
     sample: int  # its number in the search of its algorithm and scenario
 
-    def numbers(self) -> dict[str, float]:
-        """Numbers of the scenario that may differ from agent to agent of one program."""
-        return {name: value for name, value in self.params.items() if name not in STATIC_NUMBERS}
+    def numbers(self) -> dict[str, Any]:
+        """Numbers of the scenario, or devices' lists, that may differ from agent to agent of one program."""
+        return {name: value for name, value in self.params.items() if not _is_static(name, value)}
 
-    def static_numbers(self) -> dict[str, float]:
-        """Numbers of the scenario that shape a program."""
-        return {name: value for name, value in self.params.items() if name in STATIC_NUMBERS}
+    def static_numbers(self) -> dict[str, Any]:
+        """Numbers of the scenario that shape a program, and how those are drawn that episodes draw."""
+        return {name: value for name, value in self.params.items() if _is_static(name, value)}
+
+
+def _is_static(name: str, value: Any) -> bool:
+    return name in STATIC_NUMBERS or isinstance(value, Mapping)
+
+
+class _Section(NamedTuple):
+    """A value that is itself a section, as an axis can hold it."""
+
+    text: str
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> "_Section":
+        """From what a spec says."""
+        return cls(json.dumps(value))
+
+    def data(self) -> dict[str, Any]:
+        """What the spec has said."""
+        found: dict[str, Any] = json.loads(self.text)
+        return found
 
 
 class Axis(NamedTuple):
@@ -127,7 +149,8 @@ def _axes(spec: Spec, algorithm: str, scenario: str) -> list[Axis]:
         for name, value in (common | entries.get(owner, {})).items():
             if section == "hypers":
                 value = _numbers(make_hypers, name, value)
-            axes.append(_axis(section, name, value, wide=section == "config" and name in listed))
+            by_device = section == "params" and name in ABOUT_NUMBERS and ABOUT_NUMBERS[name].by_device
+            axes.append(_axis(section, name, value, wide=by_device or (section == "config" and name in listed)))
     for axis in axes:
         if axis.range and (axis.section in ("config", "settings") or axis.name in STATIC_NUMBERS):
             raise InputError(f"{axis.key} shapes the compiled program and takes no range; give a list of values")
@@ -144,8 +167,10 @@ def _numbers(make_hypers: Any, name: str, value: Any) -> Any:
 
 
 def _axis(section: str, name: str, value: Any, wide: bool) -> Axis:
-    """An axis from what the spec says; where `wide`, a value is itself a list, and a plain list is one value."""
+    """An axis from what the spec says; where `wide`, a value may itself be a list, and a plain list is one value."""
     key = f"{section}.{name}"
+    if section == "params" and isinstance(value, Mapping) and "each_episode" in value:
+        return Axis(section, name, (_Section.of(value),))
     if isinstance(value, Mapping):
         kinds = ("grid", *_RANGES)
         if len(value) != 1 or next(iter(value)) not in kinds:
@@ -158,13 +183,13 @@ def _axis(section: str, name: str, value: Any, wide: bool) -> Axis:
         value = ends
         if not isinstance(value, list):
             raise InputError(f"{key} = {{ grid = {value!r} }} is not a list of values")
-    elif not isinstance(value, list) or (wide and not any(isinstance(entry, list) for entry in value)):
+    elif not isinstance(value, list) or (wide and not any(isinstance(entry, list | Mapping) for entry in value)):
         return Axis(section, name, (tuple(value) if isinstance(value, list) else value,))
-    if wide and not all(isinstance(entry, list) for entry in value):
+    if wide and section == "config" and not all(isinstance(entry, list) for entry in value):
         raise InputError(
             f"{key} = {{ grid = {value!r} }}: each of its values is itself a list, as in {{ grid = [[16], [64, 64]] }}"
         )
-    values = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)
+    values = tuple(_one_value(section, entry) for entry in value)
     if any(
         isinstance(part, list | Mapping) for entry in values for part in (entry if type(entry) is tuple else [entry])
     ):
@@ -174,6 +199,13 @@ def _axis(section: str, name: str, value: Any, wide: bool) -> Axis:
     if len({(type(entry), entry) for entry in values}) < len(values):
         raise InputError(f"{key} = {value!r} holds a value twice")
     return Axis(section, name, values)
+
+
+def _one_value(section: str, entry: Any) -> Any:
+    """A value of a grid, such that it can be told from others."""
+    if isinstance(entry, list):
+        return tuple(entry)
+    return _Section.of(entry) if section == "params" and isinstance(entry, Mapping) else entry
 
 
 def _range(key: str, kind: str, ends: Any) -> tuple[float, float]:
@@ -228,6 +260,10 @@ def _sobol_shares(names: list[str], samples: int, seed: int) -> np.ndarray:
 
 def shown(value: Any) -> str:
     """A value as TOML has it."""
+    if isinstance(value, _Section):
+        return shown(value.data())
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{name} = {shown(entry)}' for name, entry in value.items())} }}"
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(shown, value))}]"
     if isinstance(value, bool):
@@ -236,7 +272,14 @@ def shown(value: Any) -> str:
 
 
 def _of(point: Mapping[Axis, Any], section: str) -> dict[str, Any]:
-    return {axis.name: value for axis, value in point.items() if axis.section == section}
+    return {axis.name: _as_said(section, value) for axis, value in point.items() if axis.section == section}
+
+
+def _as_said(section: str, value: Any) -> Any:
+    """A value as a spec has it; lists of a configuration are tuples, as algorithms have them."""
+    if isinstance(value, _Section):
+        return value.data()
+    return list(value) if section == "params" and isinstance(value, tuple) else value
 
 
 def _check(points: list[Point], table: ExpertTable) -> None:
@@ -250,7 +293,7 @@ def _check(points: list[Point], table: ExpertTable) -> None:
             _, numbers = make(point.scenario, table, **point.settings)
         checked_hypers(module.Hypers, point.hypers)
         if repr(point.params) not in seen:
-            with_numbers(numbers, point.params)
+            as_said(numbers, point.params)
         seen |= {repr(point.config), repr(point.settings), repr(point.params)}
 
 

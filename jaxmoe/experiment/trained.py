@@ -15,7 +15,7 @@ from jaxmoe.table.splits import SPLITS
 from jaxmoe.training.arrays import read_arrays
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Storage
-from jaxmoe.training.stored import checksum
+from jaxmoe.training.stored import checksum, numbers_in
 from jaxmoe.values import plain, whole
 
 
@@ -26,7 +26,7 @@ class TrainedAgent(NamedTuple):
     job: Job
     seed: int
     env_steps: int
-    params: Mapping[str, float]  # numbers of the scenario that differ
+    params: Mapping[str, Any]  # numbers of the scenario that differ
     hypers: Mapping[str, float]
     network: Network
     preferences: str  # what the network puts out
@@ -92,7 +92,7 @@ def _agent(
         job=job,
         seed=int(row["seed"]),
         env_steps=int(row.get("kept_env_steps", row["env_steps"])),
-        params={**signature.static_numbers, **{name: float(row[name]) for name in job.numbers}},
+        params={**signature.static_numbers, **{name: numbers_in([row[name]])[0] for name in job.numbers}},
         hypers={name: float(row[name]) for name in about["hypers"]},
         network=network_from(about["network"]),
         preferences=about["preferences"],

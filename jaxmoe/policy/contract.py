@@ -158,7 +158,15 @@ def _check_scenario(read: Reader) -> None:
     read.get("settings").mapping()
     params = read.get("params")
     for name, value in params.mapping().items():
-        Entry(value, f"{params.path}.{name}", read.source).optional_number()
+        _check_number(Entry(value, f"{params.path}.{name}", read.source))
+
+
+def _check_number(entry: Entry) -> None:
+    """A number, one for each device, or a description of how each episode draws it."""
+    if isinstance(entry.value, list):
+        entry.each_here(lambda each: each.number())
+    elif not isinstance(entry.value, dict):
+        entry.optional_number()
 
 
 def _check_whole(contract: Contract, read: Reader) -> None:

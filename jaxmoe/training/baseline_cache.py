@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jaxlib
@@ -31,7 +32,7 @@ _SOURCES = (
 )
 
 
-def read(job: Job, numbers: Mapping[str, float]) -> pd.DataFrame | None:
+def read(job: Job, numbers: Mapping[str, Any]) -> pd.DataFrame | None:
     """What the baselines of a job brought in an environment, if it is known."""
     folder = cache_in_use()
     if folder is None:
@@ -43,7 +44,7 @@ def read(job: Job, numbers: Mapping[str, float]) -> pd.DataFrame | None:
     return rows if {"policy", "split", "by", "unit", "requests"} <= set(rows) else None
 
 
-def write(job: Job, numbers: Mapping[str, float], rows: pd.DataFrame) -> None:
+def write(job: Job, numbers: Mapping[str, Any], rows: pd.DataFrame) -> None:
     """Keep it; a cache that cannot be written is none."""
     folder = cache_in_use()
     if folder is None:
@@ -55,7 +56,7 @@ def write(job: Job, numbers: Mapping[str, float], rows: pd.DataFrame) -> None:
         return
 
 
-def _key(job: Job, numbers: Mapping[str, float]) -> str:
+def _key(job: Job, numbers: Mapping[str, Any]) -> str:
     what = [
         job.signature.key, sorted(numbers.items()), job.requests, job.families, job.matmul_precision, job.platform,
         jax.__version__, jaxlib.__version__, _source(),

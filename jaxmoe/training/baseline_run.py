@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import pandas as pd
 
-from jaxmoe.env.scenarios import settings_of
+from jaxmoe.env.scenarios import make
 from jaxmoe.training import baseline_cache
 from jaxmoe.training.attempt import Attempt
 from jaxmoe.training.baselines import BaselineEvaluation, facts
@@ -15,7 +15,7 @@ from jaxmoe.training.evaluation import evaluation_rows
 from jaxmoe.training.events import Advanced, JobFinished, JobStarted, Noted
 from jaxmoe.training.inputs import environments
 from jaxmoe.training.prepared import kept
-from jaxmoe.training.stored import parquet
+from jaxmoe.training.stored import numbers_in, parquet
 
 _BASELINES: dict[Any, BaselineEvaluation] = {}  # by all that shapes them
 
@@ -29,7 +29,7 @@ class BaselineRun(Attempt):
         self.started(JobStarted(job.number, str(signature), len(job.rows), 0), len(job.rows))
         frames = []
         for row, environment in enumerate(job.rows):
-            own = {name: float(self.rows[name].iloc[row]) for name in job.numbers}
+            own = {name: numbers_in([self.rows[name].iloc[row]])[0] for name in job.numbers}
             found = baseline_cache.read(job, own)
             if found is None:
                 found = self._evaluate(own)
@@ -37,14 +37,15 @@ class BaselineRun(Attempt):
             frames.append(found.assign(environment=environment))
             self.advanced(Advanced(job.number, 0, row + 1, len(job.rows), 0.0, float("nan"), 0))
         table = pd.concat(frames, ignore_index=True)
-        about = facts(settings_of(signature.scenario, signature.settings), job.families)
+        env, _ = make(signature.scenario, self.table, params=signature.static_numbers, **signature.settings)
+        about = facts(env.settings, job.families)
         self.store({"evaluation.parquet": parquet(table)}, {"environments": len(job.rows), "baselines": about})
         self.tell(JobFinished(job.number, 0, 0, time.monotonic() - self.began, 0.0))
 
     def _say(self, family: str) -> None:
         self.tell(Noted(f"job {self.job.number}: evaluating {family}", progress=True))
 
-    def _evaluate(self, numbers: Mapping[str, float]) -> pd.DataFrame:
+    def _evaluate(self, numbers: Mapping[str, Any]) -> pd.DataFrame:
         """What each baseline brings in an environment of the signature, on each split."""
         signature, job = self.job.signature, self.job
         env, splits = environments(

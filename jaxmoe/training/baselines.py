@@ -74,7 +74,7 @@ def chosen_baselines(asked: str | Iterable[str], settings: Settings) -> tuple[st
 def facts(settings: Settings, families: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What tables are to say of baselines, as plain values: what they know, and which normalised score is theirs."""
     return {
-        name: {"knows": own.knows, "deployable": own.deployable, "level": own.level(settings)}
+        name: {"knows": own.knows(settings), "deployable": own.deployable, "level": own.level(settings)}
         for name in families
         for own in [BASELINES[name]]
     }

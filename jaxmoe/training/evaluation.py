@@ -19,6 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms.algorithm import Algorithm
+from jaxmoe.algorithms.categorical import legality, masked
 from jaxmoe.analysis.intervals import Brought, UnitSums
 from jaxmoe.env import rules
 from jaxmoe.env.baselines import Policy
@@ -177,6 +178,8 @@ class AgentEvaluation:
         self.groups, self._count = schedule.groups(AGENT_GROUP)
         self._splits, self._key = splits, purpose_key(seed, EVALUATION)
 
+        legal = legality(env)
+
         def evaluate_agent(nothing: None, agent: tuple[Any, Any], shared: tuple[EnvParams, Array, Array]) -> Sums:
             del nothing
             (policy, overrides), (params, key, first) = agent, shared
@@ -184,7 +187,7 @@ class AgentEvaluation:
             def act(key: Array, observation: Array, state: Any, params: EnvParams) -> Array:
                 del key, state, params
                 with jax.default_matmul_precision("highest"):  # or two actions of nearly one value change places
-                    return jnp.argmax(algorithm.preferences(policy, observation))
+                    return jnp.argmax(masked(algorithm.preferences(policy, observation), observation, legal))
 
             return sums(act, env, params.replace(**overrides), key, schedule, self._count, first)
 

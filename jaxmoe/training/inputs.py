@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jaxmoe.algorithms.algorithm import About, about
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env.params import EnvParams
-from jaxmoe.env.scenarios import make, with_numbers
+from jaxmoe.env.scenarios import make
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable
 from jaxmoe.table.splits import SPLITS
@@ -83,15 +83,15 @@ def require_positive(name: str, value: Any) -> int:
 
 
 def environments(
-    scenario: str, table: ExpertTable, settings: Mapping[str, Any], params: Mapping[str, float]
+    scenario: str, table: ExpertTable, settings: Mapping[str, Any], params: Mapping[str, Any]
 ) -> "tuple[EdgeExperts, dict[str, EnvParams]]":
     """The environment, and its parameters for each split that the table has."""
     settings, params = plain(settings, "settings"), plain(params, "params")
-    env, _ = make(scenario, table, **settings)
     present = [split for split in SPLITS if split in table.meta.splits]
     if "train" not in present:
         raise InputError("the table has no train prompts, and agents are trained on these; mark some as train")
-    return env, {split: with_numbers(make(scenario, table, split, **settings)[1], params) for split in present}
+    made = {split: make(scenario, table, split, params, **settings) for split in present}
+    return made["train"][0], {split: params for split, (_, params) in made.items()}
 
 
 def _unlisted(value: Any) -> Any:

@@ -26,7 +26,7 @@ class Signature(NamedTuple):
     config: dict[str, Any]  # complete
     scenario: str
     settings: dict[str, Any]  # static ones that the spec gives
-    static_numbers: dict[str, float]
+    static_numbers: dict[str, Any]  # and how those are drawn that episodes draw
     table: str  # digest
     plugins: tuple[str, ...] = ()
 

@@ -115,6 +115,17 @@ def plan_rows(storage: Storage, job: Job) -> pd.DataFrame:
     return rows.loc[list(job.rows)]
 
 
+def numbers_in(cells: Iterable[Any]) -> list[Any]:
+    """Numbers of a scenario out of cells of the plan: floats, or lists of one for each device.
+
+    >>> numbers_in([0.5, "0.5", "0.1,0.2"])
+    [0.5, 0.5, [0.1, 0.2]]
+    """
+    return [
+        list(map(float, cell.split(","))) if isinstance(cell, str) and "," in cell else float(cell) for cell in cells
+    ]
+
+
 def state_rows(storage: Storage, number: int) -> ReadRows:
     """Reads rows of the kept states of a finished job."""
     folder = f"jobs/{number:06d}"

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jaxtyping import Array
 
 from jaxmoe.analysis.intervals import Brought
 from jaxmoe.table.splits import choosing
@@ -20,7 +21,7 @@ from jaxmoe.training.events import Advanced, CheckpointSaved, Compiled, Evaluate
 from jaxmoe.training.keys import purpose_key
 from jaxmoe.training.prepared import prepare, started
 from jaxmoe.training.program import Agents, bind
-from jaxmoe.training.stored import parquet, state_rows
+from jaxmoe.training.stored import numbers_in, parquet, state_rows
 from jaxmoe.training.trainer import Leg, Trainer
 
 CHECKPOINT_SHARE = 0.1  # of the time, at most, goes into checkpoints
@@ -111,8 +112,14 @@ class TrainingRun(Attempt):
         return Agents(
             jnp.array(self.rows["seed"].tolist(), jnp.int32),
             self.prepared.module.Hypers(**{name: jnp.array(values, jnp.float32) for name, values in hypers.items()}),
-            {name: jnp.array(self.rows[name].tolist(), jnp.float32) for name in self.job.numbers},
+            {name: self._numbers(name) for name in self.job.numbers},
         )
+
+    def _numbers(self, name: str) -> Array:
+        """A number of each agent's environment, [A], or one for each device, [A, D]."""
+        found = jnp.array(numbers_in(self.rows[name]), jnp.float32)
+        devices = self.prepared.env.settings.num_devices
+        return found if found.ndim == 1 else jnp.repeat(found, devices // found.shape[1], axis=1)
 
     def _look(self, trainer: Trainer, curves: list[pd.DataFrame]) -> None:
         """After a segment: tell, save if it is time, stop if somebody wants it."""

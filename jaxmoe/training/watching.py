@@ -10,6 +10,7 @@ import pandas as pd
 from jaxtyping import Array
 
 from jaxmoe.algorithms.algorithm import Algorithm
+from jaxmoe.algorithms.categorical import legality, masked
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env import rules
 from jaxmoe.env.observation import observe, quantities
@@ -30,7 +31,7 @@ SEEN = ("relevance", "snr_db")  # fields of the observation that figures show
 
 def watch(
     signature: Signature,
-    numbers: Mapping[str, float],
+    numbers: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
     agents: Sequence[int],
     table: ExpertTable,
@@ -73,7 +74,8 @@ def _watcher(algorithm: Algorithm, env: "EdgeExperts", schedule: Schedule) -> An
         keys = jax.random.split(purpose_key(EVALUATION_SEED, WATCHING), schedule.episodes)
 
         def serve(state: Any, key: Array) -> tuple[Any, tuple[Array, dict[str, Array], Array]]:
-            action = jnp.argmax(algorithm.preferences(policy, observe(state, params, env.settings)))
+            observation = observe(state, params, env.settings)
+            action = jnp.argmax(masked(algorithm.preferences(policy, observation), observation, legality(env)))
             known = quantities(state, params, env.settings)
             seen = state.prompt, {name: known[name] for name in SEEN}, action
             state, _ = rules.transition(state, action, rules.draw(key, env.settings), params, env.settings)

@@ -1,5 +1,6 @@
 """The gymnax adapter: what a step returns, how episodes end, and what is compiled and copied."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -265,7 +266,8 @@ def test_every_number_may_differ_from_agent_to_agent(channel, idle):
     params = with_numbers(params, ALWAYS)
     changed = {name: CHANGED.get(name, 1.5 * getattr(params, name) + 0.01) for name in NUMBERS}
     agents = [params, *(with_numbers(params, {name: value}) for name, value in changed.items())]
-    axes = params.replace(**dict.fromkeys(NUMBERS, 0), table=None, prompts=None, num_prompts=None, words_hat=None)
+    shared = dict.fromkeys(("table", "prompts", "num_prompts", "words_hat"))
+    axes = dataclasses.replace(params, **dict.fromkeys(NUMBERS, 0), **shared)
 
     def history(key, params):
         """Twelve slots: three experts, then the user's own device, in turn."""

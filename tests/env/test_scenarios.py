@@ -30,7 +30,14 @@ def params():
 )
 def test_static_settings_of_each_scenario(scenario, channel, fading, csi_delay, one_slot):
     expected = {"num_experts": 4, "num_replicas": 1, "sharing": "own", "observe_words": "mean"}
-    expected |= {"channel": channel, "fading": fading, "csi_delay": csi_delay, "one_slot": one_slot}
+    expected |= {
+        "channel": channel,
+        "fading": fading,
+        "csi_delay": csi_delay,
+        "one_slot": one_slot,
+        "masked": False,
+        "drawn": (),
+    }
     assert asdict(jaxmoe.make(scenario)[0].settings) == expected
 
 
@@ -169,6 +176,7 @@ def test_every_number_of_the_parameters_can_be_changed(params):
         "prompts",
         "num_prompts",
         "words_hat",
+        "num_replicas",
     }
     for scenario in SCENARIOS:
         expected = jaxmoe.make(scenario)[1]
