@@ -17,12 +17,13 @@ from jaxmoe.cli.looking import best, compare, confirm, report, status
 from jaxmoe.cli.options import Command
 from jaxmoe.cli.output import ERR, OUT
 from jaxmoe.cli.running import extend, merge, sweep
+from jaxmoe.cli.scenario import scenario_app
 from jaxmoe.cli.table import table_app
 from jaxmoe.cli.training import train_app
 from jaxmoe.errors import InputError
 
 PANELS = {
-    "Data": ("collect", "table"),
+    "Data": ("collect", "table", "scenario"),
     "Train": ("train", "sweep", "extend", "confirm", "launch", "run", "finish"),
     "Look": ("status", "best", "compare", "report", "evaluate"),
     "Take away": ("export", "generate"),
@@ -41,7 +42,7 @@ class _Commands(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """One line each."""
         self.format_usage(ctx, formatter)
-        formatter.write(f"{self.help}\n\n")
+        formatter.write(f"{self.help}\n")
         for panel, names in PANELS.items():
             formatter.write(f"{typer.style(panel, bold=True)}\n")
             for name in names:
@@ -57,6 +58,7 @@ app = typer.Typer(
     help="Which edge experts should write your text?",
 )
 app.add_typer(table_app, name="table", rich_help_panel=PANEL_OF["table"])
+app.add_typer(scenario_app, name="scenario", rich_help_panel=PANEL_OF["scenario"])
 app.add_typer(train_app, name="train", rich_help_panel=PANEL_OF["train"])
 app.add_typer(launch_app, name="launch", rich_help_panel=PANEL_OF["launch"])
 for _command in (

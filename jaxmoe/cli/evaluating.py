@@ -38,7 +38,7 @@ def evaluate(
         typer.Option(help="A policy's .safetensors, .stablehlo or .onnx file; its own scenario if none is said."),
     ] = None,
     scenario: Annotated[
-        str | None, typer.Option(help="The scenario: oneshot, fading or queueing; that of the experiment if absent.")
+        str | None, typer.Option(help="The scenario, or its .toml file; that of the experiment if absent.")
     ] = None,
     table: TableOption = None,
     no_relevance: NoRelevance = False,

@@ -24,7 +24,7 @@ TableOption = Annotated[
     Path | None,
     typer.Option("--table", help="The expert table: a folder, CSV, Excel or Parquet; the shipped one if absent."),
 ]
-Scenario = Annotated[str, typer.Option(help="The scenario: oneshot, fading or queueing.")]
+Scenario = Annotated[str, typer.Option(help="The scenario: oneshot, fading, queueing, or the .toml file of one.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option(

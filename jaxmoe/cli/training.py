@@ -97,7 +97,7 @@ def _train_command(algorithm: str) -> Any:
             ),
         ] = None,
         scenario: Annotated[
-            str | None, typer.Option(help="The scenario; oneshot if absent, or that of the policy of --init-from.")
+            str | None, typer.Option(help="The scenario, or its .toml file; oneshot if absent, or that of --init-from.")
         ] = None,
         seeds: Annotated[str, typer.Option(help="How many agents, or their seeds joined by commas.")] = "16",
         env_steps: Annotated[

@@ -75,8 +75,8 @@ class Drawn(NamedTuple):
         """How many uniform numbers a draw takes."""
         return devices if by_device and not self.together else 1
 
-    def draw(self, uniform: Float[Array, " size"]) -> Float[Array, "*shape"]:
-        """What uniform numbers make: of size one a number, unless the choice is among devices' numbers."""
+    def draw(self, uniform: Float[Array, "*size"]) -> Float[Array, "..."]:
+        """What uniform numbers make: a number of each, or of a choice among devices' numbers these."""
         if self.how == "choice":
             options = jnp.asarray(np.stack(np.broadcast_arrays(*self.values)), jnp.float32)
             chosen = jnp.minimum((uniform * len(self.values)).astype(jnp.int32), len(self.values) - 1)

@@ -24,14 +24,16 @@ class Settings:
     """What shapes the compiled program; everything else about a scenario is a leaf of `EnvParams`."""
 
     num_experts: int = 4
-    num_replicas: int = 1  # devices that host each expert
-    channel: Literal["uniform", "link_budget"] = "uniform"
-    fading: Literal["none", "rayleigh", "rician"] = "none"  # small-scale, of the link budget
-    sharing: Literal["own", "shared"] = "own"  # does each device have the bandwidth, or its share of it
-    csi_delay: Literal[0, 1] = 0  # slots by which the observed channel is old
-    observe_words: Literal["mean", "true"] = "mean"  # "true" shows words that nobody can know yet (an ablation)
-    one_slot: bool = True  # an episode ends after its one slot, as terminated
-    masked: bool = False  # actions that ask a device which is down are none; unless it is said, where one can be down
+    num_replicas: Annotated[int, "devices that host each expert"] = 1
+    channel: Annotated[Literal["uniform", "link_budget"], "where the SNR comes from"] = "uniform"
+    fading: Annotated[Literal["none", "rayleigh", "rician"], "small-scale fading of the link budget"] = "none"
+    sharing: Annotated[Literal["own", "shared"], "whether each device has the bandwidth, or its share of it"] = "own"
+    csi_delay: Annotated[Literal[0, 1], "slots by which the observed channel is old"] = 0
+    observe_words: Annotated[
+        Literal["mean", "true"], "words as expected, or true ones, which nobody can know yet (an ablation)"
+    ] = "mean"
+    one_slot: Annotated[bool, "an episode ends after its one slot, as terminated"] = True
+    masked: Annotated[bool, "no action asks a device which is down; true where one can be, unless it is said"] = False
     drawn: tuple[Drawn, ...] = ()  # numbers that each episode draws anew, as params say them
 
     @property
@@ -77,7 +79,7 @@ class EnvParams:
     seconds_per_word: Annotated[float, Number("s", "time in which a device writes one word", scale=0.035, **_EACH)] = (
         0.035
     )
-    local_seconds_per_word: Annotated[float, Number("s", "the same for the user's own device", scale=0.0145)] = 0.0145
+    local_seconds_per_word: Annotated[float, Number("s", "the same of the user's own device", scale=0.0145)] = 0.0145
     deadline_s: Annotated[float, Number("s", "a passage that ends later is lost", scale=20.0, endless=True)] = float(
         "inf"
     )
@@ -88,32 +90,34 @@ class EnvParams:
     background_probability: Annotated[
         float, Number("1", "chance of another user's job in a slot", **_SHARE, **_EACH)
     ] = 0.0
-    background_mean_s: Annotated[float, Number("s", "mean of its exponential length", scale=3.0, **_EACH)] = 3.0
+    background_mean_s: Annotated[float, Number("s", "mean length of such a job, exponential", scale=3.0, **_EACH)] = 3.0
     # Energy of the user's cell
     joules_per_word: Annotated[float, Number("J", "energy in which a device writes one word", scale=0.02, **_EACH)] = (
         0.0
     )
-    radio_power_w: Annotated[float, Number("W", "of a sending device", scale=0.5, **_EACH)] = 0.0
-    battery_capacity_j: Annotated[float, Number("J", "that the battery holds", scale=100.0, **_POSITIVE)] = 100.0
-    harvest_w: Annotated[float, Number("W", "refills the battery", scale=2.0)] = 0.0
+    radio_power_w: Annotated[float, Number("W", "power of a device that sends", scale=0.5, **_EACH)] = 0.0
+    battery_capacity_j: Annotated[float, Number("J", "what the battery holds", scale=100.0, **_POSITIVE)] = 100.0
+    harvest_w: Annotated[float, Number("W", "power that refills the battery", scale=2.0)] = 0.0
     # Radio
-    bandwidth_hz: Annotated[float, Number("Hz", "of a link; NB-IoT single tone", scale=3750.0, **_POSITIVE)] = 3750.0
-    bits_per_word: Annotated[float, Number("bits", "measured: 5.81 bytes per English word", scale=46.5)] = 46.5
+    bandwidth_hz: Annotated[float, Number("Hz", "of a link: one tone of NB-IoT", scale=3750.0, **_POSITIVE)] = 3750.0
+    bits_per_word: Annotated[float, Number("bits", "of an English word: 5.81 bytes", scale=46.5)] = 46.5
     min_rate_bps: Annotated[float, Number("bit/s", "below it a link is in outage", scale=1200.0)] = 0.0
     snr_min_db: Annotated[float, Number("dB", "least SNR of a uniform channel", scale=20.0, **_DB)] = 0.0
     snr_max_db: Annotated[float, Number("dB", "largest SNR of a uniform channel", scale=20.0, **_DB)] = 20.0
     # Radio of a `link_budget` channel
     tx_power_dbm: Annotated[float, Number("dBm", "transmit power of a device", scale=20.0, **_DB, **_EACH)] = 14.0
-    noise_figure_db: Annotated[float, Number("dB", "of the receiver", scale=10.0, **_DB)] = 9.0
+    noise_figure_db: Annotated[float, Number("dB", "noise figure of the receiver", scale=10.0, **_DB)] = 9.0
     interference_margin_db: Annotated[float, Number("dB", "interference above the noise", scale=50.0, **_DB)] = 0.0
     carrier_ghz: Annotated[float, Number("GHz", "carrier frequency", 0.5, 100.0, scale=3.5)] = 3.5
     distance_min_m: Annotated[
-        float, Number("m", "from the user to the nearest spot of a device", 1.0, 5000.0, scale=20.0, **_EACH)
+        float, Number("m", "from the user to a device's nearest spot", 1.0, 5000.0, scale=20.0, **_EACH)
     ] = 20.0
-    distance_max_m: Annotated[float, Number("m", "to the farthest", 1.0, 5000.0, scale=50.0, **_EACH)] = 120.0
+    distance_max_m: Annotated[float, Number("m", "from the user to its farthest", 1.0, 5000.0, scale=50.0, **_EACH)] = (
+        120.0
+    )
     bs_height_m: Annotated[float, Number("m", "height of a device", 1.1, 1000.0, scale=10.0)] = 10.0
     ut_height_m: Annotated[float, Number("m", "height of the user", 1.1, 1000.0, scale=1.5)] = 1.5
-    speed_m_per_s: Annotated[float, Number("m/s", "of the user")] = 1.0
+    speed_m_per_s: Annotated[float, Number("m/s", "speed of the user")] = 1.0
     rician_k: Annotated[float, Number("1", "line-of-sight power over scattered power", scale=10.0)] = 4.0
     num_replicas: int = field(default=1, metadata={"static": True})  # devices that host each expert
 
@@ -149,6 +153,11 @@ class EnvParams:
         return np.array(number, np.float32) if isinstance(number, tuple) else number
 
 
+ABOUT_SETTINGS: dict[str, str] = {  # what each setting means that a user may say
+    name: get_args(hint)[1]
+    for name, hint in get_type_hints(Settings, include_extras=True).items()
+    if get_origin(hint) is Annotated
+}
 ABOUT_NUMBERS: dict[str, Number] = {  # every number of a scenario
     name: get_args(hint)[1]
     for name, hint in get_type_hints(EnvParams, include_extras=True).items()

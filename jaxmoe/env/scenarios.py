@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxmoe.devices import start_jax
 from jaxmoe.env.numbers import Drawn, parse_drawn, parse_number
-from jaxmoe.env.params import ABOUT_NUMBERS, NUMBERS, EnvParams, Settings
+from jaxmoe.env.params import ABOUT_NUMBERS, ABOUT_SETTINGS, NUMBERS, EnvParams, Settings
 from jaxmoe.errors import InputError, require_name
 from jaxmoe.files import with_home
 from jaxmoe.table import ExpertTable, given_table
@@ -51,6 +51,7 @@ _QUEUEING: dict[str, Any] = _RADIO | {
 
 SCENARIOS: dict[str, tuple[Settings, dict[str, Any]]] = {}  # settings, and numbers that differ from the defaults
 SUFFIX = ".toml"  # of a file that describes a scenario
+_KEYS: tuple[tuple[str, Any], ...] = (("scenario", "oneshot"), ("settings", {}), ("params", {}))  # of it, with defaults
 
 
 def register_scenario(name: str, settings: Mapping[str, Any], params: Mapping[str, Any]) -> None:
@@ -87,22 +88,65 @@ def scenario_named(scenario: str | os.PathLike[str]) -> str:
             known = ", ".join(SCENARIOS)
             raise InputError(f"unknown scenario {said!r}; choose one of {known}, or a file that ends in {SUFFIX}")
         return said
-    path = with_home(said)
-    content = read_toml(path)
-    name, base = re.sub(r"\W|^(?=\d)", "_", path.stem, flags=re.ASCII), content.pop("scenario", "oneshot")
-    sections = [content.pop(section, {}) for section in ("settings", "params")]
-    if content:
-        raise InputError(f"{said}: unknown key {next(iter(content))!r}; allowed are scenario, [settings] and [params]")
-    if base not in SCENARIOS:
-        raise InputError(f"{said}: scenario = {base!r} is unknown; choose one of {', '.join(SCENARIOS)}")
-    if not all(isinstance(section, dict) for section in sections):
-        raise InputError(f"{said}: settings and params are sections, [settings] and [params], with keys below them")
-    settings, numbers = SCENARIOS[base]
+    name, base, settings, numbers = _read(said)
+    before, defaults = SCENARIOS[base]
     try:
-        register_scenario(name, _without_defaults(settings) | sections[0], numbers | sections[1])
+        register_scenario(name, _without_defaults(before) | settings, defaults | numbers)
     except InputError as error:
         raise InputError(f"{said}: {error}") from None
     return name
+
+
+def _read(said: str) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
+    """The name of what a file describes, what it begins with, and the settings and numbers that differ."""
+    path = with_home(said)
+    content = read_toml(path)
+    base, *sections = (content.pop(key, default) for key, default in _KEYS)
+    if content:
+        raise InputError(f"{said}: unknown key {next(iter(content))!r}; allowed are scenario, [settings] and [params]")
+    if not isinstance(base, str) or base not in SCENARIOS:
+        raise InputError(f"{said}: scenario = {base!r} is unknown; choose one of {', '.join(SCENARIOS)}")
+    if not all(isinstance(section, dict) for section in sections):
+        raise InputError(f"{said}: settings and params are sections, [settings] and [params], with keys below them")
+    return re.sub(r"\W|^(?=\d)", "_", path.stem, flags=re.ASCII), base, *sections
+
+
+def described(scenario: str | os.PathLike[str]) -> dict[str, Any]:
+    """A scenario for readers, as plain values: every setting and number, or of a file those that differ.
+
+    Returns:
+        `name`, of a file also `begins_with`; `settings` and `params`: of each its name and value, what it means, of a
+        number unit and limits, and where it differs the value that it has otherwise.
+
+    Raises:
+        InputError: there is none of this name, or the file describes none.
+    """
+    name, said = scenario_named(scenario), os.fspath(scenario)
+    base = _read(said)[1] if said.endswith(SUFFIX) else None
+    (settings, own), (before, defaults) = SCENARIOS[name], SCENARIOS[base] if base else (Settings(), {})
+    of_settings = [
+        {
+            "setting": each, "value": getattr(settings, each), "instead of": getattr(before, each),
+            "allowed": list(_ALLOWED_SETTINGS[each]), "meaning": meaning,
+        }
+        for each, meaning in ABOUT_SETTINGS.items()
+    ]  # fmt: skip
+    now, otherwise = NUMBERS | own, NUMBERS | defaults
+    of_numbers = [
+        {
+            "number": each, "value": now[each], "instead of": otherwise[each], "unit": about.unit,
+            "limits": (about.low, math.inf if about.endless else about.high), "by device": about.by_device,
+            "meaning": about.meaning,
+        }
+        for each, about in ABOUT_NUMBERS.items()
+    ]  # fmt: skip
+    found: dict[str, Any] = {"name": name}
+    for section, rows in (("settings", of_settings), ("params", of_numbers)):
+        found[section] = [row for row in rows if base is None or row["value"] != row["instead of"]]
+        for row in found[section]:
+            if row["value"] == row["instead of"]:
+                row["instead of"] = None
+    return found | ({} if base is None else {"begins_with": base})
 
 
 def scenarios_as_data(names: Iterable[str]) -> dict[str, Any]:
@@ -276,7 +320,7 @@ def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-assert {field.name for field in fields(Settings)} == {"num_experts", "drawn", *_ALLOWED_SETTINGS}
+assert set(ABOUT_SETTINGS) == set(_ALLOWED_SETTINGS)
 
 register_scenario("oneshot", {}, {})
 register_scenario(

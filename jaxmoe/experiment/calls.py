@@ -12,6 +12,7 @@ import pandas as pd
 
 from jaxmoe.analysis.comparing import Compared, compare_tables
 from jaxmoe.analysis.report import Report
+from jaxmoe.env.params import ABOUT_NUMBERS
 from jaxmoe.errors import InputError
 from jaxmoe.experiment import locations
 from jaxmoe.experiment.creating import create
@@ -114,11 +115,11 @@ def train(
         source["baselines"] = [source["baselines"]]
     source |= {name: told for name, told in (("scenario", scenario), ("init_from", start)) if told is not None}
     source["plugins"] = [each.source for each in load_plugins([os.fspath(each) for each in plugins])]
-    listed = list_keys(algorithm)
+    listed = list_keys(algorithm) | {name for name, number in ABOUT_NUMBERS.items() if number.by_device}
     for section, given in (("hypers", hypers), ("config", config), ("params", params), ("settings", settings)):
         values = _section(section, given)
         source[section] = {name: _single(section, name, value, listed) for name, value in values.items()}
-    spec = _told(load_spec(source, overrides or {}), callback)
+    spec = _told(with_plugins(load_spec(source, overrides or {})), callback)
     return _done(
         spec, given_table(table), out, engine_named(engine, address, spec.ray), time_budget_s=time_budget_s,
         checkpoint_every_s=checkpoint_every_s, compilation_cache=compilation_cache, callback=callback,
@@ -351,6 +352,8 @@ def _section(section: str, given: Any) -> dict[str, Any]:
 
 def _single(section: str, name: str, value: Any, listed: Collection[str]) -> Any:
     """A value of one configuration, as a spec has it: a list, where a key takes one."""
+    if isinstance(value, dict) and section == "params" and "each_episode" in value:
+        return value
     if isinstance(value, dict) or (isinstance(value, list) and name not in listed):
         raise InputError(f"{section}.{name} = {value!r} is an axis; train has one configuration, sweep has many")
     return value

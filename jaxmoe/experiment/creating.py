@@ -1,5 +1,6 @@
 """An experiment in its folder, or in memory: planned, or found as an earlier call has left it."""
 
+import json
 import os
 from typing import Any
 
@@ -45,7 +46,7 @@ def create(
     if out is not None:
         storage, holds = locations.open_location(out)
         if holds:
-            folder.require_same(storage, spec, table, plugins, start)
+            _require_same(storage, spec, table, plugins, start)
             return _planned(storage, spec, machine, table, members, plugins, start)
     keep = spec.keep_states if isinstance(spec.keep_states, bool) else plan.states_fit(spec, members, table)
     settled = _settled(spec, machine, table, keep, plugins, start)
@@ -55,8 +56,20 @@ def create(
     if folder.begin(storage, settled, scenarios_as_data(spec.scenario), plugins, start):
         folder.write_round(storage, first)
         return storage
-    folder.require_same(storage, spec, table, plugins, start)  # another process may have begun another one meanwhile
+    _require_same(storage, spec, table, plugins, start)  # another process may have begun another one meanwhile
     return _planned(storage, spec, machine, table, members, plugins, start)
+
+
+def _require_same(
+    storage: Storage, spec: Spec, table: ExpertTable, plugins: list[Plugin], start: dict[str, Any] | None
+) -> None:
+    """Refuse to go on in the folder of another experiment."""
+    folder.require_same(storage, spec, table, plugins, start)
+    if json.loads(json.dumps(scenarios_as_data(spec.scenario))) != folder.read_about(storage)["scenarios"]:
+        raise InputError(
+            f"{storage.where} was begun with other numbers or settings of {', '.join(spec.scenario)}; choose another "
+            "output folder"
+        )
 
 
 def _settled(

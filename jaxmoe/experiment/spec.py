@@ -1,7 +1,7 @@
 """What an experiment is about: a TOML file, checked whole before anything is computed.
 
     algorithm = "ppo"            # or several: ["ppo", "dqn", "sac"]
-    scenario  = "queueing"       # or several
+    scenario  = "queueing"       # or several, or a file that describes one: "mine.toml"
     env_steps = 262_144          # of each agent
     seeds     = 16
     [search]
@@ -14,7 +14,9 @@
     num_envs = 8
     hidden   = [64, 64]          # one value, as the key takes a list; an axis is { grid = [[16], [64, 64]] }
     [params]                     # numbers of the scenario
-    latency_weight = { uniform = [0.0, 0.05] }
+    latency_weight   = { uniform = [0.0, 0.05] }
+    seconds_per_word = [0.02, 0.03, 0.03, 0.08]                     # one for each device; an axis is { grid = [...] }
+    tx_power_dbm     = { each_episode = { uniform = [-5.0, 5.0] } } # drawn anew by every episode
     [objective]                  # what configurations are ranked by
     limits = { latency_s = 12.0 }
 
@@ -182,11 +184,20 @@ def load_spec(
         raise InputError(f"{name}: {_sentence(error)}") from None
 
 
-def with_plugins(spec: Spec, plugins: Iterable[str | os.PathLike[str]]) -> Spec:
-    """The spec with more plugins, whose paths are seen from where the process is now; all of its own are imported."""
+def with_plugins(spec: Spec, plugins: Iterable[str | os.PathLike[str]] = ()) -> Spec:
+    """The spec with more plugins, whose paths are seen from where the process is now.
+
+    All of its plugins are imported, and the files of its scenarios, which may begin with one of a plugin, are read:
+    the spec then says their names.
+    """
     load_plugins(spec.plugins)
     more = [each.source for each in load_plugins([os.fspath(each) for each in plugins])]
-    return spec.model_copy(update={"plugins": list(dict.fromkeys([*spec.plugins, *more]))}) if more else spec
+    update: dict[str, Any] = {"plugins": list(dict.fromkeys([*spec.plugins, *more]))} if more else {}
+    if any(name.endswith(".toml") for name in spec.scenario):
+        from jaxmoe.env.scenarios import scenario_named  # which imports JAX
+
+        update["scenario"] = _all_different(list(map(scenario_named, spec.scenario)))
+    return spec.model_copy(update=update) if update else spec
 
 
 def _seen_from(folder: Path, content: dict[str, Any]) -> None:
@@ -194,11 +205,12 @@ def _seen_from(folder: Path, content: dict[str, Any]) -> None:
     for key in ("table", "init_from"):
         if isinstance(content.get(key), str):
             content[key] = str((folder / with_home(content[key])).absolute())
-    if isinstance(content.get("plugins"), list):
-        content["plugins"] = [
-            str((folder / with_home(each)).absolute()) if isinstance(each, str) and each.endswith(".py") else each
-            for each in content["plugins"]
-        ]
+    for key, suffix in (("plugins", ".py"), ("scenario", ".toml")):
+        if isinstance(said := _listed(content.get(key)), list):
+            content[key] = [
+                str((folder / with_home(each)).absolute()) if isinstance(each, str) and each.endswith(suffix) else each
+                for each in said
+            ]
 
 
 def first_difference(old: Spec, new: Spec) -> str | None:

@@ -14,10 +14,16 @@ from scipy.special import j0
 LIGHT_M_PER_S = 3.0e8
 SHADOWING_DB = {True: 4.0, False: 7.82}  # by line of sight
 DECORRELATION_M = {True: 10.0, False: 13.0}
+BY_DEVICE = {
+    "compute_coefficient", "seconds_per_word", "device_up_probability", "background_probability", "background_mean_s",
+    "joules_per_word", "radio_power_w", "tx_power_dbm", "distance_min_m", "distance_max_m",
+}  # fmt: skip
 
 
 def begin(draws, params, settings):
     """The first state of an episode."""
+    drawn = draw_numbers(draws, settings)
+    params = as_drawn(params, drawn)
     link = place_devices(draws, params, settings) if settings.channel == "link_budget" else None
     snr_db = channel_snr_db(link, draws, params, settings)
     return SimpleNamespace(
@@ -29,11 +35,40 @@ def begin(draws, params, settings):
         backlog_s=np.zeros(settings.num_devices),
         battery_j=params.battery_capacity_j,
         time=0,
+        drawn=SimpleNamespace(**drawn),
     )
+
+
+def draw_numbers(draws, settings):
+    """The numbers that an episode draws, in the order of the settings, each uniform number used once."""
+    found, left = {}, list(draws.numbers)
+    for name, how, values, _ in settings.drawn:
+        lists = any(np.ndim(value) for value in values)
+        several = name in BY_DEVICE and not lists
+        numbers = [one_drawn(how, values, left.pop(0)) for _ in range(settings.num_devices if several else 1)]
+        found[name] = np.array(numbers) if several else np.array(numbers[0])[()]
+        if lists:
+            found[name] = found[name] * np.ones(settings.num_devices)
+    return found
+
+
+def one_drawn(how, values, uniform):
+    """A number between two ends, or one of a choice."""
+    if how == "choice":
+        return values[int(uniform * len(values))]
+    low, high = values
+    return low + uniform * (high - low) if how == "uniform" else low * (high / low) ** uniform
+
+
+def as_drawn(params, drawn):
+    """The parameters with the numbers that an episode has drawn."""
+    return SimpleNamespace(**{**vars(params), **drawn})
 
 
 def transition(state, action, draws, params, settings):
     """The next state, and the outcome of the slot."""
+    drawn = state.drawn if isinstance(state.drawn, dict) else vars(state.drawn)
+    params = as_drawn(params, drawn)
     outcome = serve(state, action, draws.judge, params, settings)
     link = None if state.link is None else move_user(state.link, draws, params, settings)
     snr_db = channel_snr_db(link, draws, params, settings)
@@ -51,6 +86,7 @@ def transition(state, action, draws, params, settings):
         backlog_s=np.array(backlog_s),
         battery_j=min(battery_j, params.battery_capacity_j),
         time=state.time + 1,
+        drawn=SimpleNamespace(**drawn),
     )
     return next_state, outcome
 
@@ -77,7 +113,7 @@ def serve(state, action, judge, params, settings):
     waited_s = max((min(job.end_s, params.deadline_s) for job in jobs), default=0.0)
     local_s = 0.0 if arrived else table.fused_words[prompt, 0] * params.local_seconds_per_word
     latency_s = waited_s + local_s
-    computing_cost = params.compute_coefficient * sum(job.words for job in jobs)
+    computing_cost = sum(of(params.compute_coefficient, job.device) * job.words for job in jobs)
     transmission_cost = params.transmission_coefficient * sum(job.airtime_s for job in jobs)
     energy_j = sum(job.energy_j for job in jobs)
     cost = computing_cost + transmission_cost + params.latency_weight * latency_s + params.energy_weight * energy_j
@@ -124,7 +160,7 @@ def write_and_send(device, shares, state, params, settings):
         rate_bps=rate_bps,
         airtime_s=airtime_s,
         end_s=state.backlog_s[device] + compute_s + airtime_s,
-        energy_j=of(params.joules_per_word, device) * words + params.radio_power_w * airtime_s,
+        energy_j=of(params.joules_per_word, device) * words + of(params.radio_power_w, device) * airtime_s,
     )
 
 

@@ -29,14 +29,26 @@ NEAR = 1e-4  # relative distance to a threshold below which single and double pr
 SMALL_BATTERY = {"battery_capacity_j": 9.0, "harvest_w": 0.6, "energy_weight": 0.01, "judge_noise": 0.0}
 SHORT_SLOTS = {"slot_s": 0.01, "speed_m_per_s": 0.5, "background_probability": 0.002, "background_mean_s": 0.5}
 PER_DEVICE = {
-    "seconds_per_word": jnp.array([0.02, 0.03, 0.04, 0.05]),
-    "joules_per_word": jnp.array([0.01, 0.02, 0.03, 0.04]),
-    "device_up_probability": jnp.array([1.0, 0.9, 0.5, 0.2]),
-    "background_probability": jnp.array([0.0, 0.2, 0.4, 0.6]),
-    "background_mean_s": jnp.array([1.0, 2.0, 3.0, 4.0]),
-    "tx_power_dbm": jnp.array([3.0, 2.0, 1.0, 0.0]),
-    "distance_min_m": jnp.array([10.0, 15.0, 20.0, 25.0]),
-    "distance_max_m": jnp.array([20.0, 40.0, 100.0, 400.0]),
+    "compute_coefficient": [1e-4, 2e-4, 3e-4, 8e-4],
+    "seconds_per_word": [0.02, 0.03, 0.04, 0.05],
+    "joules_per_word": [0.01, 0.02, 0.03, 0.04],
+    "radio_power_w": [0.1, 0.5, 1.0, 2.0],
+    "device_up_probability": [1.0, 0.9, 0.5, 0.2],
+    "background_probability": [0.0, 0.2, 0.4, 0.6],
+    "background_mean_s": [1.0, 2.0, 3.0, 4.0],
+    "tx_power_dbm": [3.0, 2.0, 1.0, 0.0],
+    "distance_min_m": [10.0, 15.0, 20.0, 25.0],
+    "distance_max_m": [20.0, 40.0, 100.0, 400.0],
+}
+DRAWN = {
+    "seconds_per_word": {"each_episode": {"log_uniform": [0.01, 0.1]}},
+    "compute_coefficient": {"each_episode": {"choice": [1e-4, 5e-4]}, "observed": False},
+    "tx_power_dbm": {"each_episode": {"choice": [[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 2.0, 3.0]]}},
+    "background_probability": {"each_episode": {"uniform": [0.0, 0.5]}},
+    "latency_weight": {"each_episode": {"uniform": [0.0, 0.1]}},
+    "slot_s": {"each_episode": {"choice": [3.0, 5.0]}},
+    "battery_capacity_j": {"each_episode": {"uniform": [9.0, 100.0]}},
+    "interference_margin_db": {"each_episode": {"uniform": [40.0, 50.0]}},
 }
 VARIANTS = {
     "oneshot": ("oneshot", {}, {}),
@@ -50,14 +62,16 @@ VARIANTS = {
     "queueing, small battery": ("queueing", {"sharing": "shared"}, SMALL_BATTERY),
     "queueing, short slots": ("queueing", {"fading": "rayleigh", "csi_delay": 0}, SHORT_SLOTS),
     "queueing, devices differ": ("queueing", {}, PER_DEVICE),
+    "queueing, experts differ": ("queueing", {"num_replicas": 2}, PER_DEVICE),
+    "queueing, drawn anew": ("queueing", {}, DRAWN),
+    "oneshot, drawn anew": ("oneshot", {"num_replicas": 2}, {"snr_max_db": {"each_episode": {"uniform": [1.0, 20.0]}}}),
 }
 
 
 def walk_of(variant):
     """The environment of a variant, its parameters, and the same walk whenever asked."""
     scenario, changed_settings, numbers = VARIANTS[variant]
-    env, params = jaxmoe.make(scenario, **changed_settings)
-    params = params.replace(**numbers)
+    env, params = jaxmoe.make(scenario, params=numbers, **changed_settings)
     return env, params, random_walk(env, params, 1, SLOTS)
 
 
@@ -69,6 +83,9 @@ def assert_same_states(found, expected, compared=slice(None)):
         found_power, expected_power = (10 ** (getattr(states, field) / 10) for states in (found, expected))
         close(found_power, expected_power, field, rtol=2e-5, atol=2e-3)
     close(found.backlog_s, expected.backlog_s, "backlog_s")
+    assert found.drawn.keys() == vars(expected.drawn).keys()
+    for name, value in found.drawn.items():
+        close(value, getattr(expected.drawn, name), name)
     close(found.battery_j, expected.battery_j, "battery_j")
     assert (found.link is None) == (expected.link is None)
     if found.link is None:

@@ -31,7 +31,7 @@ def random_walk(env, params, seed, slots) -> Walk:
 
 def many_draws(seed, slots, settings):
     """Draws of each slot; one program for all settings that need the same ones."""
-    same_draws = Settings(settings.num_experts, settings.num_replicas, settings.channel)
+    same_draws = Settings(settings.num_experts, settings.num_replicas, settings.channel, drawn=settings.drawn)
     return _many_draws(jax.random.key(seed), slots, same_draws)
 
 
