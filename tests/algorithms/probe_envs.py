@@ -136,6 +136,26 @@ class Ending(Probe):
         return position, jnp.float32(1.0), jnp.array(True)
 
 
+class Forbidden(Probe):
+    """Action 1 earns 3 at position 0, and would earn 10 at position 1, where it is illegal and action 0 earns 1.
+
+    From position 0 action 0 leads to position 1: it is worth the discount, if nobody believes in what is illegal.
+    """
+
+    positions = 2
+
+    def start(self, key):
+        return jax.random.bernoulli(key).astype(jnp.int32)
+
+    def rules(self, position, action):
+        moves = (position == 0) & (action == 0)
+        earned = jnp.where(action == 1, jnp.where(position == 0, 3.0, 10.0), (position == 1).astype(jnp.float32))
+        return jnp.where(moves, 1, position).astype(jnp.int32), earned.astype(jnp.float32), ~moves
+
+    def legal_actions(self, observation):
+        return jnp.stack([jnp.ones_like(observation[..., 1]) > 0, observation[..., 1] < 0.5], axis=-1)
+
+
 TASKS = (OneStep, TwoSteps, Contextual, Delayed, Endless, Ending)
 
 

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASES, learn, numbers
-from probe_envs import Contextual, Delayed, Ending, Endless, OneStep, TwoSteps
+from probe_envs import Contextual, Delayed, Ending, Endless, Forbidden, OneStep, ProbeParams, TwoSteps
 
 from jaxmoe.algorithms.algorithm import Clock
+from jaxmoe.algorithms.categorical import ILLEGAL
+from jaxmoe.algorithms.networks import MLP
 
 pytestmark = [
     pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys()),
@@ -57,6 +59,34 @@ def test_the_action_follows_the_observation(case):
 def test_a_delayed_reward_is_worth_waiting_for_only_if_the_discount_says_so(case, discount, right):
     _, _, actions = learn(case, Delayed, hypers=case.hypers._replace(discount=discount))
     assert actions[0] == right
+
+
+def test_an_illegal_action_is_never_taken_and_its_value_never_believed(case):
+    algorithm = case.module.make(Forbidden(), case.config, ProbeParams())
+    hypers = numbers(case.hypers._replace(discount=0.9))
+    step = jax.jit(algorithm.step)
+    state, rewards = algorithm.init(jax.random.key(0), hypers, ProbeParams()), []
+    for iteration in range(150):
+        state, metrics = step(state, hypers, ProbeParams(), clock(iteration, 150))
+        rewards.append(float(metrics["reward"]))
+    assert max(rewards) <= 3.0  # never a share of 10
+    observations = jnp.eye(2)
+    preferences = np.asarray(algorithm.preferences(state.policy, observations))
+    assert preferences.argmax(axis=1).tolist() == [1, 0]
+    assert preferences[1, 1] == ILLEGAL
+    keys = jax.random.split(jax.random.key(1), 1000)
+    assert not np.any(jax.vmap(lambda key: algorithm.act(state.policy, observations[1], key))(keys))
+    if case is CASES["ppo"]:
+        np.testing.assert_allclose(case.values(algorithm, state, observations), [3.0, 1.0], atol=0.1)
+        return
+    q = preferences if case is CASES["dqn"] else critics_of(algorithm, state, observations)
+    np.testing.assert_allclose([q[0, 1], q[1, 0]], [3.0, 1.0], atol=0.1)
+    np.testing.assert_allclose(q[0, 0], 0.9, atol=0.15)  # 2.7, if the best action of position 1 were thought to be 1
+
+
+def critics_of(algorithm, state, observations):
+    critic = MLP(algorithm.actor.network)
+    return np.min([critic.apply(critic.from_vector()(flat), observations) for flat in state.learner.critics], axis=0)
 
 
 def test_the_same_key_gives_the_same_agent_and_another_key_another_one(case):
