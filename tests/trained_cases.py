@@ -55,10 +55,10 @@ class Case(NamedTuple):
 
 
 @functools.cache
-def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activation=None, **config) -> Case:
+def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activation=None, params=(), **config) -> Case:
     module = registered_algorithm(algorithm)
     table = jaxmoe.load_table()
-    env, splits = environments(scenario, table, dict(settings), {})
+    env, splits = environments(scenario, table, dict(settings), dict(params))
     said = SIZES[algorithm] | ({"activation": activation} if activation else {}) | config
     config = checked_config(module.Config, said)
     bound, hypers = module.make(env, config, splits["train"]), module.Hypers()
@@ -66,10 +66,12 @@ def case(algorithm="ppo", scenario="oneshot", iterations=20, settings=(), activa
     env_steps = iterations * bound.env_steps
     agent = TrainedAgent(
         number=0,
-        job=_job(Signature(algorithm, vars(config), scenario, dict(settings), {}, table.meta.digest), env_steps),
+        job=_job(
+            Signature(algorithm, vars(config), scenario, dict(settings), dict(params), table.meta.digest), env_steps
+        ),
         seed=3,
         env_steps=env_steps,
-        params={},
+        params=dict(params),
         hypers={name: float(value) for name, value in hypers._asdict().items()},
         network=bound.actor.network,
         preferences=module.preferences,

@@ -69,7 +69,7 @@ def register_scenario(name: str, settings: Mapping[str, Any], params: Mapping[st
     numbers = {each: _sound(each, value) for each, value in plain(params, "params").items()}
     scenario = replace(Settings(), **_checked_settings(plain(settings, "settings"))), numbers
     if SCENARIOS.get(name, scenario) != scenario:
-        raise InputError(f"another scenario named {name!r} is registered already")
+        raise InputError(f"another scenario named {name!r} is registered already; choose another name")
     SCENARIOS[name] = scenario
 
 

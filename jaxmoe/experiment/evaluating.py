@@ -149,7 +149,7 @@ def _require_suited(agent: TrainedAgent, where: Where) -> None:
     if inputs != where.env.observation_size:
         raise InputError(
             f"agent {agent.number} observes {inputs} numbers, and the environment has "
-            f"{where.env.observation_size}: it has other experts or replicas"
+            f"{where.env.observation_size}: it has other experts or replicas, or tells other numbers that episodes draw"
         )
 
 

@@ -12,6 +12,7 @@ import numpy_twin as twin
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import seven
 from walks import as_numpy, many_draws, random_walk, row, stacked, walk_along
 
 import jaxmoe
@@ -133,6 +134,21 @@ def test_episodes_begin_as_the_numpy_twin_says(variant):
     compared = prompt_distances(walk.draws, numbers) > NEAR
     assert compared.mean() > 0.99
     assert_same_states(walk.beginnings, stacked(expected), compared)
+
+
+def test_a_network_of_seven_devices_out_of_a_file_is_that_of_the_numpy_twin(tmp_path):
+    network, table = seven(tmp_path)
+    env, params = jaxmoe.make(network, table)
+    assert np.unique(params.seconds_per_word).size == 7
+    slots = 10_000
+    walk, numbers = as_numpy(random_walk(env, params, 2, slots)), as_numpy(params)
+    each = [row((walk.states, walk.actions, walk.draws), slot) for slot in range(slots)]
+    next_states, outcomes = zip(*(twin.transition(*slot, numbers, env.settings) for slot in each), strict=True)
+    expected = stacked(outcomes)
+    compared = (expected.nearest > NEAR) & (prompt_distances(walk.draws, numbers) > NEAR)
+    assert compared.mean() > 0.98
+    assert_same_outcomes(walk.outcomes, expected, compared)
+    assert_same_states(walk.next_states, stacked(next_states), compared)
 
 
 def prompt_distances(draws, numbers):
