@@ -199,6 +199,6 @@ def _check_legal(contract: Contract, read: Reader) -> None:
         return
     names = [field.name for field in contract.observation if field.per == "device"]
     if contract.legal not in names:
-        read.get("legal").wrong(f"null or a field per device, of {', '.join(names)}")
+        read.get("legal").wrong(f"null or a field per device, of {', '.join(names) or 'which there is none'}")
     if not any(not any(action) for action in contract.actions):
         read.get("actions").wrong("a list with the action that asks nobody, which is always legal")
