@@ -109,6 +109,7 @@ def _exported(path: Path, names: Sequence[str], snr_db: list[float]) -> "Decide"
         values = {
             choice.subset: choice.value if choice.probability is None else choice.probability
             for choice in found.choices
+            if choice.legal
         }
         kind = "value of each action" if found.choices[0].probability is None else "probability of each action"
         return Decision(found.subset, values, f"{kind} by the policy ({contract.algorithm})")

@@ -17,7 +17,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import Bundle
 from jaxmoe.policy.contract import Contract
 from jaxmoe.policy.onnx_graph import from_onnx
-from jaxmoe.policy.stablehlo import from_stablehlo, network_function
+from jaxmoe.policy.stablehlo import from_stablehlo, preferences_function
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -78,7 +78,7 @@ def training_environment(contract: Contract) -> TrainingEnvironment:
 def _runner(bundle: Bundle) -> Act:
     """The action of one observation, in whatever runs the policy's format."""
     if bundle.format == "safetensors":
-        preferences = network_function(bundle.contract.network, bundle.tensors)
+        preferences = preferences_function(bundle.contract, bundle.tensors)
         return lambda observation: jnp.argmax(preferences(observation)).astype(jnp.int32)
     if bundle.format == "stablehlo":
         return _batched(from_stablehlo(bundle.content, bundle.contract, str(bundle.path)))

@@ -27,6 +27,8 @@ from jaxmoe.training.inputs import environments
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
 
+AVAILABLE = "available"  # the field that says which devices can be asked
+
 
 class Policy(NamedTuple):
     """A trained policy with its contract."""
@@ -56,16 +58,18 @@ def policy_of(agent: TrainedAgent, table: ExpertTable) -> Policy:
     signature = agent.job.signature
     env, splits = environments(signature.scenario, table, signature.settings, agent.params)
     params = splits["train"]
+    observation = observation_fields(params, env.settings)
     tensors = {name: np.asarray(tensor, np.float32) for name, tensor in agent.tensors.items()}
     check_tensors(tensors, agent.network.shapes(), f"agent {agent.number}")
     contract = Contract(
         algorithm=signature.algorithm,
         preferences=agent.preferences,
         network=agent.network,
-        observation=observation_fields(params, env.settings),
+        observation=observation,
         experts=table.experts,
         num_replicas=env.settings.num_replicas,
         actions=action_choices(env.settings),
+        legal=AVAILABLE if any(field.name == AVAILABLE for field in observation) else None,
         weights_sha256=checksum(tensors, agent.network.shapes()),
         scenario=_scenario(signature.scenario, env, params),
         hypers=dict(agent.hypers),

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from jaxmoe.errors import InputError
 from jaxmoe.policy.plain_json import LARGEST, Entry, Reader
 
-FORMAT = 1  # of the contract; a policy of a higher one is refused
+FORMAT = 2  # of the contract, since 2 with `legal`; a policy of a higher one is refused
 ACTIVATIONS = ("tanh", "relu", "gelu", "swish")
 PREFERENCES = ("logits", "action_values")  # what the last layer says
 FILE_FORMATS = ("safetensors", "stablehlo", "onnx")
@@ -49,7 +49,11 @@ class Network(NamedTuple):
 
 
 class Contract(NamedTuple):
-    """What a policy is. The action of an observation is the index of the largest preference, of several the first."""
+    """What a policy is. The action of an observation is the index of the largest preference, of several the first.
+
+    What the network puts out are the preferences, but that of an action which is not legal is the least finite float32
+    (`jaxmoe.policy.legal`).
+    """
 
     algorithm: str
     preferences: str  # what the network puts out: "logits", of the probabilities of actions, or "action_values"
@@ -58,6 +62,7 @@ class Contract(NamedTuple):
     experts: tuple[str, ...]
     num_replicas: int  # devices that host each expert
     actions: tuple[tuple[int, ...], ...]  # per action and expert: 0, it is not asked, or 1 + the replica that is
+    legal: str | None  # the field whose numbers are above 0 where a device can be asked; absent if nothing is masked
     weights_sha256: str  # of all tensors, one after the other, as little-endian float32
     scenario: Mapping[str, Any]  # name, settings and params that it was trained in; a param without limit is null
     hypers: Mapping[str, Any]
@@ -85,7 +90,7 @@ def parse_contract(tree: Any, source: str) -> Contract:
         InputError: something is missing, of another kind, or at odds with the rest.
     """
     read = Reader(tree, source)
-    require_format(read, "policy")
+    version = require_format(read, "policy")
     network = read.member("network", _network)
     contract = Contract(
         algorithm=read.get("algorithm").text(),
@@ -95,6 +100,7 @@ def parse_contract(tree: Any, source: str) -> Contract:
         experts=read.each("experts", lambda entry: entry.text()),
         num_replicas=read.get("num_replicas").whole(1, 1000),
         actions=read.each("actions", lambda entry: entry.each_here(lambda digit: digit.whole(0, 1000))),
+        legal=read.get("legal").value if version > 1 else None,
         weights_sha256=read.get("weights_sha256").sha256(),
         scenario=read.get("scenario").mapping(),
         hypers=read.get("hypers").mapping(),
@@ -109,8 +115,8 @@ def parse_contract(tree: Any, source: str) -> Contract:
     return contract
 
 
-def require_format(read: Reader, kind: str) -> None:
-    """Refuse what a newer jaxmoe has written, and what is something else."""
+def require_format(read: Reader, kind: str) -> int:
+    """The format; what a newer jaxmoe has written, and what is something else, is refused."""
     found = read.get("format").whole(1, 10**9)
     if found > FORMAT:
         raise InputError(
@@ -118,6 +124,7 @@ def require_format(read: Reader, kind: str) -> None:
             "so update jaxmoe"
         )
     read.choice("kind", (kind,))
+    return found
 
 
 def network_from(tree: Any, source: str = "network") -> Network:
@@ -191,3 +198,15 @@ def _check_whole(contract: Contract, read: Reader) -> None:
             Entry(list(action), f"actions[{number}]", read.source).wrong(
                 f"a list of {experts} numbers from 0 to {contract.num_replicas}, one per expert"
             )
+    _check_legal(contract, read)
+
+
+def _check_legal(contract: Contract, read: Reader) -> None:
+    """It names a field of devices, and asking nobody is an action, so that one is legal whoever is available."""
+    if contract.legal is None:
+        return
+    names = [field.name for field in contract.observation if field.per == "device"]
+    if contract.legal not in names:
+        read.get("legal").wrong(f"null or a field per device, of {', '.join(names) or 'which there is none'}")
+    if not any(not any(action) for action in contract.actions):
+        read.get("actions").wrong("a list with the action that asks nobody, which is always legal")

@@ -1,6 +1,7 @@
 """`load_policy`: a trained policy in NumPy, without JAX or anything else of jaxmoe."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import read_bundle
 from jaxmoe.policy.contract import Contract, Field
+from jaxmoe.policy.legal import legal_actions, mask_of, masked
 from jaxmoe.policy.network import apply
 from jaxmoe.policy.tensors import Tensors
 
@@ -22,8 +24,9 @@ class Choice(NamedTuple):
     subset: int  # of experts that are asked, as a bitmask: bit e is expert e; 0 is `local`, nobody
     experts: tuple[str, ...]  # that are asked
     replicas: tuple[int, ...]  # on which each of them runs
-    value: float  # the policy's preference: a logit, or the value of the action
+    value: float  # the policy's preference: a logit, or the value of the action; -inf if it is not legal
     probability: float | None  # with which the agent chose it in training; absent if it learned values
+    legal: bool  # whether each device that it asks is available: others are never chosen
 
 
 class Decision(NamedTuple):
@@ -41,13 +44,14 @@ class Policy:
 
     def __init__(self, contract: Contract, tensors: Tensors) -> None:
         self.contract, self.tensors = contract, tensors
+        self._mask = mask_of(contract)
 
     def __repr__(self) -> str:
         of, experts = self.contract, ", ".join(self.contract.experts)
         return f"Policy({of.algorithm} in {of.scenario['name']}, {len(of.actions)} actions of {experts})"
 
     def act(self, observations: ArrayLike) -> Any:
-        """The action of an observation, or of each row of several: the index of the largest preference.
+        """The action of an observation, or of each row of several: the legal one of the largest preference.
 
         Args:
             observations: [..., O], as trained agents see them: each field divided by its scale.
@@ -68,7 +72,7 @@ class Policy:
             observations: [..., O], as trained agents see them.
 
         Returns:
-            [..., A], one for each action of `contract.actions`.
+            [..., A], one for each action of `contract.actions`: the least finite float32 if it is not legal.
 
         Raises:
             InputError: the last axis has not the length of an observation, or a number is not finite.
@@ -81,16 +85,17 @@ class Policy:
                 rows = given.reshape(-1, given.shape[-1])
                 parts = [self._of(rows[begin : begin + PART]) for begin in range(0, len(rows), PART)]
                 found = np.concatenate(parts).reshape(*given.shape[:-1], -1)
-        if not np.isfinite(found).all():
-            raise InputError("the observation holds a number so large that the preferences are not finite")
         return found
 
     def _of(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = apply(self.contract.network, self.tensors, observations)
-        return found
+        found = apply(self.contract.network, self.tensors, observations)
+        if not np.isfinite(found).all():
+            raise InputError("the observation holds a number so large that the preferences are not finite")
+        preferences: NDArray[np.float32] = masked(self._mask, found, observations)
+        return preferences
 
     def probabilities(self, observations: ArrayLike) -> NDArray[np.float64]:
-        """With which the agent chose each action in training, [..., A].
+        """With which the agent chose each action in training, [..., A]: 0 if it is not legal.
 
         Args:
             observations: [..., O], as trained agents see them.
@@ -125,7 +130,9 @@ class Policy:
     def select(self, **quantities: ArrayLike) -> Decision:
         """Choose experts in a situation in physical units: one argument per field of the contract.
 
-        A device that is not available is not asked, whichever action is chosen.
+        An action that asks a device which is not available is not chosen, but the best of the others. Where the
+        contract has no `legal`, as none before format 2 has, the best of all is, and asks those of its devices that
+        are available.
 
         Args:
             **quantities: by field, as `observation` takes them.
@@ -136,24 +143,29 @@ class Policy:
         Raises:
             InputError: a field is unknown, missing, of the wrong length, not finite or outside its limits.
         """
-        values = self.preferences(self.observation(**quantities))
+        observation = self.observation(**quantities)
+        values = self.preferences(observation)
+        legal = np.ones(len(values), bool) if self._mask is None else legal_actions(self._mask, observation)
         logits = self.contract.preferences == "logits"
         probabilities = _softmax(values).tolist() if logits else [None] * len(values)
-        available = np.asarray(quantities.get("available", np.ones(1))).reshape(-1) > 0
-        asked = np.broadcast_to(available, len(self.contract.experts) * self.contract.num_replicas).tolist()
-        choices = tuple(
-            self._choice(action, asked, value, probability)
-            for action, (value, probability) in enumerate(zip(values.tolist(), probabilities, strict=True))
-        )
+        asked = self._devices_to_ask(quantities)
+        told = zip(np.where(legal, values, -np.inf).tolist(), probabilities, legal.tolist(), strict=True)
+        choices = tuple(self._choice(action, asked, *said) for action, said in enumerate(told))
         best = choices[int(values.argmax())]
         return Decision(best.action, best.subset, best.experts, best.replicas, choices)
 
-    def _choice(self, action: int, available: list[bool], value: float, probability: float | None) -> Choice:
+    def _devices_to_ask(self, quantities: Mapping[str, ArrayLike]) -> list[bool]:
+        """Which devices actions ask: where nothing is masked, those that are available; else all that they name."""
+        available = np.ones(1) if self._mask is not None else quantities.get("available", np.ones(1))
+        devices = len(self.contract.experts) * self.contract.num_replicas
+        return np.broadcast_to(np.asarray(available).reshape(-1) > 0, devices).tolist()
+
+    def _choice(self, action: int, asked: list[bool], value: float, probability: float | None, legal: bool) -> Choice:
         replicas = self.contract.num_replicas
         chosen = [
             (expert, digit - 1)
             for expert, digit in enumerate(self.contract.actions[action])
-            if digit and available[expert * replicas + digit - 1]
+            if digit and asked[expert * replicas + digit - 1]
         ]
         return Choice(
             action=action,
@@ -162,6 +174,7 @@ class Policy:
             replicas=tuple(replica for _, replica in chosen),
             value=value,
             probability=probability,
+            legal=legal,
         )
 
     def _checked(self, observations: ArrayLike) -> NDArray[np.float32]:

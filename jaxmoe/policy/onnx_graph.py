@@ -1,7 +1,8 @@
 """A policy as an ONNX graph, for phones, browsers and services that have an ONNX runtime.
 
 The graph takes `observations`, float32 of `[batch, inputs]`, and gives `preferences`, float32 of `[batch, actions]`,
-and `actions`, int64 of `[batch]`. Its metadata hold the contract, as JSON, under `jaxmoe.contract`.
+those that are not legal masked, and `actions`, int64 of `[batch]`. Its metadata hold the contract, as JSON, under
+`jaxmoe.contract`.
 """
 
 import json
@@ -12,11 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxmoe.errors import InputError
-from jaxmoe.policy.contract import Contract
+from jaxmoe.policy.contract import Contract, Network
+from jaxmoe.policy.legal import LEAST, Mask, mask_of
 from jaxmoe.policy.tensors import Tensors
 
 METADATA = "jaxmoe.contract"
 OPSET, IR_VERSION = 17, 8  # what runtimes of 2022 and newer read
+_FLOAT = 1  # TensorProto.FLOAT
 _GELU_CONSTANTS = {"half": 0.5, "one": 1.0, "cubic": 0.044715, "root": float(np.sqrt(2 / np.pi))}
 
 
@@ -24,20 +27,15 @@ def to_onnx(contract: Contract, tensors: Tensors) -> bytes:
     """The content of a file."""
     onnx = _library("onnx")
     helper, kinds = onnx.helper, onnx.TensorProto
-    nodes, network = [], contract.network
-    constants = {name: tensors[name] for name in network.shapes()}
-    value = "observations"
-    for layer in range(len(network.hidden) + 1):
-        last = layer == len(network.hidden)
-        target = "preferences" if last else f"layer{layer}"
-        parameters = [f"layer{layer}/kernel", f"layer{layer}/bias"]
-        nodes.append(helper.make_node("Gemm", [value, *parameters], [target], name=f"Gemm{layer}"))
-        value = target if last else f"hidden{layer}"
-        if not last:
-            nodes += _ACTIVATIONS[network.activation](helper.make_node, target, value)
-    nodes.append(helper.make_node("ArgMax", ["preferences"], ["actions"], axis=1, keepdims=0, name="ArgMax"))
+    network, mask = contract.network, mask_of(contract)
+    constants = {name: np.asarray(tensors[name], np.float32) for name in network.shapes()}
+    nodes = _network(helper.make_node, network, "preferences" if mask is None else "unmasked")
     if network.activation == "gelu":
         constants |= {name: np.array(number, np.float32) for name, number in _GELU_CONSTANTS.items()}
+    if mask is not None:
+        nodes += _masking(helper.make_node)
+        constants |= _mask_constants(mask)
+    nodes.append(helper.make_node("ArgMax", ["preferences"], ["actions"], axis=1, keepdims=0, name="ArgMax"))
     graph = helper.make_graph(
         nodes,
         "policy",
@@ -46,7 +44,7 @@ def to_onnx(contract: Contract, tensors: Tensors) -> bytes:
             helper.make_tensor_value_info("preferences", kinds.FLOAT, ["batch", network.outputs]),
             helper.make_tensor_value_info("actions", kinds.INT64, ["batch"]),
         ],
-        [onnx.numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in constants.items()],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="jaxmoe"
@@ -101,6 +99,44 @@ def _messages(message: Any, kind: Any) -> Iterator[Any]:
 
 
 Node = Callable[..., Any]
+
+
+def _network(node: Node, network: Network, output: str) -> list[Any]:
+    nodes, value = [], "observations"
+    for layer in range(len(network.hidden) + 1):
+        last = layer == len(network.hidden)
+        target = output if last else f"layer{layer}"
+        parameters = [f"layer{layer}/kernel", f"layer{layer}/bias"]
+        nodes.append(node("Gemm", [value, *parameters], [target], name=f"Gemm{layer}"))
+        value = f"hidden{layer}"
+        if not last:
+            nodes += _ACTIVATIONS[network.activation](node, target, value)
+    return nodes
+
+
+def _masking(node: Node) -> list[Any]:
+    """`jaxmoe.policy.legal.masked`, step by step."""
+    steps = [
+        ("Slice", ["observations", "mask/begin", "mask/end", "mask/axis"], "mask/available"),
+        ("Greater", ["mask/available", "mask/zero"], "mask/up"),
+        ("Not", ["mask/up"], "mask/down"),
+        ("MatMul", ["mask/down_numbers", "mask/asked"], "mask/asked_in_vain"),
+        ("Greater", ["mask/asked_in_vain", "mask/zero"], "mask/illegal"),
+        ("Where", ["mask/illegal", "mask/least", "unmasked"], "preferences"),
+    ]
+    nodes = [node(operator, inputs, [target], name=target) for operator, inputs, target in steps]
+    nodes.insert(3, node("Cast", ["mask/down"], ["mask/down_numbers"], name="mask/down_numbers", to=_FLOAT))
+    return nodes
+
+
+def _mask_constants(mask: Mask) -> dict[str, NDArray[Any]]:
+    positions = {"begin": mask.available.start, "end": mask.available.stop, "axis": 1}
+    return {
+        **{f"mask/{name}": np.array([number], np.int64) for name, number in positions.items()},
+        "mask/zero": np.array(0, np.float32),
+        "mask/least": np.array(LEAST),
+        "mask/asked": mask.asked,
+    }
 
 
 def _single(operator: str) -> Callable[[Node, str, str], list[Any]]:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxmoe.errors import InputError
-from jaxmoe.policy.contract import Contract, Network
+from jaxmoe.policy.contract import Contract
+from jaxmoe.policy.legal import mask_of, masked
 from jaxmoe.policy.network import apply
 from jaxmoe.policy.tensors import Tensors
 
@@ -27,7 +28,7 @@ def to_stablehlo(contract: Contract, tensors: Tensors) -> bytes:
 
 
 def _serialised(contract: Contract, tensors: Tensors) -> bytes:
-    preferences_of = network_function(contract.network, tensors)
+    preferences_of = preferences_function(contract, tensors)
 
     def decide(observations: Float[Array, "B O"]) -> dict[str, Array]:
         preferences = preferences_of(observations)
@@ -56,12 +57,16 @@ def from_stablehlo(content: bytes, contract: Contract, source: str) -> Callable[
     return exported.call
 
 
-def network_function(network: Network, tensors: Tensors) -> Callable[[Float[Array, "*B O"]], Float[Array, "*B A"]]:
+def preferences_function(
+    contract: Contract, tensors: Tensors
+) -> Callable[[Float[Array, "*B O"]], Float[Array, "*B A"]]:
     """A policy's preferences in JAX, with products in full float32 on every kind of device."""
+    mask = mask_of(contract)
     parameters = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
 
     def preferences(observations: Float[Array, "*B O"]) -> Float[Array, "*B A"]:
         with jax.default_matmul_precision("highest"), jax.numpy_rank_promotion("allow"):
-            return apply(network, parameters, observations, jnp)
+            found = apply(contract.network, parameters, observations, jnp)
+            return masked(mask, found, observations, jnp)
 
     return preferences

@@ -1,5 +1,6 @@
 """Exported policies in the evaluation: each format brings what the agent brings, on any table and in any scenario."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,11 +8,14 @@ from safetensors.numpy import save
 from trained_cases import case
 
 import jaxmoe
+from jaxmoe import policy
+from jaxmoe.env import rules
 from jaxmoe.env.exported import policy_function, training_environment
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import read_bundle, write_bundle
 from jaxmoe.policy.onnx_graph import to_onnx
 from jaxmoe.policy.stablehlo import to_stablehlo
+from jaxmoe.policy.tensors import checksum
 from jaxmoe.training.evaluation import evaluate_policy
 
 WRITERS = {"safetensors": lambda _, tensors: save(tensors), "stablehlo": to_stablehlo, "onnx": to_onnx}
@@ -40,6 +44,30 @@ def test_each_format_brings_what_the_agent_brings(tmp_path, form):
     )
     np.testing.assert_array_equal(found.prompts.counts, expected.prompts.counts)
     np.testing.assert_allclose(found.prompts.sums, expected.prompts.sums, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_no_format_asks_a_device_of_the_environment_that_is_down(tmp_path, replicas):
+    agent = case("dqn", iterations=0, settings=(("num_replicas", replicas),))
+    rng, network = np.random.default_rng(2), agent.contract.network
+    tensors = {name: rng.normal(0, 1, shape).astype(np.float32) for name, shape in network.shapes().items()}
+    contract = agent.contract._replace(weights_sha256=checksum(tensors, tensors))
+    seen = rng.normal(0, 1, (100_000, network.inputs)).astype(np.float32)
+    seen[:, 4:8] = np.array(contract.observation[1].default) / 100  # words_hat, which the policy takes along
+    devices = 4 * replicas
+    seen[:, -devices:] = rng.uniform(size=(len(seen), devices)) < 0.7
+    asked = rules.device_choices(agent.env.settings)  # [A, D]
+    illegal = ((seen[:, None, -devices:] == 0) & (asked == 1)).any(axis=-1)
+    expected = np.where(illegal, -np.inf, policy.apply(network, tensors, seen))
+    rows = np.arange(len(seen))
+    for form in WRITERS:
+        act = policy_function(
+            bundle_of(agent._replace(contract=contract, tensors=tensors), tmp_path, form), agent.env, agent.params
+        )
+        actions = np.asarray(jax.jit(jax.vmap(lambda row, act=act: act(None, row, None, None)))(jnp.asarray(seen)))
+        assert not illegal[rows, actions].any()
+        assert (expected.max(axis=1) - expected[rows, actions] < 1e-4).all()
+        assert len(set(actions.tolist())) > 10
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def test_a_pipe_is_no_file(path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "has format 2 and this version of jaxmoe reads up to 1: a newer one made it, so update jaxmoe"),
+        ({"format": 3}, "has format 3 and this version of jaxmoe reads up to 2: a newer one made it, so update jaxmoe"),
         ({"format": True}, "format = True is not a whole number"),
         ({"kind": "model"}, "kind = 'model' is not one of policy"),
         ({"algorithm": ""}, "algorithm = '' is not a text"),
@@ -132,11 +132,39 @@ def test_a_pipe_is_no_file(path):
         ({"file__format": "onnx"}, r"file.format = 'onnx' is not the format of a file named policy\.safetensors"),
         ({"observation": []}, "network.inputs = 21 is not the sum"),
         ({"hypers": []}, r"hypers = \[\] is not an object"),
+        (
+            {"legal": "relevance"},
+            "legal = 'relevance' is not null or a field per device, of snr_db, backlog_s, available",
+        ),
+        ({"legal": "nothing"}, "legal = 'nothing' is not null or a field per device"),
+        ({"legal": ""}, "legal = '' is not null or a field per device"),
+        ({"legal": True}, "legal = True is not null or a field per device"),
+        ({"legal": 5}, "legal = 5 is not null or a field per device"),
+        ({"legal": ["available"]}, r"legal = \['available'\] is not null or a field per device"),
+        ({"legal": {}}, r"legal = {} is not null or a field per device"),
     ],
 )
 def test_a_contract_at_odds_with_itself_or_its_file(path, changes, message):
     change(path, **changes)
     refused(path, message)
+
+
+def test_a_contract_that_does_not_say_what_is_legal(path):
+    where = path.with_suffix(".json")
+    tree = json.loads(where.read_text())
+    del tree["legal"]
+    where.write_text(json.dumps(sign(tree)))
+    refused(path, "legal is missing")
+    change(path, legal=None)
+    assert jaxmoe.load_policy(path).contract.legal is None
+
+
+def test_a_contract_of_which_no_action_is_always_legal():
+    tree = case("ppo").contract.to_json()
+    tree["actions"], tree["network"]["outputs"] = tree["actions"][1:], 15
+    with pytest.raises(InputError, match=r"it: actions = .* is not a list with the action that asks nobody"):
+        parse_contract(tree, "it")
+    assert parse_contract({**tree, "legal": None}, "it").network.outputs == 15
 
 
 def test_a_contract_of_another_file(path, tmp_path):

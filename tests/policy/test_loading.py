@@ -90,7 +90,8 @@ def test_replicas_and_devices_that_are_not_available(tmp_path):
     both = decision.choices[1 + 2 * 3]
     assert (both.experts, both.replicas, both.subset) == (("setting", "character"), (0, 1), 3)
     absent = policy.select(relevance=SITUATION["relevance"], snr_db=snr_db, available=[1, 1, 1, 0, 1, 1, 1, 1])
-    assert absent.choices[1 + 2 * 3].experts == ("setting",)
+    assert absent.choices[1 + 2 * 3][:4] == both[:4]
+    assert (both.legal, absent.choices[1 + 2 * 3].legal) == (True, False)
     with pytest.raises(InputError, match="action values and no probabilities"):
         policy.probabilities(policy.observation(relevance=SITUATION["relevance"], snr_db=snr_db))
 
