@@ -13,6 +13,7 @@ from jaxmoe.env import rules
 from jaxmoe.env.baselines import BASELINES, one_slot_optimum, predict_then_optimise
 from jaxmoe.env.numbers import Drawn
 from jaxmoe.env.observation import legal_actions, observation_fields, observation_names, observe
+from jaxmoe.env.params import ABOUT_NUMBERS, NUMBERS
 from jaxmoe.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -54,7 +55,7 @@ def test_lists_are_checked_wherever_they_are_given(numbers, message):
 
 def test_a_list_of_equal_numbers_is_the_number():
     env, params = jaxmoe.make("queueing", params={"device_up_probability": 0.9})
-    names = [name for name in jaxmoe.env.params.NUMBERS if jaxmoe.env.params.ABOUT_NUMBERS[name].by_device]
+    names = [name for name in NUMBERS if ABOUT_NUMBERS[name].by_device]
     listed = params.replace(**{name: [float(getattr(params, name))] * 4 for name in names})
     draws = jax.vmap(lambda key: rules.draw(key, env.settings))(jax.random.split(jax.random.key(0), 200))
     actions = jnp.arange(200, dtype=jnp.int32) % env.num_actions
@@ -152,6 +153,28 @@ def test_what_no_episode_can_draw_is_refused():
 
 
 # What is told
+
+SCALES = {  # by which observed numbers are divided; trained policies depend on them
+    "compute_coefficient": 2e-4, "transmission_coefficient": 0.16, "latency_weight": 0.02, "energy_weight": 0.01,
+    "seconds_per_word": 0.035, "local_seconds_per_word": 0.0145, "deadline_s": 20.0, "slot_s": 4.0,
+    "device_up_probability": 1.0, "background_probability": 1.0, "background_mean_s": 3.0, "joules_per_word": 0.02,
+    "radio_power_w": 0.5, "battery_capacity_j": 100.0, "harvest_w": 2.0, "bandwidth_hz": 3750.0, "bits_per_word": 46.5,
+    "min_rate_bps": 1200.0, "snr_min_db": 20.0, "snr_max_db": 20.0, "tx_power_dbm": 20.0, "noise_figure_db": 10.0,
+    "interference_margin_db": 50.0, "carrier_ghz": 3.5, "distance_min_m": 20.0, "distance_max_m": 50.0,
+    "bs_height_m": 10.0, "ut_height_m": 1.5, "speed_m_per_s": 1.0, "rician_k": 10.0,
+}  # fmt: skip
+
+
+def test_names_and_scales_of_drawn_numbers_are_frozen():
+    every = {name: about.scale for name, about in ABOUT_NUMBERS.items() if not about.lasting}
+    assert every == SCALES
+    several = {
+        name: {"each_episode": {"choice": [SCALES[name]]}} for name in ("harvest_w", "slot_s", "seconds_per_word")
+    }
+    env, params = jaxmoe.make("queueing", params=several)
+    fields = observation_fields(params, env.settings)[6:]
+    assert [(field.name, field.size) for field in fields] == [("seconds_per_word", 4), ("slot_s", 1), ("harvest_w", 1)]
+    np.testing.assert_allclose(env.reset_env(jax.random.key(0), params)[0][-6:], 1.0, rtol=1e-6)
 
 
 def test_the_observation_says_what_was_drawn_unless_it_is_left_out():
