@@ -162,10 +162,12 @@ def confirmed(ranking: Ranking, position: int) -> Ranking | None:
 
 
 def environment_words(ranking: Ranking, position: int, task: int) -> str:
-    """An environment in words: its scenario, and what the spec says of its numbers."""
+    """An environment in words: its scenario, and in what it differs from others, or else what the spec says of it."""
     tables = ranking.tables
-    row = tables.agents[tables.agents["environment"] == ranking.environments[position, task]].iloc[0]
-    said = [f"{words(name)} {value(row[name])}" for name in tables.environment_columns]
+    planned = tables.agents[tables.agents["scenario"] == ranking.scenario]
+    row = planned[planned["environment"] == ranking.environments[position, task]].iloc[0]
+    differing = [name for name in tables.environment_columns if len(planned[name].unique()) > 1]
+    said = [f"{words(name)} {value(row[name])}" for name in differing or tables.environment_columns]
     return ", ".join([ranking.scenario, *(text for text in said if not text.endswith(" "))])
 
 

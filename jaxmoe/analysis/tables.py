@@ -120,7 +120,8 @@ class Tables:
         names: dict[str, None] = {}
         for section in ("params", "settings"):
             for key, value in self.spec[section].items():
-                own = value if key in self.spec["scenario"] else {key: value}
+                of_one = key in self.spec["scenario"] and isinstance(value, Mapping) and "grid" not in value
+                own = value if of_one else {key: value}
                 names |= dict.fromkeys(own)
         return [name for name in names if name in self.agents]
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from jaxmoe.env.observation import observation_fields, scales
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import action_choices
+from jaxmoe.env.scenarios import SCENARIOS
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import Bundle
 from jaxmoe.policy.contract import Contract
@@ -68,11 +69,11 @@ class TrainingEnvironment(NamedTuple):
 
 
 def training_environment(contract: Contract) -> TrainingEnvironment:
-    """Where a policy was trained."""
+    """Where a policy was trained; `oneshot` with all that differs, if its scenario is not known here."""
     said = contract.scenario
     settings = {name: value for name, value in said["settings"].items() if name != "num_experts"}
     params = {name: math.inf if value is None else value for name, value in said["params"].items()}
-    return TrainingEnvironment(said["name"], settings, params)
+    return TrainingEnvironment(said["name"] if said["name"] in SCENARIOS else "oneshot", settings, params)
 
 
 def _runner(bundle: Bundle) -> Act:

@@ -6,7 +6,7 @@ from typing import Any
 from jaxmoe.algorithms.registry import registered_algorithm, registered_algorithms
 from jaxmoe.env.exported import training_environment
 from jaxmoe.env.scenarios import NUMBERS, SCENARIOS
-from jaxmoe.experiment.search import shown
+from jaxmoe.experiment.search import is_section, shown
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.policy.bundle import read_bundle
 
@@ -37,8 +37,9 @@ def with_policy(spec: Spec) -> tuple[Spec, str]:
         brought["config"] = _differing(contract.config, vars(module.Config()))
     for section, values in brought.items():
         told = getattr(spec, section)
-        own = told | told.get(contract.algorithm, {}) | told.get(home.scenario, {})
-        new = {name: value for name, value in values.items() if name not in own}
+        owners = (contract.algorithm, home.scenario)
+        own = [told, *(told[name] for name in owners if is_section(name, told.get(name), owners))]
+        new = {name: value for name, value in values.items() if not any(name in each for each in own)}
         change[section] = new | told
         said += [f"{section}.{name} = {shown(value)}" for name, value in new.items()]
     taken = f"taken from it: {', '.join(said)}" if said else "nothing is taken from it but its weights"

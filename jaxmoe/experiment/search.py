@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmoe.algorithms.registry import registered_algorithm, registered_algorithms
-from jaxmoe.env.params import ABOUT_NUMBERS
+from jaxmoe.env.params import ABOUT_NUMBERS, ABOUT_SETTINGS
 from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, as_said, make
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.spec import Spec
@@ -145,8 +145,9 @@ def _axes(spec: Spec, algorithm: str, scenario: str) -> list[Axis]:
     for section, owner in (("hypers", algorithm), ("config", algorithm), ("params", scenario), ("settings", scenario)):
         entries = getattr(spec, section)
         owners = spec.algorithm if owner == algorithm else spec.scenario
-        common = {name: value for name, value in entries.items() if name not in owners}
-        for name, value in (common | entries.get(owner, {})).items():
+        common = {name: value for name, value in entries.items() if not is_section(name, value, owners)}
+        own = entries[owner] if is_section(owner, entries.get(owner), owners) else {}
+        for name, value in (common | own).items():
             if section == "hypers":
                 value = _numbers(make_hypers, name, value)
             by_device = section == "params" and name in ABOUT_NUMBERS and ABOUT_NUMBERS[name].by_device
@@ -297,11 +298,20 @@ def _check(points: list[Point], table: ExpertTable) -> None:
         seen |= {repr(point.config), repr(point.settings), repr(point.params)}
 
 
+def is_section(name: str, value: Any, owners: Iterable[str]) -> bool:
+    """Whether an entry holds what is one owner's alone; a setting and a scenario may have the same name, `fading`.
+
+    >>> is_section("fading", {"sharing": "own"}, ["fading"]), is_section("fading", {"grid": ["none"]}, ["fading"])
+    (True, False)
+    """
+    return name in owners and isinstance(value, Mapping) and not {"grid", *_RANGES, "each_episode"} & set(value)
+
+
 def _require_used(section: str, entries: Mapping[str, Any], known: Iterable[str], used: Iterable[str]) -> None:
-    for name in entries:
-        if name in known and name not in used:
+    for name, value in entries.items():
+        if is_section(name, value, known) and name not in used:
             raise InputError(f"[{section}.{name}] is there, but the spec uses only {', '.join(used)}")
-        if name in known and not isinstance(entries[name], Mapping):
+        if name in known and not isinstance(value, Mapping) and not (section == "settings" and name in ABOUT_SETTINGS):
             raise InputError(
                 f"{section}.{name} = {entries[name]!r} is no section; write [{section}.{name}], keys below it"
             )

@@ -201,3 +201,28 @@ def test_agents_trained_where_all_devices_are_up_ask_none_that_is_down(trained_f
     asked = found[found["metric"].str.startswith("share_")]
     assert len(asked) == 12
     assert not asked["mean"].any()  # or else it could not be masked
+
+
+def test_a_policy_goes_on_where_nobody_knows_its_scenario(tmp_path):
+    """Its contract says all of it."""
+    said = {"device_up_probability": [1, 1, 1, 0.5], "slot_s": {"each_episode": {"uniform": [3.0, 5.0]}}}
+    path = tmp_path / "unknown.toml"
+    path.write_text("scenario = 'fading'\n[settings]\nfading = 'rician'\nsharing = 'shared'")
+    config = {**tiny.CONFIG, "hidden": (8,)}
+    few = {"seeds": 1, "env_steps": 256, "requests": 128, "evaluations": 1, "baselines": "none"}
+    policy = jaxmoe.train("ppo", path, params=said, config=config, **few).policy(0).save(tmp_path / "p.safetensors")
+    code = (
+        "import sys, jaxmoe\n"
+        "print(*jaxmoe.evaluate(sys.argv[1], requests=128, baselines='none')['mean'].head(1))\n"
+        "few = dict(seeds=1, env_steps=256, requests=128, evaluations=1, baselines='none')\n"
+        "exp = jaxmoe.train(init_from=sys.argv[1], **few)\n"
+        "print(exp.spec.scenario, exp.spec.settings, exp.spec.params['slot_s'], exp.complete)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, policy], capture_output=True, text=True, check=True)
+    evaluated, said = done.stdout.splitlines()
+    here = jaxmoe.evaluate(policy, requests=128, baselines="none")["mean"].iloc[0]
+    assert float(evaluated) == pytest.approx(here, rel=1e-6)
+    assert "'fading': 'rician'" in said
+    assert "'each_episode': {'uniform': [3.0, 5.0]}" in said
+    assert said.startswith("['oneshot']")
+    assert said.endswith("True")

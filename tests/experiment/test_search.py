@@ -46,6 +46,35 @@ def test_scenarios_have_sections_of_their_own():
     ]
 
 
+def test_a_setting_may_have_the_name_of_a_scenario():
+    [point] = points(scenario="fading", settings={"fading": "rician"})
+    assert point.settings == {"fading": "rician"}
+    assert len(points(scenario="fading", settings={"fading": {"grid": ["none", "rician"]}})) == 2
+    assert points(scenario="fading", settings={"fading": {"fading": "none"}})[0].settings == {"fading": "none"}
+    [point] = points(scenario="oneshot", settings={"channel": "link_budget", "fading": "rayleigh"})
+    assert point.settings["fading"] == "rayleigh"
+
+
+def test_a_list_for_devices_is_one_value_and_a_grid_of_lists_is_an_axis():
+    devices = [0.01, 0.02, 0.03, 0.04]
+    [point] = points(params={"seconds_per_word": devices})
+    assert point.params == point.numbers() == {"seconds_per_word": devices}
+    found = points(params={"seconds_per_word": {"grid": [devices, 0.05]}})
+    assert [point.params["seconds_per_word"] for point in found] == [devices, 0.05]
+    assert len(points(params={"latency_weight": [0.0, 0.1]})) == 2  # one number for all devices: an axis, as ever
+
+
+def test_how_a_number_is_drawn_is_one_value_and_shapes_the_program():
+    anew = {"each_episode": {"uniform": [0.01, 0.05]}}
+    [point] = points(params={"seconds_per_word": anew, "slot_s": 5.0})
+    assert (point.static_numbers(), point.numbers()) == ({"seconds_per_word": anew}, {"slot_s": 5.0})
+    hidden = {**anew, "observed": False}
+    found = points(params={"latency_weight": {"grid": [anew, hidden, 0.1]}})
+    assert [point.params["latency_weight"] for point in found] == [anew, hidden, 0.1]
+    drawn = points(params={"slot_s": {"uniform": [3, 5]}}, search={"method": "random", "samples": 3})
+    assert all(isinstance(point.params["slot_s"], float) for point in drawn)  # one for each configuration
+
+
 @pytest.mark.parametrize("method", ["random", "sobol"])
 def test_samples_lie_in_their_ranges_and_fill_them(method):
     axes = {"learning_rate": {"log_uniform": [1e-4, 1e-2]}, "clip": {"uniform": [0.1, 0.4]}, "gae_lambda": [0.5, 0.9]}
@@ -105,6 +134,9 @@ def test_algorithms_that_share_an_axis_share_its_samples():
         ({"config": {"minibatches": 7}}, "minibatches = 7 does not divide"),
         ({"settings": {"sharing": "equal"}}, "setting sharing = 'equal' is not allowed"),
         ({"params": {"latency": 1}}, "unknown parameter 'latency'; choose among"),
+        ({"params": {"seconds_per_word": [1, 2]}}, "has 2 numbers, and there are 4 experts"),
+        ({"params": {"slot_s": {"each_episode": {"normal": [1, 2]}}}}, "is not how a number is drawn"),
+        ({"params": {"seconds_per_word": {"grid": [[1, 2, 3, 4], [1, 2, 3]]}}}, "has 3 numbers"),
         (
             {"params": {"max_steps_in_episode": {"uniform": [1, 64]}}},
             "max_steps_in_episode shapes the compiled program",
