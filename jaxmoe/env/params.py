@@ -1,5 +1,6 @@
 """What makes a scenario: static settings, and numbers that are leaves and may differ from agent to agent."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ class Settings:
     csi_delay: Literal[0, 1] = 0  # slots by which the observed channel is old
     observe_words: Literal["mean", "true"] = "mean"  # "true" shows words that nobody can know yet (an ablation)
     one_slot: bool = True  # an episode ends after its one slot, as terminated
+    max_experts: int | None = None  # that an action asks; any number if absent
 
     @property
     def num_devices(self) -> int:
@@ -35,8 +37,15 @@ class Settings:
 
     @property
     def num_actions(self) -> int:
-        """Assignments, (R + 1)^E: each expert is not used, or runs on one of its replicas."""
-        return (self.num_replicas + 1) ** self.num_experts
+        """Assignments, (R + 1)^E: each expert is not used, or runs on one of its replicas; of `max_experts` at most.
+
+        >>> Settings(num_experts=12).num_actions, Settings(num_experts=12, max_experts=2).num_actions
+        (4096, 79)
+        """
+        if self.max_experts is None:
+            return (self.num_replicas + 1) ** self.num_experts
+        sizes = range(self.max_experts + 1)
+        return sum(math.comb(self.num_experts, size) * self.num_replicas**size for size in sizes)
 
 
 @jax.tree_util.register_dataclass

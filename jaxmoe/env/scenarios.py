@@ -139,17 +139,22 @@ def make(
         scenario: its name: "oneshot", "fading", "queueing" or one that is registered.
         table: what the experts write, or its path; the shipped table if absent.
         split: prompts that requests are drawn from: "train", "validation", "test" or "all".
-        **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`.
+        **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`. With `max_experts=k`
+            an action asks at most k experts, and the table needs no subset of more; a k that is not below the number
+            of experts, or None, is no limit.
 
     Returns:
         The environment and its parameters; change a number with `params.replace(latency_weight=0.05)`.
 
     Raises:
-        InputError: an unknown scenario, split or setting, a value that a setting does not take, or a table with gaps.
+        InputError: an unknown scenario, split or setting, a value that a setting does not take, or a table that lacks
+            a subset which an action can ask.
 
     >>> env, params = make("oneshot")
     >>> env.num_actions
     16
+    >>> make("oneshot", max_experts=1)[0].num_actions
+    5
     """
     start_jax()
     from jaxmoe.env.edge_experts import EdgeExperts  # imports gymnax, whose import starts JAX
@@ -158,13 +163,8 @@ def make(
         raise InputError(f"unknown scenario {scenario!r}; choose one of {', '.join(SCENARIOS)}")
     table = given_table(table)
     numbers = SCENARIOS[scenario][1]
-    chosen = replace(settings_of(scenario, settings), num_experts=table.num_experts)
-    if gaps := table.gaps():
-        raise InputError(
-            f"the table is not complete: {len(gaps)} entries are missing, the first is {gaps[0][1]!r} of the prompt "
-            f"{gaps[0][0]!r}; complete it with the same jaxmoe collect command without --subsets and "
-            "--max-subset-size, and with --retry-failed where a model's answer was of no use"
-        )
+    chosen = _for_experts(settings_of(scenario, settings), table.num_experts)
+    _require_complete(table, chosen.max_experts)
     chosen_prompts = table.prompt_indices(split).tolist()
     others = sorted(set(range(table.num_prompts)) - set(chosen_prompts))
     params = EnvParams(
@@ -175,6 +175,27 @@ def make(
         **numbers,
     )
     return EdgeExperts(chosen), params
+
+
+def _for_experts(settings: Settings, experts: int) -> Settings:
+    """The settings for so many experts; a limit that forbids nothing is none, so that such environments are equal."""
+    limit = settings.max_experts
+    return replace(settings, num_experts=experts, max_experts=None if limit is None or limit >= experts else limit)
+
+
+def _require_complete(table: ExpertTable, max_experts: int | None) -> None:
+    """Raise `InputError` unless the table has every subset of at most so many experts."""
+    gaps = table.gaps(max_experts)
+    if not gaps:
+        return
+    asked = "" if max_experts is None else f" for max_experts = {max_experts}"
+    enough = table.complete_up_to()
+    instead = "" if enough < 1 else f"; or set max_experts = {enough}, for which it has all that is needed"
+    raise InputError(
+        f"the table is not complete{asked}: {len(gaps)} entries are missing, the first is {gaps[0][1]!r} of the prompt "
+        f"{gaps[0][0]!r}; complete it with the same jaxmoe collect command without --subsets and "
+        f"--max-subset-size, and with --retry-failed where a model's answer was of no use{instead}"
+    )
 
 
 def with_numbers(params: EnvParams, numbers: Mapping[str, float]) -> EnvParams:
@@ -214,7 +235,9 @@ _ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {
     "csi_delay": (0, 1),
     "observe_words": ("mean", "true"),
     "one_slot": (False, True),
+    "max_experts": (None, *range(1, 65)),
 }
+_ALLOWED_IN_WORDS = {"max_experts": "a whole number from 1 on, at most 64, or leave it out for any number of experts"}
 
 
 def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -222,8 +245,8 @@ def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
         if name not in _ALLOWED_SETTINGS:
             raise InputError(f"unknown setting {name!r}; choose among {', '.join(_ALLOWED_SETTINGS)}")
         if not any(type(value) is type(option) and value == option for option in _ALLOWED_SETTINGS[name]):
-            allowed = ", ".join(map(repr, _ALLOWED_SETTINGS[name]))
-            raise InputError(f"setting {name} = {value!r} is not allowed; choose one of {allowed}")
+            allowed = _ALLOWED_IN_WORDS.get(name, f"one of {', '.join(map(repr, _ALLOWED_SETTINGS[name]))}")
+            raise InputError(f"setting {name} = {value!r} is not allowed; choose {allowed}")
     return settings
 
 
