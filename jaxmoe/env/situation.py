@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,9 @@ def situation(
 ) -> Situation:
     """Put a request before the devices of a scenario, one per expert.
 
-    Of a table that has only subsets of a few experts, no larger ones are asked. Raises `InputError` for another number of experts or channels than the table has, and for an unknown scenario or
+    Of a table that has only subsets of a few experts, no larger ones are asked.
+
+    Raises `InputError` for another number of experts or channels than the table has, and for an unknown scenario or
     number of it.
     """
     env, known = make(scenario, table, **_as_far_as_known(scenario, table))
@@ -84,7 +86,7 @@ def costs(at: Situation, subset: int, words: Sequence[float]) -> Costs:
     return Costs(float(outcome.computing_cost), float(outcome.transmission_cost), float(outcome.latency_s))
 
 
-def _as_far_as_known(scenario: str, table: ExpertTable) -> dict[str, int]:
+def _as_far_as_known(scenario: str, table: ExpertTable) -> dict[str, Any]:
     """The setting that keeps to the subsets of which the table says something, where it lacks some."""
     known = table.complete_up_to()
     allowed = SCENARIOS[scenario][0].max_experts if scenario in SCENARIOS else None
