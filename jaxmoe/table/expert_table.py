@@ -338,7 +338,7 @@ def build_table(folder: str | os.PathLike[str]) -> ExpertTable:
 
 
 def describe(table: ExpertTable) -> pd.DataFrame:
-    """One row per subset that some prompt has: its experts, and over the prompts of each split means of scores and words.
+    """One row per subset that some prompt has: its experts, and by split the means over prompts of scores and words.
 
     Columns: ``experts``, then for each split that has prompts ``{split}_score``, ``{split}_score_std`` (population
     standard deviation over prompts of the mean score) and ``{split}_words``.

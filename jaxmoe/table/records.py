@@ -293,7 +293,7 @@ def _would_do(prompts: dict[str, _Prompt], needed: Sequence[int], known: list[di
     """Up to how many experts a table is complete, if it is not."""
     lacking = {subset for subset in needed for prompt in prompts for values in known if (prompt, subset) not in values}
     enough = min((subset.bit_count() for subset in lacking), default=0) - 1
-    return f"; without the rows of more than {enough} experts it does for max_experts = {enough}" if enough > 0 else ""
+    return f"; without rows of larger subsets it does for max_experts = {enough}" if enough > 0 else ""
 
 
 def _relevance_array(
