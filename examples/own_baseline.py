@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxmoe
-from jaxmoe.env.rules import encode_action
+from jaxmoe.env.actions import encode_action
 
 
 def make(env, train):

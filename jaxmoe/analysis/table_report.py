@@ -14,6 +14,7 @@ from jaxmoe.analysis.page import Section, paragraph
 from jaxmoe.analysis.ranking import listed
 from jaxmoe.analysis.report import REPORT
 from jaxmoe.analysis.style import COLOURS, MARKERS, MUTED, Drawing, canvas, files_of, style
+from jaxmoe.errors import InputError
 from jaxmoe.files import claim_folder, write_text
 from jaxmoe.table import ExpertTable
 from jaxmoe.table.records import RAW_FILES
@@ -34,7 +35,15 @@ def table_report(table: ExpertTable, raw: Path | None, out: Path) -> Path:
 
     Returns:
         Path of the page.
+
+    Raises:
+        InputError: the table lacks subsets, of which Shapley values are made.
     """
+    if (most := table.complete_up_to()) < table.num_experts:
+        raise InputError(
+            f"the table has all subsets of at most {most} of {table.num_experts} experts, and what an expert is worth "
+            "is told from all subsets; choose fewer experts, or see jaxmoe table show"
+        )
     folder = claim_folder(out)
     with style():
         values, subsets = experts.expert_values(table), experts.subset_scores(table)

@@ -73,7 +73,9 @@ def collect(
     subsets: Annotated[
         str | None, typer.Option(help="The subsets to score, as in local,setting,setting+action; all if absent.")
     ] = None,
-    max_subset_size: Annotated[int | None, typer.Option(help="Leave out subsets of more experts than this.")] = None,
+    max_subset_size: Annotated[
+        int | None, typer.Option(help="Leave out subsets of more experts than this; train with settings.max_experts.")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="The temperature of texts.")] = 0.7,
     max_tokens: Annotated[int, typer.Option(help="The most tokens of a text.")] = 2048,
     samples: Annotated[int, typer.Option(help="How often each judge scores each text.", rich_help_panel=JUDGING)] = 3,
@@ -181,7 +183,7 @@ def collect(
 
 def _facts(found: "Collection") -> dict[str, Any]:
     requests = [{"stage": stage, "status": status, "count": count} for (stage, status), count in found.statuses.items()]
-    gaps = None if found.table is None else len(found.table.gaps())
+    gaps = None if found.table is None else len(found.gaps)
     facts = {name: getattr(found, name) for name in ("folder", "complete", "interrupted", "stopped", "notes", "spent")}
     return {**facts, "missing_entries": gaps, "advice": found.advice, "requests": requests}
 
@@ -193,9 +195,11 @@ def _print_collection(found: "Collection") -> None:
         OUT.print(f"{stage:<7} {', '.join(parts)}", soft_wrap=True)
     for note in (*found.notes, found.spent):
         OUT.print(note, soft_wrap=True)
-    gaps = found.table.gaps() if found.table is not None else []
+    gaps = found.gaps
     if found.complete:
-        OUT.print(f"The table is complete: {found.folder}", soft_wrap=True)
+        limit = found.max_experts
+        up_to = "" if limit is None else f" for --set settings.max_experts={limit}"
+        OUT.print(f"The table is complete{up_to}: {found.folder}", soft_wrap=True)
     elif gaps:
         missing = f"{len(gaps)} entries are missing, the first is {gaps[0][1]} of {gaps[0][0]}: {found.folder}"
         OUT.print(missing, soft_wrap=True)

@@ -126,8 +126,8 @@ def _decide(
     from jaxmoe.table.records import subset_index
 
     def predicted(relevance: list[float]) -> Decision:
-        values = predicted_qos(situation(table, scenario, relevance, snr_db, numbers)).tolist()
-        return Decision(values.index(max(values)), dict(enumerate(values)), "QoS that predict_then_optimise expects")
+        values = predicted_qos(situation(table, scenario, relevance, snr_db, numbers))
+        return Decision(max(values, key=values.__getitem__), values, "QoS that predict_then_optimise expects")
 
     if policy == "predict_then_optimise":
         return predicted

@@ -57,6 +57,6 @@ def _cell(key: str, value: Any, shown: Any) -> str:
     if key == "limits":
         low, high = value
         return f"{low:g} to {high:g}" if high < 1e30 else f"from {low:g}"
-    if key == "allowed":
+    if key == "allowed" and not isinstance(value, str):
         return ", ".join(str(shown(each)) for each in value)
     return value if isinstance(value, str) else str(shown(value))

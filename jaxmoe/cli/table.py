@@ -1,5 +1,6 @@
 """`jaxmoe table`: check, show, build and report on expert tables."""
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -25,20 +26,25 @@ def table_check(path: TablePath = None, no_relevance: NoRelevance = False, as_js
     from jaxmoe.table.wide import WIDE, WIDE_RULE
 
     table = read_table(path, no_relevance)
-    counts = Counter(table.meta.splits)
+    counts, most = Counter(table.meta.splits), table.complete_up_to()
+    count = sum(math.comb(table.num_experts, size) for size in range(most + 1))
     doubled = describe_prompts_in_two_splits(
         zip(table.meta.prompt_ids, table.meta.splits, table.meta.prompts, strict=True)
     )
     if as_json:
-        facts = {"prompts": table.num_prompts, "splits": counts, "subsets": 2**table.num_experts}
+        facts = {"prompts": table.num_prompts, "splits": counts, "subsets": count, "max_experts": most}
         about = {"experts": table.experts, "source": table.meta.provenance, "digest": table.meta.digest}
         emit({**facts, **about, "notes": list(doubled)})
         return
     splits = ", ".join(f"{count} {split}" for split, count in counts.items())
+    whole = most == table.num_experts
     OUT.print(
-        f"The table is complete: {table.num_prompts} prompts ({splits}), {2**table.num_experts} subsets each.",
+        f"The table is complete{'' if whole else f' up to {most} of {table.num_experts} experts'}: "
+        f"{table.num_prompts} prompts ({splits}), {count} subsets each.",
         soft_wrap=True,
     )
+    if not whole:
+        OUT.print(f"limit    agents may ask at most so many experts: --set settings.max_experts={most}", soft_wrap=True)
     OUT.print(f"experts  {', '.join(table.experts)}", soft_wrap=True)
     if WIDE in table.meta.provenance:
         OUT.print(f"columns  the source has {WIDE_RULE}", soft_wrap=True)

@@ -67,13 +67,15 @@ def _contents(plan: Plan, found: Collected, table: ExpertTable | None) -> Iterab
     yield f"experts: {', '.join(plan.names)}"
     usable = [sum(answer.usable for answer in answers.values()) for answers in (found.texts, found.scores)]
     yield f"{usable[0]} texts, {usable[1]} scores"
-    gaps = table.gaps() if table is not None else []
+    gaps = table.gaps(plan.max_experts) if table is not None else []
     if table is None:
         yield "there is no table yet"
     elif gaps:
         yield f"not complete: {len(gaps)} entries are missing, the first is {gaps[0][1]} of {gaps[0][0]}"
-    else:
+    elif plan.max_experts is None:
         yield "complete"
+    else:
+        yield f"complete up to {plan.max_experts} of {len(plan.names)} experts, for max_experts = {plan.max_experts}"
 
 
 def _judgements(settings: Settings) -> Iterable[str]:

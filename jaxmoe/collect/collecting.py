@@ -68,11 +68,17 @@ class Collection(NamedTuple):
     stopped: str  # why it ended early, "" if it did not
     interrupted: bool
     advice: list[str]  # what to do about gaps
+    max_experts: int | None  # of the subsets that were to be scored; any number if absent
+
+    @property
+    def gaps(self) -> list[tuple[str, str]]:
+        """What the table lacks of what was to be scored."""
+        return [] if self.table is None else self.table.gaps(self.max_experts)
 
     @property
     def complete(self) -> bool:
-        """Whether the table can be trained on."""
-        return self.table is not None and not self.table.gaps()
+        """Whether the table can be trained on, with `max_experts` in the settings if subsets of more are left out."""
+        return self.table is not None and not self.gaps
 
 
 class CollectProgress(NamedTuple):
@@ -267,6 +273,7 @@ async def _written(plan: Plan, folder: Path, journal: Journal, client: Client, i
         str(stopped) if isinstance(stopped, LimitError) else "",
         interrupted,
         advice(rows),
+        plan.max_experts,
     )
 
 

@@ -144,6 +144,12 @@ class Plan:
         return tuple(1 << expert for expert in range(len(self.experts)) if needed >> expert & 1)
 
     @property
+    def max_experts(self) -> int | None:
+        """The most experts of a subset that is scored, if larger ones are left out on purpose."""
+        largest = self.settings.max_subset_size
+        return None if largest is None or largest >= len(self.experts) else largest
+
+    @property
     def endpoints(self) -> set[Endpoint]:
         """All models that are asked."""
         own = {self._writer_of(expert) for expert in self.experts}

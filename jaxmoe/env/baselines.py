@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
 from jaxmoe.env import rules
+from jaxmoe.env.actions import device_choices, encode_action, subsets
 from jaxmoe.env.observation import quantities, told_params
 from jaxmoe.env.params import EnvParams, Settings, by_episode
-from jaxmoe.env.rules import EnvState, Slot, encode_action
+from jaxmoe.env.rules import EnvState, Slot
 from jaxmoe.errors import InputError, require_name
 
 if TYPE_CHECKING:
@@ -222,8 +223,11 @@ def lookahead(env: "EdgeExperts", rollouts: int = 16, horizon: int = 8, weight: 
 def predicted_values(env: "EdgeExperts", train: EnvParams) -> Callable[[EnvState, EnvParams], Float[Array, " A"]]:
     """What `predict_then_optimise` believes: the QoS of every action in this slot."""
     table, prompts = train.table, np.asarray(train.prompts)[: int(train.num_prompts)]
-    known = np.asarray(table.relevance)[prompts], np.asarray(table.score_mean)[prompts]
-    weights = jnp.asarray(ridge(*known, RIDGE_PENALTY), jnp.float32)
+    relevance, scores = np.asarray(table.relevance)[prompts], np.asarray(table.score_mean)[prompts]
+    askable = subsets(env.settings)  # the scores of others may be absent, and none of them is looked up
+    fitted = np.zeros((relevance.shape[1] + 1, scores.shape[1]))
+    fitted[:, askable] = ridge(relevance, np.ascontiguousarray(scores[:, askable]), RIDGE_PENALTY)
+    weights = jnp.asarray(fitted, jnp.float32)
     local_words = jnp.mean(table.fused_words[prompts, 0])
 
     def values(state: EnvState, params: EnvParams) -> Float[Array, " A"]:
@@ -245,7 +249,7 @@ def slot_values(slot: Slot, params: EnvParams, settings: Settings) -> Float[Arra
     def value(chosen: Array) -> Array:
         return rules.serve(slot, chosen, jnp.float32(0.0), params, settings).qos
 
-    return jax.vmap(value)(jnp.asarray(rules.device_choices(settings)))
+    return jax.vmap(value)(jnp.asarray(device_choices(settings)))
 
 
 def ridge(
@@ -273,7 +277,7 @@ def _drift_values(state: EnvState, params: EnvParams, settings: Settings, weight
         outcome = rules.serve(slot, chosen, jnp.float32(0.0), params, settings)
         return outcome.qos - weight * jnp.sum(outcome.compute_s * state.backlog_s)
 
-    return jax.vmap(value)(jnp.asarray(rules.device_choices(settings)))
+    return jax.vmap(value)(jnp.asarray(device_choices(settings)))
 
 
 def _observed_snr_db(state: EnvState, settings: Settings) -> Float[Array, "E R"]:
@@ -307,7 +311,7 @@ def _costs(settings: Settings) -> str:
 
 
 def _counts(settings: Settings) -> Sequence[int]:
-    return range(1, settings.num_experts + 1)
+    return range(1, min(settings.num_experts, settings.max_experts or settings.num_experts) + 1)
 
 
 def _alone(make: Callable[["EdgeExperts"], Baseline]) -> Callable[..., Policy]:
@@ -326,7 +330,7 @@ def _at_one(settings: Settings) -> float | None:
 register_baseline("random", _alone(random), knows="nothing", deployable=True, level=lambda _settings: 0.0)
 register_baseline(
     "fixed_subset", _member(fixed_subset), knows="the best subset on train prompts", deployable=True,
-    members=lambda settings: range(2**settings.num_experts),
+    members=subsets,
 )  # fmt: skip
 register_baseline(
     "greedy_snr", _member(greedy_snr), knows="channels", deployable=True, members=_counts, label="k={}".format

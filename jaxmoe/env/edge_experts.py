@@ -23,8 +23,8 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
     """Choose the experts of each request so that text, airtime, computing, delay and energy balance.
 
     Observation (`observation.FIELDS`): `relevance[E]`, `words_hat[E]/100`, `snr_db[D]/20`, `backlog_s[D]/slot_s`,
-    battery fraction, `available[D]`, then the numbers that each episode draws anew. Action (`rules.device_choices`):
-    one of (R + 1)^E assignments. Reward: QoS of the slot.
+    battery fraction, `available[D]`, then the numbers that each episode draws anew. Action (`actions.device_choices`):
+    one of (R + 1)^E assignments, or of those that ask at most `max_experts` experts. Reward: QoS of the slot.
 
     Parameters come from `jaxmoe.make`, because they hold the expert table. Two environments with the same settings are
     equal, so that they share compiled programs.
@@ -91,7 +91,7 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
 
     @property
     def num_actions(self) -> int:
-        """Assignments, (R + 1)^E."""
+        """Assignments, (R + 1)^E, or those of at most `max_experts` experts."""
         return self.settings.num_actions
 
     @property

@@ -10,9 +10,9 @@ import numpy as np
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float, Int
 
+from jaxmoe.env.actions import action_choices
 from jaxmoe.env.observation import observation_fields, scales
 from jaxmoe.env.params import EnvParams
-from jaxmoe.env.rules import action_choices
 from jaxmoe.env.scenarios import SCENARIOS
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import Bundle

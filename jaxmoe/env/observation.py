@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxmoe.env.actions import device_choices
 from jaxmoe.env.numbers import Drawn
 from jaxmoe.env.params import ABOUT_NUMBERS, EnvParams, Settings, by_episode
-from jaxmoe.env.rules import EnvState, device_choices
+from jaxmoe.env.rules import EnvState
 from jaxmoe.policy import contract
 
 WORDS_SCALE = 100.0  # words

@@ -1,5 +1,6 @@
 """What makes a scenario: static settings, and numbers that are leaves and may differ from agent to agent."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -34,6 +35,7 @@ class Settings:
     ] = "mean"
     one_slot: Annotated[bool, "an episode ends after its one slot, as terminated"] = True
     masked: Annotated[bool, "no action asks a device which is down; true where one can be, unless it is said"] = False
+    max_experts: Annotated[int | None, "most experts that an action asks; any number if absent"] = None
     drawn: tuple[Drawn, ...] = ()  # numbers that each episode draws anew, as params say them
 
     @property
@@ -43,8 +45,15 @@ class Settings:
 
     @property
     def num_actions(self) -> int:
-        """Assignments, (R + 1)^E: each expert is not used, or runs on one of its replicas."""
-        return (self.num_replicas + 1) ** self.num_experts
+        """Assignments, (R + 1)^E: each expert is not used, or runs on one of its replicas; of `max_experts` at most.
+
+        >>> Settings(num_experts=12).num_actions, Settings(num_experts=12, max_experts=2).num_actions
+        (4096, 79)
+        """
+        if self.max_experts is None:
+            return (self.num_replicas + 1) ** self.num_experts
+        sizes = range(self.max_experts + 1)
+        return sum(math.comb(self.num_experts, size) * self.num_replicas**size for size in sizes)
 
 
 _DB = {"low": -200.0, "high": 200.0}

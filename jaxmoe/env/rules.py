@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Complex, Float, Int
 
 from jaxmoe import wireless
+from jaxmoe.env.actions import device_choices
 from jaxmoe.env.params import ABOUT_NUMBERS, EnvParams, Settings, by_episode
 
 LEAST = 2.0**-24  # of uniform numbers, half of the smallest that is not 0
@@ -86,28 +87,6 @@ class Outcome(NamedTuple):
     arrived: Int[Array, ""]  # subset whose passages arrived, a bitmask
     used: Bool[Array, " E"]  # experts that wrote a passage
     compute_s: Float[Array, " D"]  # s, work this request left at each device
-
-
-def device_choices(settings: Settings) -> Bool[np.ndarray, "A D"]:
-    """Which devices each action selects.
-
-    Action `a` written in base R + 1 has one digit per expert, expert 0 the lowest: 0 is "not used", r > 0 is replica
-    r - 1. With one replica the action is the subset's bitmask, bit e = expert e; action 0 is `local`.
-
-    >>> device_choices(Settings(num_experts=2)).astype(int).tolist()
-    [[0, 0], [1, 0], [0, 1], [1, 1]]
-    """
-    digits = np.arange(settings.num_replicas + 1)
-    replicas = digits[:, None] == 1 + np.arange(settings.num_replicas)
-    rows = itertools.product(replicas, repeat=settings.num_experts)
-    return np.array([np.concatenate(row[::-1]) for row in rows])
-
-
-def action_choices(settings: Settings) -> tuple[tuple[int, ...], ...]:
-    """The same by experts: per action and expert 0, it is not asked, or 1 + the replica that is."""
-    chosen = device_choices(settings).reshape(-1, settings.num_experts, settings.num_replicas)
-    digits: list[list[int]] = (chosen @ (1 + np.arange(settings.num_replicas))).tolist()
-    return tuple(map(tuple, digits))
 
 
 def draw(key: Array, settings: Settings) -> Draws:
@@ -365,13 +344,3 @@ def _by_expert(devices: Bool[Array, " D"], settings: Settings) -> Bool[Array, " 
 
 def _bitmask(experts: Bool[Array, " E"]) -> Int[Array, ""]:
     return jnp.sum(jnp.where(experts, 1 << np.arange(experts.shape[0], dtype=np.int32), 0), dtype=jnp.int32)
-
-
-def encode_action(choices: Int[Array, " E"], settings: Settings) -> Int[Array, ""]:
-    """Action of an assignment: per expert 0 (not used), or 1 + its replica. Inverse of `rules.device_choices`.
-
-    >>> int(encode_action(jnp.array([1, 0, 1, 0]), Settings()))
-    5
-    """
-    weights = (settings.num_replicas + 1) ** jnp.arange(settings.num_experts, dtype=jnp.int32)
-    return jnp.sum(choices.astype(jnp.int32) * weights, dtype=jnp.int32)

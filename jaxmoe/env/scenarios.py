@@ -127,7 +127,7 @@ def described(scenario: str | os.PathLike[str]) -> dict[str, Any]:
     of_settings = [
         {
             "setting": each, "value": getattr(settings, each), "instead of": getattr(before, each),
-            "allowed": list(_ALLOWED_SETTINGS[each]), "meaning": meaning,
+            "allowed": _ALLOWED_IN_WORDS.get(each, list(_ALLOWED_SETTINGS[each])), "meaning": meaning,
         }
         for each, meaning in ABOUT_SETTINGS.items()
     ]  # fmt: skip
@@ -206,30 +206,30 @@ def make(
             by device, or by expert for all its replicas. `{"each_episode": {"uniform": [a, b]}}`, or `log_uniform` or
             `choice`, draws a number anew in every episode, for each device alone; `"observed": False` beside it
             leaves what was drawn out of the observation.
-        **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`.
+        **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`. With `max_experts=k`
+            an action asks at most k experts, and the table needs no subset of more; a k that is not below the number
+            of experts, or None, is no limit.
 
     Returns:
         The environment and its parameters; `params.replace(latency_weight=0.05)` changes a number afterwards.
 
     Raises:
-        InputError: an unknown scenario, split, setting or number, a value that one does not take, or a table with gaps.
+        InputError: an unknown scenario, split, setting or number, a value that one does not take, or a table that
+            lacks a subset which an action can ask.
 
     >>> env, params = make("oneshot", params={"seconds_per_word": [0.02, 0.03, 0.03, 0.08]})
     >>> env.num_actions, params.seconds_per_word.shape
     (16, (4,))
+    >>> make("oneshot", max_experts=1)[0].num_actions
+    5
     """
     start_jax()
     from jaxmoe.env.edge_experts import EdgeExperts  # imports gymnax, whose import starts JAX
 
     name = scenario_named(scenario)
     table = given_table(table)
-    chosen = replace(settings_of(name, settings), num_experts=table.num_experts)
-    if gaps := table.gaps():
-        raise InputError(
-            f"the table is not complete: {len(gaps)} entries are missing, the first is {gaps[0][1]!r} of the prompt "
-            f"{gaps[0][0]!r}; complete it with the same jaxmoe collect command without --subsets and "
-            "--max-subset-size, and with --retry-failed where a model's answer was of no use"
-        )
+    chosen = _for_experts(settings_of(name, settings), table.num_experts)
+    _require_complete(table, chosen.max_experts)
     chosen_prompts = table.prompt_indices(split).tolist()
     others = sorted(set(range(table.num_prompts)) - set(chosen_prompts))
     defaults = EnvParams(
@@ -242,6 +242,27 @@ def make(
     own, drawn = as_said(defaults, SCENARIOS[name][1] | plain(params or {}, "params"))
     masked = chosen.masked if "masked" in settings else chosen.masked or may_be_down(own, drawn)
     return EdgeExperts(replace(chosen, drawn=drawn, masked=masked)), own
+
+
+def _for_experts(settings: Settings, experts: int) -> Settings:
+    """The settings for so many experts; a limit that forbids nothing is none, so that such environments are equal."""
+    limit = settings.max_experts
+    return replace(settings, num_experts=experts, max_experts=None if limit is None or limit >= experts else limit)
+
+
+def _require_complete(table: ExpertTable, max_experts: int | None) -> None:
+    """Raise `InputError` unless the table has every subset of at most so many experts."""
+    gaps = table.gaps(max_experts)
+    if not gaps:
+        return
+    asked = "" if max_experts is None else f" for max_experts = {max_experts}"
+    enough = table.complete_up_to()
+    instead = "" if enough < 1 else f"; or set max_experts = {enough}, for which it has all that is needed"
+    raise InputError(
+        f"the table is not complete{asked}: {len(gaps)} entries are missing, the first is {gaps[0][1]!r} of the prompt "
+        f"{gaps[0][0]!r}; complete it with the same jaxmoe collect command without --subsets and "
+        f"--max-subset-size, and with --retry-failed where a model's answer was of no use{instead}"
+    )
 
 
 def as_said(params: EnvParams, numbers: Mapping[str, Any]) -> tuple[EnvParams, tuple[Drawn, ...]]:
@@ -307,7 +328,9 @@ _ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {
     "observe_words": ("mean", "true"),
     "one_slot": (False, True),
     "masked": (False, True),
+    "max_experts": (None, *range(1, 65)),
 }
+_ALLOWED_IN_WORDS = {"max_experts": "a whole number from 1 to 64, or leave it out"}
 
 
 def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -315,8 +338,8 @@ def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
         if name not in _ALLOWED_SETTINGS:
             raise InputError(f"unknown setting {name!r}; choose among {', '.join(_ALLOWED_SETTINGS)}")
         if not any(type(value) is type(option) and value == option for option in _ALLOWED_SETTINGS[name]):
-            allowed = ", ".join(map(repr, _ALLOWED_SETTINGS[name]))
-            raise InputError(f"setting {name} = {value!r} is not allowed; choose one of {allowed}")
+            allowed = _ALLOWED_IN_WORDS.get(name, f"one of {', '.join(map(repr, _ALLOWED_SETTINGS[name]))}")
+            raise InputError(f"setting {name} = {value!r} is not allowed; choose {allowed}")
     return settings
 
 

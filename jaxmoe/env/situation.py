@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from jaxmoe.env import rules
+from jaxmoe.env.actions import subsets
 from jaxmoe.env.baselines import predicted_values
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState
-from jaxmoe.env.scenarios import make
+from jaxmoe.env.scenarios import SCENARIOS, make, scenario_named
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable
 
@@ -43,10 +43,12 @@ def situation(
 ) -> Situation:
     """Put a request before the devices of a scenario, one per expert.
 
+    Of a table that has only subsets of a few experts, no larger ones are asked.
+
     Raises `InputError` for another number of experts or channels than the table has, and for an unknown scenario or
     number of it.
     """
-    env, known = make(scenario, table, params=numbers)
+    env, known = make(scenario, table, params=numbers, **_as_far_as_known(scenario, table))
     for name, values in (("relevance", relevance), ("snr_db", snr_db)):
         if len(values) != table.num_experts:
             raise InputError(f"{name} has {len(values)} values, and there are {table.num_experts} experts")
@@ -70,9 +72,10 @@ def situation(
     return Situation(env, known, known.replace(table=own), state)
 
 
-def predicted_qos(at: Situation) -> Float[Array, " A"]:
-    """What `predict_then_optimise` expects of each subset."""
-    return predicted_values(at.env, at.known)(at.state, at.params)
+def predicted_qos(at: Situation) -> dict[int, float]:
+    """What `predict_then_optimise` expects of each subset that can be asked, by its bitmask."""
+    values: list[float] = predicted_values(at.env, at.known)(at.state, at.params).tolist()
+    return dict(zip(subsets(at.env.settings), values, strict=True))
 
 
 def costs(at: Situation, subset: int, words: Sequence[float]) -> Costs:
@@ -81,3 +84,10 @@ def costs(at: Situation, subset: int, words: Sequence[float]) -> Costs:
     chosen = jnp.asarray([bool(subset >> expert & 1) for expert in range(len(words))])
     outcome = rules.serve(slot, chosen, jnp.float32(0.0), at.params, at.env.settings)
     return Costs(float(outcome.computing_cost), float(outcome.transmission_cost), float(outcome.latency_s))
+
+
+def _as_far_as_known(scenario: str, table: ExpertTable) -> dict[str, Any]:
+    """The setting that keeps to the subsets of which the table says something, where it lacks some."""
+    known = table.complete_up_to()
+    allowed = SCENARIOS[scenario_named(scenario)][0].max_experts
+    return {"max_experts": known} if 1 <= known < (allowed or table.num_experts) else {}

@@ -69,7 +69,7 @@ def evaluate_policies(
         if scenario is None:
             scenario = trained.scenario
             settings, params = {**trained.settings, **settings}, {**trained.params, **params}
-        interface = ("num_replicas", "observe_words")
+        interface = ("num_replicas", "observe_words", "max_experts")
         settings = {**{name: trained.settings[name] for name in interface if name in trained.settings}, **settings}
     elif policy is not None:
         named = {"policy": policy, **named}
@@ -150,6 +150,11 @@ def _require_suited(agent: TrainedAgent, where: Where) -> None:
         raise InputError(
             f"agent {agent.number} observes {inputs} numbers, and the environment has "
             f"{where.env.observation_size}: it has other experts or replicas, or tells other numbers that episodes draw"
+        )
+    if agent.network.outputs != where.env.num_actions:
+        raise InputError(
+            f"agent {agent.number} chooses among {agent.network.outputs} actions, and the environment has "
+            f"{where.env.num_actions}: it has another max_experts; say that of the agent, as in settings.max_experts"
         )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from safetensors.numpy import save
 
 import jaxmoe
+from jaxmoe.env.actions import action_choices
 from jaxmoe.env.observation import observation_fields
 from jaxmoe.env.params import NUMBERS, EnvParams, plain_number
-from jaxmoe.env.rules import action_choices
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.trained import TrainedAgent
 from jaxmoe.files import with_home

@@ -24,10 +24,11 @@ from jaxmoe.files import with_home, write_whole
 from jaxmoe.table.formats import read_parquet_metadata, write_parquet
 from jaxmoe.table.records import RAW_FILES, Records, read_file, read_folder, subset_name
 from jaxmoe.table.splits import SPLITS
+from jaxmoe.table.subsets import subset_sizes
 
 if TYPE_CHECKING:
     import pandas as pd
-    from jaxtyping import Float32, Int32
+    from jaxtyping import Bool, Float32, Int32
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class TableMeta:
 
 @dataclass(frozen=True, eq=False)
 class ExpertTable:
-    """P prompts, E experts and all 2^E subsets of them. Compare tables by their `meta`.
+    """P prompts, E experts and all 2^E subsets of them, NaN where one is absent. Compare tables by their `meta`.
 
     Made by `load_table` and `build_table`, which check what they are given. The constructor checks and converts
     nothing, because JAX calls it with tracers in place of arrays.
@@ -93,22 +94,43 @@ class ExpertTable:
             )
         return np.asarray(indices, np.int32)
 
-    def gaps(self) -> list[tuple[str, str]]:
+    def gaps(self, max_experts: int | None = None) -> list[tuple[str, str]]:
         """What an incomplete table lacks, as pairs of prompt and subset; ``relevance`` stands for what the gate says.
+
+        Args:
+            max_experts: leave out subsets of more experts than this; with None, none.
 
         >>> load_table().gaps()
         []
         """
-        subsets = np.isnan(np.asarray(self.score_mean)) | np.isnan(np.asarray(self.fused_words))
+        lacking = self._lacking()
+        if max_experts is not None:
+            lacking &= subset_sizes(self.num_experts) <= max_experts
         gate = np.isnan(np.asarray(self.relevance)).any(axis=1)
         return [
             (prompt_id, name)
-            for prompt_id, without, lacking in zip(self.meta.prompt_ids, gate, subsets, strict=True)
+            for prompt_id, without, of_prompt in zip(self.meta.prompt_ids, gate, lacking, strict=True)
             for name in [
                 *(["relevance"] if without else []),
-                *(subset_name(int(subset), self.experts) for subset in np.flatnonzero(lacking)),
+                *(subset_name(int(subset), self.experts) for subset in np.flatnonzero(of_prompt)),
             ]
         ]
+
+    def complete_up_to(self) -> int:
+        """The largest k such that every prompt has every subset of at most k experts; 0 if even k = 1 has gaps.
+
+        An environment can be made of the table with any `max_experts` up to it.
+
+        >>> load_table().complete_up_to()
+        4
+        """
+        if np.isnan(np.asarray(self.relevance)).any():
+            return 0
+        sizes = subset_sizes(self.num_experts)[self._lacking().any(axis=0)]
+        return max(0, int(sizes.min(initial=self.num_experts + 1)) - 1)
+
+    def _lacking(self) -> Bool[np.ndarray, "P 2**E"]:
+        return np.isnan(np.asarray(self.score_mean)) | np.isnan(np.asarray(self.fused_words))
 
     def expected_words(self) -> Float32[np.ndarray, " E"]:
         """Mean words of each expert's passages over the train prompts, or over all where there is no train prompt.
@@ -186,7 +208,8 @@ class ExpertTable:
         """One row per prompt and subset, in the form that `load_table` reads.
 
         Columns: ``prompt_id, split, prompt, experts, score, score_std, words, relevance``; ``relevance`` is empty but
-        for single experts, and ``prompt`` is left out where the table has no texts of prompts.
+        for single experts, and ``prompt`` is left out where the table has no texts of prompts. A subset of several
+        experts that no prompt has is left out.
         """
         import pandas as pd
 
@@ -211,19 +234,19 @@ class ExpertTable:
         write_whole(path, writers[path.suffix.lower()], overwrite=overwrite)
 
     def _columns(self) -> dict[str, list[Any]]:
-        subsets = range(1 << self.num_experts)
-        names = [subset_name(subset, self.experts) for subset in subsets]
+        there = ~(np.isnan(np.asarray(self.score_mean)) & np.isnan(np.asarray(self.fused_words))).all(axis=0)
+        subsets = np.flatnonzero(there | (subset_sizes(self.num_experts) <= 1))
         relevance = np.full(self.score_mean.shape, np.nan)
         relevance[:, 1 << np.arange(self.num_experts)] = self.relevance
         columns: dict[str, list[Any]] = {
             "prompt_id": [prompt_id for prompt_id in self.meta.prompt_ids for _ in subsets],
             "split": [split for split in self.meta.splits for _ in subsets],
             "prompt": [prompt for prompt in self.meta.prompts for _ in subsets],
-            "experts": names * self.num_prompts,
-            "score": _shortest(self.score_mean),
-            "score_std": _shortest(self.score_std),
-            "words": _shortest(self.fused_words),
-            "relevance": _shortest(relevance),
+            "experts": [subset_name(int(subset), self.experts) for subset in subsets] * self.num_prompts,
+            "score": _shortest(self.score_mean[:, subsets]),
+            "score_std": _shortest(self.score_std[:, subsets]),
+            "words": _shortest(self.fused_words[:, subsets]),
+            "relevance": _shortest(relevance[:, subsets]),
         }
         return columns if any(self.meta.prompts) else {k: v for k, v in columns.items() if k != "prompt"}
 
@@ -256,6 +279,9 @@ def load_table(
     Raises:
         InputError: something is missing, doubled, unknown or out of range, with file and row; or a Parquet file was
             changed after `ExpertTable.save` wrote it.
+
+    A table may end at subsets of k experts: if no prompt has a larger one, none is missing, and it is read by either
+    value of `missing`; `jaxmoe.make` takes it with ``max_experts=k``.
 
     A path is a folder of raw records (see `build_table`) or a ``.csv``, ``.xlsx`` or ``.parquet`` file with one row
     per prompt and subset. Its columns are ``prompt_id, experts, score, words`` and, if wanted, ``judge`` (several rows
@@ -312,21 +338,20 @@ def build_table(folder: str | os.PathLike[str]) -> ExpertTable:
 
 
 def describe(table: ExpertTable) -> pd.DataFrame:
-    """One row per subset: its experts, and over the prompts of each split the mean score, its spread and the words.
+    """One row per subset that some prompt has: its experts, and by split the means over prompts of scores and words.
 
     Columns: ``experts``, then for each split that has prompts ``{split}_score``, ``{split}_score_std`` (population
     standard deviation over prompts of the mean score) and ``{split}_words``.
     """
     import pandas as pd
 
-    columns: dict[str, Any] = {
-        "experts": [subset_name(subset, table.experts) for subset in range(1 << table.num_experts)]
-    }
+    subsets = np.flatnonzero(~np.isnan(np.asarray(table.score_mean)).all(axis=0))
+    columns: dict[str, Any] = {"experts": [subset_name(int(subset), table.experts) for subset in subsets]}
     for split in (split for split in SPLITS if split in table.meta.splits):
         prompts = table.prompt_indices(split)
-        columns[f"{split}_score"] = table.score_mean[prompts].mean(axis=0)
-        columns[f"{split}_score_std"] = table.score_mean[prompts].std(axis=0)
-        columns[f"{split}_words"] = table.fused_words[prompts].mean(axis=0)
+        columns[f"{split}_score"] = table.score_mean[prompts].mean(axis=0)[subsets]
+        columns[f"{split}_score_std"] = table.score_mean[prompts].std(axis=0)[subsets]
+        columns[f"{split}_words"] = table.fused_words[prompts].mean(axis=0)[subsets]
     return pd.DataFrame(columns)
 
 

@@ -9,9 +9,8 @@ is turned into such rows. All come down to values keyed by prompt and subset, an
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
@@ -23,7 +22,7 @@ from jaxmoe.table.formats import Row, read_json, read_json_lines, read_rows
 if TYPE_CHECKING:
     from jaxtyping import Float32
 from jaxmoe.table.splits import SPLITS
-from jaxmoe.table.subsets import LOCAL, checked_number, subset_index, subset_name
+from jaxmoe.table.subsets import LOCAL, checked_number, subset_index, subset_name, subset_sizes
 from jaxmoe.table.wide import WIDE, is_wide, long_rows
 
 MAX_SCORE = 10.0
@@ -72,13 +71,14 @@ def read_folder(folder: Path, relevance: Relevance, missing: Missing = "error") 
         _put_score(judged, _key(row, prompts, experts), row)
     gate = _read_gate(gate_file, prompts, experts) if relevance == "required" else None
     mean, std = _over_judges(judged)
+    array = _subset_arrays(prompts, experts, [mean, words], missing)
     return Records(
         *_prompt_columns(prompts),
         experts,
         _relevance_array(gate, prompts, experts, gate_file, missing),
-        _subset_array(mean, prompts, experts, scores_file, missing),
-        _subset_array(std, prompts, experts, scores_file, missing),
-        _subset_array(words, prompts, experts, texts_file, missing),
+        array(mean, scores_file),
+        array(std, scores_file),
+        array(words, texts_file),
     )
 
 
@@ -120,13 +120,14 @@ def read_file(
         _put_same(words, key, row.number("words", 0.0, MAX_WORDS), row, "words")
     gate = _gate_of_single_experts(having("relevance"), experts) if relevance == "required" else None
     mean, std = _scores(having("score"))
+    array = _subset_arrays(prompts, experts, [mean, words], missing)
     return Records(
         *_prompt_columns(prompts),
         experts,
         _relevance_array(gate, prompts, experts, path, missing),
-        _subset_array(mean, prompts, experts, path, missing),
-        _subset_array(std, prompts, experts, path, missing),
-        _subset_array(words, prompts, experts, path, missing),
+        array(mean, path),
+        array(std, path),
+        array(words, path),
         WIDE if wide else "",
     )
 
@@ -267,11 +268,32 @@ def _prompt_columns(prompts: dict[str, _Prompt]) -> tuple[tuple[str, ...], tuple
     return tuple(prompts), tuple(p.text for p in prompts.values()), tuple(p.split for p in prompts.values())
 
 
-def _subset_array(
-    values: dict[Key, float], prompts: dict[str, _Prompt], experts: tuple[str, ...], path: Path, missing: Missing
-) -> Float32[np.ndarray, "P 2**E"]:
-    names = [subset_name(subset, experts) for subset in range(1 << len(experts))]
-    return _array(values, prompts, names, path, missing)
+def _subset_arrays(
+    prompts: dict[str, _Prompt], experts: tuple[str, ...], known: list[dict[Key, float]], missing: Missing
+) -> Callable[[dict[Key, float], Path], Float32[np.ndarray, "P 2**E"]]:
+    """A function of values and their file, which gives them as an array.
+
+    It raises `InputError` for the first subset without a value, unless gaps are kept as NaN. A table ends at the
+    largest number of experts of which anything is known for any prompt: larger subsets are no gaps.
+    """
+    sizes = subset_sizes(len(experts))
+    largest = max((subset.bit_count() for values in known for _, subset in values), default=1)
+    needed = np.flatnonzero(sizes <= max(1, largest)).tolist()
+
+    def array(values: dict[Key, float], path: Path) -> Float32[np.ndarray, "P 2**E"]:
+        if missing == "error" and (gap := _first_gap(values, prompts, needed)):
+            names = [subset_name(subset, experts) for subset in needed]
+            raise _gap_error(path, gap[0], subset_name(gap[1], experts), names, _would_do(prompts, needed, known))
+        return _array(values, prompts, len(sizes))
+
+    return array
+
+
+def _would_do(prompts: dict[str, _Prompt], needed: Sequence[int], known: list[dict[Key, float]]) -> str:
+    """Up to how many experts a table is complete, if it is not."""
+    lacking = {subset for subset in needed for prompt in prompts for values in known if (prompt, subset) not in values}
+    enough = min((subset.bit_count() for subset in lacking), default=0) - 1
+    return f"; without rows of larger subsets it does for max_experts = {enough}" if enough > 0 else ""
 
 
 def _relevance_array(
@@ -283,18 +305,27 @@ def _relevance_array(
 ) -> Float32[np.ndarray, "P E"]:
     if gate is None:
         return np.zeros((len(prompts), len(experts)), np.float32)
-    return _array(gate, prompts, experts, path, missing)
+    if missing == "error" and (gap := _first_gap(gate, prompts, range(len(experts)))):
+        raise _gap_error(path, gap[0], experts[gap[1]], experts)
+    return _array(gate, prompts, len(experts))
 
 
-def _array(
-    values: dict[Key, float], prompts: dict[str, _Prompt], names: Sequence[str], path: Path, missing: Missing
-) -> Float32[np.ndarray, "P N"]:
-    """The values as an array. Raises `InputError` for the first key that has none, unless gaps are kept as NaN."""
-    keys = [(prompt_id, index) for prompt_id in prompts for index in range(len(names))]
-    if missing == "error" and (gap := next((key for key in keys if key not in values), None)):
-        raise InputError(
-            f"{path}: the prompt {gap[0]!r} has no row for {names[gap[1]]!r}, every prompt needs one for each of "
-            f"{', '.join(names[:16])}{', ...' if len(names) > 16 else ''}."
-        )
-    flat = [values.get(key, math.nan) for key in keys]
-    return np.asarray(flat, np.float32).reshape(len(prompts), len(names))
+def _first_gap(values: dict[Key, float], prompts: dict[str, _Prompt], needed: Sequence[int]) -> Key | None:
+    """The first key that has no value, of those of every prompt."""
+    return next(((prompt, index) for prompt in prompts for index in needed if (prompt, index) not in values), None)
+
+
+def _gap_error(path: Path, prompt_id: str, name: str, names: Sequence[str], advice: str = "") -> InputError:
+    return InputError(
+        f"{path}: the prompt {prompt_id!r} has no row for {name!r}, every prompt needs one for each of "
+        f"{', '.join(names[:16])}{', ...' if len(names) > 16 else ''}{advice}."
+    )
+
+
+def _array(values: dict[Key, float], prompts: dict[str, _Prompt], count: int) -> Float32[np.ndarray, "P N"]:
+    """The values as an array, NaN where there is none."""
+    rows = {prompt_id: row for row, prompt_id in enumerate(prompts)}
+    array = np.full((len(prompts), count), np.nan, np.float32)
+    for (prompt_id, index), value in values.items():
+        array[rows[prompt_id], index] = value
+    return array

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from jaxmoe.errors import InputError
 
 LOCAL = "local"  # how the empty subset is written
-MAX_EXPERTS = 10  # 2^10 subsets per prompt, all of which have to be written and scored
+MAX_EXPERTS = 16  # 2^16 numbers per prompt and array, also where only subsets of a few experts are scored
 
 
 def subset_name(subset: int, experts: Sequence[str]) -> str:
@@ -36,6 +38,15 @@ def subset_index(name: str, experts: Sequence[str]) -> int:
             raise InputError(f"the expert {expert!r} is there twice in {name!r}, each may appear once.")
         subset |= 1 << experts.index(expert)
     return subset
+
+
+def subset_sizes(experts: int) -> np.ndarray:
+    """How many experts each subset has, [2^E].
+
+    >>> subset_sizes(2).tolist()
+    [0, 1, 1, 2]
+    """
+    return np.bitwise_count(np.arange(1 << experts)).astype(np.int64)
 
 
 def checked_number(experts: tuple[str, ...], path: Path) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from jaxmoe.errors import InputError
 from jaxmoe.table.formats import Row
-from jaxmoe.table.subsets import LOCAL, checked_number, subset_index, subset_name
+from jaxmoe.table.subsets import LOCAL, checked_number, subset_index, subset_name, subset_sizes
 
 WIDE = "one column per combination"  # how the provenance of a table says that it was read this way
 WIDE_RULE = (
@@ -113,7 +115,9 @@ def _check_complete(
     path: Path, names: dict[tuple[str, int], str], experts: tuple[str, ...], relevance: Literal["required", "none"]
 ) -> None:
     spread = ["score_std"] if any(measure == "score_std" for measure, _ in names) else []
-    needed = [(measure, subset) for measure in ["score", "words", *spread] for subset in range(1 << len(experts))]
+    largest = max((subset.bit_count() for measure, subset in names if measure != "relevance"), default=1)
+    subsets = np.flatnonzero(subset_sizes(len(experts)) <= max(1, largest)).tolist()  # a table ends at the largest
+    needed = [(measure, subset) for measure in ["score", "words", *spread] for subset in subsets]
     needed += [("relevance", 1 << bit) for bit in range(len(experts)) if relevance == "required"]
     lacking = [_column_name(*key, experts) for key in needed if key not in names]
     if lacking:

@@ -97,7 +97,7 @@ def read_table(storage: Storage, digest: str) -> ExpertTable:
         except FileNotFoundError:
             raise InputError(f"{storage.where} lacks its expert table, {TABLE}") from None
         try:
-            table = load_table(path)
+            table = load_table(path, missing="keep")  # of one with gaps a scenario may need only what is there
         except InputError as error:
             raise InputError(f"{storage.where}/{TABLE}: {str(error).removeprefix(f'{path}: ')}") from None
     if table.meta.digest != digest:

@@ -13,6 +13,7 @@ from jaxmoe.algorithms.algorithm import Algorithm
 from jaxmoe.algorithms.categorical import legality, masked
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env import rules
+from jaxmoe.env.actions import device_choices
 from jaxmoe.env.observation import observe, quantities
 from jaxmoe.env.params import EnvParams
 from jaxmoe.table import ExpertTable
@@ -102,7 +103,7 @@ def _rows(
     table: ExpertTable,
 ) -> pd.DataFrame:
     experts, replicas = table.experts, env.settings.num_replicas
-    devices = rules.device_choices(env.settings)[actions]
+    devices = device_choices(env.settings)[actions]
     asked = devices.reshape(len(actions), len(experts), replicas).any(axis=-1)
     best = {name: numbers.reshape(len(actions), len(experts), -1).max(axis=-1) for name, numbers in seen.items()}
     subsets = asked @ (1 << np.arange(len(experts)))

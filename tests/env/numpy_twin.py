@@ -5,6 +5,7 @@ the same state and the same draws, both must say the same. States, draws and par
 of `EnvState`, `Draws` and `EnvParams` that hold NumPy values; states and outcomes are returned as `SimpleNamespace`.
 """
 
+import functools
 import math
 from types import SimpleNamespace
 
@@ -135,10 +136,24 @@ def serve(state, action, judge, params, settings):
 
 
 def asked_devices(action, settings):
-    """The action's digits in base R + 1, lowest first: 0 leaves an expert out, r > 0 asks its replica r - 1."""
+    """The devices of an action: its number is that of an assignment, or of one among those of few enough experts."""
+    if settings.max_experts is None:
+        return devices_of(int(action), settings)
+    return few_devices(settings)[action]
+
+
+@functools.cache
+def few_devices(settings):
+    """The devices of each assignment of all that asks at most `max_experts` experts."""
+    every = (devices_of(number, settings) for number in range((settings.num_replicas + 1) ** settings.num_experts))
+    return [devices for devices in every if len(devices) <= settings.max_experts]
+
+
+def devices_of(assignment, settings):
+    """The digits of its number in base R + 1, lowest first: 0 leaves an expert out, r > 0 asks its replica r - 1."""
     devices = []
     for expert in range(settings.num_experts):
-        action, digit = divmod(int(action), settings.num_replicas + 1)
+        assignment, digit = divmod(assignment, settings.num_replicas + 1)
         if digit > 0:
             devices.append(expert * settings.num_replicas + digit - 1)
     return devices

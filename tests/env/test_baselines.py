@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpy_twin as twin
 import pytest
+from many_experts import small_table
 from walks import as_numpy, random_walk, row
 
 import jaxmoe
 from jaxmoe.env import baselines
+from jaxmoe.env.actions import device_choices
 from jaxmoe.env.observation import quantities
 from jaxmoe.training.evaluation import evaluate_policy
 
@@ -231,6 +233,99 @@ def test_a_deployable_baseline_reads_neither_the_true_channel_nor_the_scores(mak
     actions = actions_of(make_baseline(env), env, params, states)
     others = actions_of(make_baseline(env), env, other_params, other_states)
     np.testing.assert_array_equal(actions, others)
+
+
+# Where few experts may be asked
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Twelve experts of whom two are asked at most; of larger subsets the table knows nothing."""
+    table = small_table(tmp_path_factory.mktemp("few"))
+    env, params = jaxmoe.make("queueing", table, max_experts=2)
+    return env, params, row(random_walk(env, params, 1, 200).states, slice(STATES))
+
+
+def test_no_absent_score_is_ever_met(few):
+    env, params, _ = few
+    outcomes = random_walk(env, params, 1, 200).outcomes
+    assert np.isfinite(outcomes.qos).all()
+    assert np.asarray(outcomes.used).sum(axis=1).max() == 2
+
+
+@pytest.mark.parametrize("name", ["one_slot_optimum", "drift_plus_penalty"])
+def test_an_optimum_is_that_of_the_actions_there_are(few, name):
+    env, params, states = few
+    actions = actions_of(getattr(baselines, name)(env), env, params, states)
+    weight = 0.006 if name == "drift_plus_penalty" else 0.0
+    assert_best(actions, *twin_values(env, as_numpy(params), states, drift_weight=weight))
+    assert len(set(actions)) > 4
+
+
+def test_the_prediction_is_fitted_on_the_subsets_there_are(few):
+    env, params, states = few
+    predicted = jax.vmap(baselines.predicted_values(env, params), in_axes=(0, None))(states, params)
+    assert predicted.shape == (STATES, 79)
+    assert np.isfinite(predicted).all()
+    table = params.table
+    asked = device_choices(env.settings) @ (1 << np.arange(12))
+    train = slice(0, 4)
+    weights = baselines.ridge(np.asarray(table.relevance)[train], np.asarray(table.score_mean)[train][:, asked], 1.0)
+    believed_scores = np.zeros((8, 4096))
+    believed_scores[:, asked] = np.column_stack([table.relevance, np.ones(8)]) @ weights
+    numbers = as_numpy(params)
+    own = SimpleNamespace(
+        words=np.tile(numbers.words_hat, (8, 1)),
+        score_mean=believed_scores,
+        score_std=np.zeros((8, 4096)),
+        fused_words=np.full((8, 4096), numbers.table.fused_words[train, 0].mean()),
+    )
+    seen = states._replace(snr_db=states.observed_snr_db)
+    actions = actions_of(baselines.predict_then_optimise(env, params), env, params, states)
+    assert_best(actions, *twin_values(env, numbers.replace(table=own), seen))
+    assert len(set(actions)) > 4
+
+
+def test_a_prediction_with_a_limit_is_the_one_without_for_the_same_actions():
+    env, params, states = states_of("queueing")
+    limited = jaxmoe.make("queueing", max_experts=2)[0]
+    among = [action for action in range(16) if action.bit_count() <= 2]
+    every, few = (
+        np.asarray(jax.vmap(baselines.predicted_values(each, params), in_axes=(0, None))(states, params))
+        for each in (env, limited)
+    )
+    np.testing.assert_allclose(few, every[:, among], atol=1e-6)
+
+
+def test_members_are_those_that_can_be_asked(few):
+    settings = few[0].settings
+    assert baselines.BASELINES["greedy_snr"].numbers(settings) == [1, 2]
+    assert baselines.BASELINES["top_k_relevance"].numbers(settings) == [1, 2]
+    members = baselines.BASELINES["fixed_subset"].numbers(settings)
+    assert members == [subset for subset in range(4096) if subset.bit_count() <= 2]
+    assert baselines.BASELINES["greedy_snr"].numbers(replace(settings, max_experts=None)) == list(range(1, 13))
+
+
+@pytest.mark.parametrize("name", ["fixed_subset", "greedy_snr", "top_k_relevance", "random"])
+def test_every_member_asks_whom_it_means(few, name):
+    env, params, states = few
+    own = baselines.BASELINES[name]
+    every = np.array([devices.sum() for devices in device_choices(env.settings)])
+    for member in own.numbers(env.settings)[-3:]:
+        actions = actions_of(baselines.Baseline(name, own.policy(env, params, member)), env, params, states)
+        assert ((actions >= 0) & (actions < 79)).all()
+        if name == "fixed_subset":
+            masks = device_choices(env.settings)[actions] @ (1 << np.arange(12))
+            assert set(masks) == {member}
+        elif name != "random":
+            np.testing.assert_array_equal(every[actions], member)
+
+
+def test_the_planner_plans_among_the_actions_there_are(few):
+    env, params, states = few
+    states = row(states, slice(20))
+    planner = baselines.lookahead(env, rollouts=2, horizon=1)
+    assert_best(actions_of(planner, env, params, states), *twin_values(env, as_numpy(params), states))
 
 
 # The planner

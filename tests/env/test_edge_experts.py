@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import jaxmoe
-from jaxmoe.env import rules
+from jaxmoe.env.actions import device_choices, encode_action
 from jaxmoe.env.edge_experts import EdgeExperts
-from jaxmoe.env.rules import Settings, encode_action
+from jaxmoe.env.rules import Settings
 from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, with_numbers
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -134,7 +134,7 @@ def test_the_observation_has_the_documented_layout(num_replicas, observe_words):
 def test_every_assignment_is_one_action(num_replicas, num_actions):
     env, params = jaxmoe.make("oneshot", num_replicas=num_replicas)
     assert env.num_actions == env.action_space(params).n == num_actions
-    chosen = rules.device_choices(env.settings).reshape(num_actions, 4, num_replicas)
+    chosen = device_choices(env.settings).reshape(num_actions, 4, num_replicas)
     choices = np.where(chosen.any(axis=2), 1 + chosen.argmax(axis=2), 0)
     encoded = jax.vmap(partial(encode_action, settings=env.settings))(jnp.asarray(choices))
     np.testing.assert_array_equal(encoded, np.arange(num_actions))

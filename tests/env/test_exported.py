@@ -9,7 +9,7 @@ from trained_cases import case
 
 import jaxmoe
 from jaxmoe import policy
-from jaxmoe.env import rules
+from jaxmoe.env.actions import device_choices
 from jaxmoe.env.exported import policy_function, training_environment
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import read_bundle, write_bundle
@@ -56,7 +56,7 @@ def test_no_format_asks_a_device_of_the_environment_that_is_down(tmp_path, repli
     seen[:, 4:8] = np.array(contract.observation[1].default) / 100  # words_hat, which the policy takes along
     devices = 4 * replicas
     seen[:, -devices:] = rng.uniform(size=(len(seen), devices)) < 0.7
-    asked = rules.device_choices(agent.env.settings)  # [A, D]
+    asked = device_choices(agent.env.settings)  # [A, D]
     illegal = ((seen[:, None, -devices:] == 0) & (asked == 1)).any(axis=-1)
     expected = np.where(illegal, -np.inf, policy.apply(network, tensors, seen))
     rows = np.arange(len(seen))

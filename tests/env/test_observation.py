@@ -11,6 +11,7 @@ import pytest
 
 import jaxmoe
 from jaxmoe.env import rules
+from jaxmoe.env.actions import action_choices, device_choices
 from jaxmoe.env.observation import (
     FIELDS,
     observation_fields,
@@ -20,7 +21,6 @@ from jaxmoe.env.observation import (
     quantities,
     scales,
 )
-from jaxmoe.env.rules import action_choices
 
 GOLDEN = json.loads(Path(__file__).with_name("golden_observations.json").read_text())
 SCENARIOS = ("oneshot", "fading", "queueing")
@@ -95,7 +95,7 @@ def test_what_is_derived_has_the_same_order_and_length(replicas):
 def test_the_actions_are_those_of_the_rules():
     env, _ = jaxmoe.make("oneshot", num_replicas=2)
     choices = action_choices(env.settings)
-    devices = rules.device_choices(env.settings).reshape(len(choices), 4, 2)
+    devices = device_choices(env.settings).reshape(len(choices), 4, 2)
     assert len(choices) == 81
     for action, digits in enumerate(choices):
         assert action == sum(digit * 3**expert for expert, digit in enumerate(digits))

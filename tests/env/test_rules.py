@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from walks import as_numpy, many_draws, random_walk, row, stacked, walk_along
 
 import jaxmoe
 from jaxmoe.env import rules
+from jaxmoe.env.actions import action_choices, device_choices, encode_action, subsets
 from jaxmoe.env.scenarios import SCENARIOS, with_numbers
 
 properties = partial(settings, max_examples=60, deadline=None, derandomize=True)
@@ -66,6 +68,8 @@ VARIANTS = {
     "queueing, experts differ": ("queueing", {"num_replicas": 2}, PER_DEVICE),
     "queueing, drawn anew": ("queueing", {}, DRAWN),
     "oneshot, drawn anew": ("oneshot", {"num_replicas": 2}, {"snr_max_db": {"each_episode": {"uniform": [1.0, 20.0]}}}),
+    "oneshot, two experts at most": ("oneshot", {"max_experts": 2}, {}),
+    "queueing, one of two replicas": ("queueing", {"num_replicas": 2, "max_experts": 1}, {}),
 }
 
 
@@ -160,7 +164,7 @@ def prompt_distances(draws, numbers):
 def test_the_walks_meet_every_way_to_lose_a_passage():
     def shares(variant):
         env, params, walk = walk_of(variant)
-        chosen = rules.device_choices(env.settings)[np.asarray(walk.actions)]
+        chosen = device_choices(env.settings)[np.asarray(walk.actions)]
         states, used = as_numpy(walk.states), np.asarray(walk.outcomes.used)
         arrived = np.asarray(walk.outcomes.arrived)[:, None] >> np.arange(env.settings.num_experts) & 1 == 1
         return {
@@ -234,12 +238,72 @@ def test_the_trajectory_is_the_committed_one(scenario):
 
 
 def test_actions_are_digits_in_base_one_more_than_replicas():
-    choices = rules.device_choices(rules.Settings(num_experts=3, num_replicas=2))
+    choices = device_choices(rules.Settings(num_experts=3, num_replicas=2))
     assert choices.shape == (27, 6)
     assert len(np.unique(choices, axis=0)) == 27
     assert choices[0 + 2 * 3 + 1 * 9].tolist() == [False, False, False, True, True, False]
-    one_replica = rules.device_choices(rules.Settings())
+    one_replica = device_choices(rules.Settings())
     np.testing.assert_array_equal(one_replica @ (1 << np.arange(4)), np.arange(16))
+
+
+SHAPES = [(12, 1, 2), (12, 1, 1), (4, 1, 3), (4, 2, 2), (5, 3, 3), (3, 2, 1), (4, 2, 4), (2, 1, 9), (1, 1, 1)]
+
+
+@pytest.mark.parametrize(("experts", "replicas", "limit"), SHAPES)
+def test_a_limit_leaves_the_actions_of_few_experts_in_their_order(experts, replicas, limit):
+    of = rules.Settings(num_experts=experts, num_replicas=replicas, max_experts=limit)
+    every = device_choices(rules.Settings(num_experts=experts, num_replicas=replicas))
+    found = device_choices(of)
+    np.testing.assert_array_equal(found, every[every.sum(axis=1) <= limit])
+    assert found.dtype == every.dtype == bool
+    assert len(found) == of.num_actions == len(action_choices(of))
+
+
+@pytest.mark.parametrize(("experts", "replicas", "limit"), [*SHAPES, (3, 2, None), (64, 2, 2), (20, 8, 1)])
+def test_an_action_is_encoded_to_its_number(experts, replicas, limit):
+    of = rules.Settings(num_experts=experts, num_replicas=replicas, max_experts=limit)
+    choices = jnp.array(action_choices(of), jnp.int32)
+    found = jax.jit(jax.vmap(partial(encode_action, settings=of)))(choices)
+    np.testing.assert_array_equal(found, np.arange(of.num_actions))
+
+
+def test_an_assignment_of_too_many_experts_is_no_action():
+    of = rules.Settings(num_experts=5, num_replicas=2, max_experts=2)
+    for choices in ([1, 2, 1, 0, 0], [1, 1, 1, 1, 1], [0, 0, 2, 1, 2]):
+        assert int(encode_action(jnp.array(choices), of)) == -1
+
+
+def test_twelve_experts_of_whom_two_are_asked():
+    of = rules.Settings(num_experts=12, max_experts=2)
+    assert (of.num_actions, rules.Settings(num_experts=12).num_actions) == (79, 4096)
+    numbers = device_choices(of) @ (1 << np.arange(12))
+    assert numbers.tolist() == [number for number in range(4096) if number.bit_count() <= 2] == subsets(of)
+
+
+def test_no_list_of_all_assignments_is_made_where_there_is_a_limit():
+    """Of these there are up to 9^64, and whoever made them would not come back."""
+    for experts, replicas, limit, count in ((20, 1, 1, 21), (12, 3, 2, 631), (64, 8, 1, 513), (64, 1, 2, 2081)):
+        of = rules.Settings(num_experts=experts, num_replicas=replicas, max_experts=limit)
+        assert device_choices(of).shape == (count, experts * replicas)
+        assert of.num_actions == count
+        assert len(subsets(of)) == 1 + sum(math.comb(experts, size) for size in range(1, limit + 1))
+
+
+def test_the_choices_are_made_once_and_nobody_can_change_them():
+    of = rules.Settings(max_experts=2)
+    assert device_choices(of) is device_choices(rules.Settings(max_experts=2, channel="link_budget"))
+    with pytest.raises(ValueError, match="read-only"):
+        device_choices(of)[0, 0] = True
+
+
+def test_a_limited_action_does_what_the_same_assignment_does_without_a_limit():
+    env, params, walk = walk_of("queueing")
+    few = replace(env.settings, max_experts=2)
+    among = [action for action in range(16) if action.bit_count() <= 2]
+    states, draws = row((walk.states, walk.draws), slice(40, 40 + len(among)))
+    found = transitions(states, jnp.arange(11, dtype=jnp.int32), draws, params, few)
+    expected = transitions(states, jnp.array(among, jnp.int32), draws, params, env.settings)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_the_mask_forbids_exactly_the_actions_that_ask_absent_devices():

@@ -12,7 +12,7 @@ from walks import random_walk
 import jaxmoe
 from jaxmoe import InputError
 from jaxmoe.env.rules import EnvParams
-from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, with_numbers
+from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, register_scenario, with_numbers
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,8 @@ def params():
 )
 def test_static_settings_of_each_scenario(scenario, channel, fading, csi_delay, one_slot):
     expected = {"num_experts": 4, "num_replicas": 1, "sharing": "own", "observe_words": "mean"}
-    expected |= {
-        "channel": channel,
-        "fading": fading,
-        "csi_delay": csi_delay,
-        "one_slot": one_slot,
-        "masked": False,
-        "drawn": (),
-    }
+    expected |= {"channel": channel, "fading": fading, "csi_delay": csi_delay, "one_slot": one_slot}
+    expected |= {"max_experts": None, "masked": False, "drawn": ()}
     assert asdict(jaxmoe.make(scenario)[0].settings) == expected
 
 
@@ -92,11 +86,36 @@ def test_a_table_of_two_experts_makes_an_environment_of_two():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"num_replicas": 8}, {"sharing": "shared"}, {"csi_delay": 1}, {"observe_words": "true"}, {"one_slot": False}],
+    [
+        {"num_replicas": 8},
+        {"sharing": "shared"},
+        {"csi_delay": 1},
+        {"observe_words": "true"},
+        {"one_slot": False},
+        {"max_experts": 2},
+    ],
 )
 def test_settings_can_be_changed(changes):
     env, _ = jaxmoe.make("oneshot", **changes)
     assert asdict(env.settings) == asdict(SCENARIOS["oneshot"][0]) | changes
+
+
+@pytest.mark.parametrize("limit", [None, 4, 5, 64])
+def test_a_limit_that_forbids_nothing_is_none(limit):
+    env, _ = jaxmoe.make("oneshot", max_experts=limit)
+    assert env == jaxmoe.make("oneshot")[0]
+    assert hash(env) == hash(jaxmoe.make("oneshot")[0])
+    assert env != jaxmoe.make("oneshot", max_experts=3)[0]
+
+
+def test_a_scenario_of_ones_own_can_have_a_limit_which_make_can_take_away():
+    register_scenario("one_expert", {"max_experts": 1}, {})
+    try:
+        assert jaxmoe.make("one_expert")[0].num_actions == 5
+        assert jaxmoe.make("one_expert", max_experts=2)[0].num_actions == 11
+        assert jaxmoe.make("one_expert", max_experts=None)[0].num_actions == 16
+    finally:
+        del SCENARIOS["one_expert"]
 
 
 @pytest.mark.parametrize("scenario", ["fading", "queueing"])
@@ -127,6 +146,20 @@ def test_the_median_snr_is_near_ten_decibels(scenario):
         (("fading",), {"channel": "umi"}, "choose one of 'uniform', 'link_budget'"),
         (("fading",), {"csi_delay": 2}, "setting csi_delay = 2 is not allowed; choose one of 0, 1"),
         (("fading",), {"observe_words": True}, "choose one of 'mean', 'true'"),
+        (
+            ("oneshot",),
+            {"max_experts": 0},
+            "setting max_experts = 0 is not allowed; choose a whole number from 1 to 64",
+        ),
+        (
+            ("oneshot",),
+            {"max_experts": 65},
+            "setting max_experts = 65 is not allowed; choose a whole number from 1 to 64",
+        ),
+        (("oneshot",), {"max_experts": 2.0}, "setting max_experts = 2.0 is not allowed"),
+        (("oneshot",), {"max_experts": True}, "setting max_experts = True is not allowed"),
+        (("oneshot",), {"max_experts": "2"}, "setting max_experts = '2' is not allowed"),
+        (("oneshot",), {"max_experts": [1, 2]}, "setting max_experts = [1, 2] is not allowed"),
     ],
 )
 def test_make_refuses_what_it_does_not_know_and_names_what_is_allowed(arguments, settings, message):

@@ -13,7 +13,7 @@ from networks import SECONDS, seven
 from trained_cases import case
 
 import jaxmoe
-from jaxmoe.env import rules
+from jaxmoe.env.actions import device_choices
 from jaxmoe.env.scenarios import SCENARIOS
 from jaxmoe.errors import InputError
 
@@ -187,12 +187,12 @@ def test_no_trained_policy_chooses_a_device_that_is_down(algorithm):
     observations = trained.observations(100_000)
     available = observations[:, 17:21] > 0.5
     assert 0.65 < available.mean() < 0.75
-    chosen = rules.device_choices(trained.env.settings)[trained.preferences(observations).argmax(axis=1)]
+    chosen = device_choices(trained.env.settings)[trained.preferences(observations).argmax(axis=1)]
     assert not np.any(chosen & ~available)
     assert chosen.any(axis=1).mean() > 0.3
     keys = jax.random.split(jax.random.key(0), 2000)
     explored = jax.vmap(trained.algorithm.act, (None, 0, 0))(trained.policy, observations[:2000], keys)
-    assert not np.any(rules.device_choices(trained.env.settings)[np.asarray(explored)] & ~available[:2000])
+    assert not np.any(device_choices(trained.env.settings)[np.asarray(explored)] & ~available[:2000])
 
 
 def test_agents_trained_where_all_devices_are_up_ask_none_that_is_down(trained_folder):

@@ -366,8 +366,8 @@ def test_judges_and_their_spread_exclude_each_other(tmp_path: Path):
 
 
 def test_too_many_experts(tmp_path: Path):
-    rows = "".join(f"p,e{number},1,1\n" for number in range(11))
-    with pytest.raises(InputError, match="11 experts, a table has 1 to 10"):
+    rows = "".join(f"p,e{number},1,1\n" for number in range(17))
+    with pytest.raises(InputError, match="17 experts, a table has 1 to 16"):
         load_table(_written(tmp_path / "many.csv", f"prompt_id,experts,score,words\n{rows}"), relevance="none")
 
 
