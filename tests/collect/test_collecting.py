@@ -22,6 +22,7 @@ from chat_server import (
 )
 from user_files import Files
 
+import jaxmoe
 from jaxmoe.collect.budget import Price
 from jaxmoe.collect.collecting import Spending, estimate_collection
 from jaxmoe.collect.plan import Settings
@@ -342,9 +343,14 @@ def test_what_is_left_out_is_said(files):
     with ChatServer() as server:
         found = files.collect(server, max_subset_size=1)
         assert found.table.gaps() == [("p00", "setting+action"), ("p01", "setting+action")]
-        with pytest.raises(InputError, match="has no row for 'setting\\+action'"):
-            load_table(files.out)
-        assert files.collect(server).complete
+        assert (found.gaps, found.complete, found.max_experts) == ([], True, 1)
+        assert "complete up to 1 of 2 experts, for max_experts = 1" in (files.out / "README.md").read_text()
+        table = load_table(files.out)
+        assert jaxmoe.make("oneshot", table, max_experts=1)[0].num_actions == 3
+        with pytest.raises(InputError, match=r"complete it with .*; or set max_experts = 1"):
+            jaxmoe.make("oneshot", table)
+        whole = files.collect(server)
+        assert (whole.complete, whole.max_experts) == (True, None)
 
 
 def test_only_named_subsets_are_scored_and_their_passages_written(files):

@@ -21,6 +21,17 @@ def make(scenario="queueing", seed=None, **numbers):
     return EdgeExpertsGymnasium(env, params.replace(**numbers), seed)
 
 
+def test_a_limit_of_experts_leaves_fewer_actions():
+    env, params = jaxmoe.make("queueing", num_replicas=2, max_experts=1)
+    one, several = EdgeExpertsGymnasium(env, params, 0), EdgeExpertsVector(env, params, 3, 0)
+    assert (one.action_space.n, several.single_action_space.n) == (9, 9)
+    _, info = one.reset(seed=1)
+    assert info["action_mask"].shape == (9,)
+    assert int(one.step(8)[4]["used"].sum()) == 1
+    with pytest.raises(ValueError, match="action 9 is not one of 0 to 8"):
+        one.step(9)
+
+
 def play(env, slots, seed=None):
     """Observations, rewards and masks of an episode."""
     observation, info = env.reset(seed=seed)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from many_experts import small_table
 
 from jaxmoe.env.baselines import predict_then_optimise
 from jaxmoe.env.scenarios import make
@@ -22,6 +23,19 @@ def test_the_expected_qos_is_that_of_the_baseline():
         there = at.state._replace(prompt=np.int32(prompt))
         expected = predicted_qos(at)
         assert max(expected, key=expected.get) == int(baseline.act(None, None, there, at.known))
+
+
+def test_of_a_table_of_small_subsets_none_larger_is_expected_anything_of(tmp_path):
+    table = small_table(tmp_path)
+    at = situation(table, "oneshot", table.relevance[0].tolist(), [10.0] * 12, {})
+    expected = predicted_qos(at)
+    assert list(expected) == [subset for subset in range(4096) if subset.bit_count() <= 2]
+    assert np.isfinite(list(expected.values())).all()
+    best = max(expected, key=expected.get)
+    assert np.isfinite(costs(at, best, [90.0] * 12)).all()
+    single = small_table(tmp_path, experts=("one", "two"))
+    whole = situation(single, "oneshot", [0.5, 0.5], [10.0, 3.0], {})
+    assert (whole.env.settings.max_experts, list(predicted_qos(whole))) == (None, [0, 1, 2, 3])
 
 
 def test_more_relevance_changes_what_is_expected():
