@@ -132,7 +132,7 @@ def test_the_command_trains_and_refuses(tmp_path):
     contract = tmp_path / "policy.json"
     assert tiny.command("export", tmp_path / "run", "--out", tmp_path / "policy.safetensors").code == 0
     assert len(json.loads(contract.read_text())["actions"]) == 79
-    for limit, message in (("3", "or set max_experts = 2"), ("0", "choose a whole number from 1 on")):
+    for limit, message in (("3", "or set max_experts = 2"), ("0", "choose a whole number from 1 to 64")):
         refused = tiny.command(*common, "--set", f"settings.max_experts={limit}", "--out", tmp_path / f"no{limit}")
         assert refused.code == 2
         assert message in " ".join(refused.error.split())
