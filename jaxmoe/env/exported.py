@@ -71,6 +71,8 @@ def training_environment(contract: Contract) -> TrainingEnvironment:
     """Where a policy was trained."""
     said = contract.scenario
     settings = {name: value for name, value in said["settings"].items() if name != "num_experts"}
+    if settings.get("max_experts", 0) is None:
+        settings["max_experts"] = len(contract.experts)  # no limit, also where the scenario has one
     params = {name: math.inf if value is None else value for name, value in said["params"].items()}
     return TrainingEnvironment(said["name"], settings, params)
 

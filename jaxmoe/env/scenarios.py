@@ -141,7 +141,7 @@ def make(
         split: prompts that requests are drawn from: "train", "validation", "test" or "all".
         **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`. With `max_experts=k`
             an action asks at most k experts, and the table needs no subset of more; a k that is not below the number
-            of experts, or None, is no limit.
+            of experts is no limit.
 
     Returns:
         The environment and its parameters; change a number with `params.replace(latency_weight=0.05)`.
@@ -235,7 +235,7 @@ _ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {
     "csi_delay": (0, 1),
     "observe_words": ("mean", "true"),
     "one_slot": (False, True),
-    "max_experts": (None, *range(1, 65)),
+    "max_experts": tuple(range(1, 65)),
 }
 _ALLOWED_IN_WORDS = {"max_experts": "a whole number from 1 on, at most 64, or leave it out for any number of experts"}
 
