@@ -71,9 +71,12 @@ class TrainingEnvironment(NamedTuple):
 def training_environment(contract: Contract) -> TrainingEnvironment:
     """Where a policy was trained; `oneshot` with all that differs, if its scenario is not known here."""
     said = contract.scenario
-    settings = {name: value for name, value in said["settings"].items() if name != "num_experts"}
-    params = {name: math.inf if value is None else value for name, value in said["params"].items()}
-    return TrainingEnvironment(said["name"] if said["name"] in SCENARIOS else "oneshot", settings, params)
+    name = said["name"] if said["name"] in SCENARIOS else "oneshot"
+    settings = {each: value for each, value in said["settings"].items() if each != "num_experts" and value is not None}
+    if "max_experts" not in settings and SCENARIOS[name][0].max_experts is not None:
+        settings["max_experts"] = len(contract.experts)  # no limit, although the scenario has one
+    params = {each: math.inf if value is None else value for each, value in said["params"].items()}
+    return TrainingEnvironment(name, settings, params)
 
 
 def _runner(bundle: Bundle) -> Act:

@@ -208,7 +208,7 @@ def make(
             leaves what was drawn out of the observation.
         **settings: static settings to change, such as `num_replicas=2` or `sharing="shared"`. With `max_experts=k`
             an action asks at most k experts, and the table needs no subset of more; a k that is not below the number
-            of experts, or None, is no limit.
+            of experts is no limit.
 
     Returns:
         The environment and its parameters; `params.replace(latency_weight=0.05)` changes a number afterwards.
@@ -328,7 +328,7 @@ _ALLOWED_SETTINGS: dict[str, tuple[Any, ...]] = {
     "observe_words": ("mean", "true"),
     "one_slot": (False, True),
     "masked": (False, True),
-    "max_experts": (None, *range(1, 65)),
+    "max_experts": tuple(range(1, 65)),
 }
 _ALLOWED_IN_WORDS = {"max_experts": "a whole number from 1 to 64, or leave it out"}
 

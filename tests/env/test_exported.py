@@ -11,6 +11,7 @@ import jaxmoe
 from jaxmoe import policy
 from jaxmoe.env.actions import device_choices
 from jaxmoe.env.exported import policy_function, training_environment
+from jaxmoe.env.scenarios import register_scenario
 from jaxmoe.errors import InputError
 from jaxmoe.policy.bundle import read_bundle, write_bundle
 from jaxmoe.policy.onnx_graph import to_onnx
@@ -92,6 +93,22 @@ def test_a_contract_says_where_it_was_trained():
     assert env == case("dqn", "queueing").env
     assert place.params["slot_s"] == params.slot_s
     assert training_environment(case("ppo").contract).params["deadline_s"] == float("inf")
+
+
+@pytest.mark.parametrize(("trained", "actions"), [((), 16), ((("max_experts", 2),), 11)])
+def test_a_policy_brings_its_own_limit_to_a_scenario_with_another(tmp_path, trained, actions):
+    agent = case("dqn", settings=trained, iterations=0)
+    assert len(agent.contract.actions) == actions
+    register_scenario("one_expert", {"max_experts": 1}, {})
+    own = {**agent.contract.scenario, "name": "one_expert"}
+    settings = training_environment(agent.contract._replace(scenario=own)).settings
+    env, params = jaxmoe.make("one_expert", **settings)
+    policy_function(bundle_of(agent, tmp_path), env, params)
+    with pytest.raises(InputError, match="actions are numbered otherwise"):
+        policy_function(read_bundle(tmp_path), *jaxmoe.make("one_expert"))
+    older = {name: value for name, value in own["settings"].items() if name != "max_experts"}
+    contract = agent.contract._replace(scenario={**own, "settings": older})
+    assert "max_experts" not in training_environment(contract).settings
 
 
 def test_an_environment_with_other_devices_is_refused(tmp_path):

@@ -100,7 +100,7 @@ def test_settings_can_be_changed(changes):
     assert asdict(env.settings) == asdict(SCENARIOS["oneshot"][0]) | changes
 
 
-@pytest.mark.parametrize("limit", [None, 4, 5, 64])
+@pytest.mark.parametrize("limit", [4, 5, 64])
 def test_a_limit_that_forbids_nothing_is_none(limit):
     env, _ = jaxmoe.make("oneshot", max_experts=limit)
     assert env == jaxmoe.make("oneshot")[0]
@@ -113,7 +113,7 @@ def test_a_scenario_of_ones_own_can_have_a_limit_which_make_can_take_away():
     try:
         assert jaxmoe.make("one_expert")[0].num_actions == 5
         assert jaxmoe.make("one_expert", max_experts=2)[0].num_actions == 11
-        assert jaxmoe.make("one_expert", max_experts=None)[0].num_actions == 16
+        assert jaxmoe.make("one_expert", max_experts=4)[0].num_actions == 16
     finally:
         del SCENARIOS["one_expert"]
 
@@ -146,16 +146,9 @@ def test_the_median_snr_is_near_ten_decibels(scenario):
         (("fading",), {"channel": "umi"}, "choose one of 'uniform', 'link_budget'"),
         (("fading",), {"csi_delay": 2}, "setting csi_delay = 2 is not allowed; choose one of 0, 1"),
         (("fading",), {"observe_words": True}, "choose one of 'mean', 'true'"),
-        (
-            ("oneshot",),
-            {"max_experts": 0},
-            "setting max_experts = 0 is not allowed; choose a whole number from 1 to 64",
-        ),
-        (
-            ("oneshot",),
-            {"max_experts": 65},
-            "setting max_experts = 65 is not allowed; choose a whole number from 1 to 64",
-        ),
+        (("oneshot",), {"max_experts": 0}, "max_experts = 0 is not allowed; choose a whole number from 1 to 64"),
+        (("oneshot",), {"max_experts": None}, "setting max_experts = None is not allowed; choose a whole number"),
+        (("oneshot",), {"max_experts": 65}, "max_experts = 65 is not allowed; choose a whole number from 1 to 64"),
         (("oneshot",), {"max_experts": 2.0}, "setting max_experts = 2.0 is not allowed"),
         (("oneshot",), {"max_experts": True}, "setting max_experts = True is not allowed"),
         (("oneshot",), {"max_experts": "2"}, "setting max_experts = '2' is not allowed"),

@@ -138,10 +138,10 @@ def test_make_takes_what_the_table_has_and_says_what_it_would_take(table):
     for limit, actions in ((1, 13), (2, 79)):
         assert jaxmoe.make("oneshot", table, max_experts=limit)[0].num_actions == actions
     missing = r"\d+ entries are missing, the first is 'e0\+e1\+e2' of the prompt 'p0'; complete it with .*"
-    for limit, asked in ((None, ""), (12, ""), (3, " for max_experts = 3")):
+    for settings, asked in (({}, ""), ({"max_experts": 12}, ""), ({"max_experts": 3}, " for max_experts = 3")):
         said = f"is not complete{asked}: {missing}; or set max_experts = 2, for which it has all that is needed$"
         with pytest.raises(InputError, match=said):
-            jaxmoe.make("oneshot", table, max_experts=limit)
+            jaxmoe.make("oneshot", table, **settings)
 
 
 def test_only_its_own_subsets_are_described(table):
