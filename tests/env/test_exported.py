@@ -108,7 +108,7 @@ def test_a_policy_brings_its_own_limit_to_a_scenario_with_another(tmp_path, trai
         policy_function(read_bundle(tmp_path), *jaxmoe.make("one_expert"))
     older = {name: value for name, value in own["settings"].items() if name != "max_experts"}
     contract = agent.contract._replace(scenario={**own, "settings": older})
-    assert "max_experts" not in training_environment(contract).settings
+    assert training_environment(contract).settings["max_experts"] == 4  # which knew no limit
 
 
 def test_an_environment_with_other_devices_is_refused(tmp_path):
