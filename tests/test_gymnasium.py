@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxmoe.gymnasium
-from jaxmoe.env.gymnasium_wrapper import EdgeExpertsGymnasium, EdgeExpertsVector
+from jaxmoe.env.gymnasium_wrapper import EdgeExpertsGymnasium, EdgeExpertsVector, make_many, make_one
 from jaxmoe.env.scenarios import SCENARIOS
 from jaxmoe.errors import InputError
 
@@ -31,6 +31,27 @@ def test_gymnasium_makes_one(scenario):
         env.step(env.action_space.sample())
     assert isinstance(env.unwrapped, EdgeExpertsGymnasium)
     assert observation in env.observation_space
+
+
+def test_a_network_that_is_drawn_anew_and_fails_is_made(tmp_path):
+    path = tmp_path / "gym_net.toml"
+    path.write_text("scenario = 'queueing'\n[params]\nmax_steps_in_episode = 2\ndevice_up_probability = 0.5\n")
+    params = {"tx_power_dbm": {"each_episode": {"uniform": [-5.0, 5.0]}}, "seconds_per_word": [0.01, 0.02, 0.03, 0.04]}
+    env = make_one(path, params=params, seed=1)
+    assert env.observation_names[-1] == "tx_power_dbm[3]"
+    drawn = set()
+    for _ in range(3):
+        observation, info = env.reset()
+        drawn.add(float(observation[-1]))
+        for _ in range(2):
+            action = env.action_space.sample(info["action_mask"])
+            observation, _, _, _, info = env.step(action)
+            assert observation in env.observation_space
+            assert float(observation[-1]) in drawn  # what was drawn stays for the episode
+    assert len(drawn) == 3
+    many = make_many("queueing", 4, params=params, seed=1)
+    observations, _ = many.reset()
+    assert len(set(observations[:, -1].tolist())) == 4
 
 
 @pytest.mark.parametrize("mode", ["sync", "vector_entry_point", None])
