@@ -32,6 +32,9 @@ class Clock(NamedTuple):
         return start * (final + (1.0 - final) * self.remaining())
 
 
+SMALLEST_LIMIT = 1e-6  # of a gradient's norm: a limit of 0 would mean that nothing is learned
+
+
 class About(NamedTuple):
     """What a field of `Hypers` or `Config` means, and its limits, both allowed."""
 
@@ -39,6 +42,7 @@ class About(NamedTuple):
     low: float = 0.0
     high: float = float("inf")
     boolean: bool = False  # 1 and 0 stand for true and false
+    whole: bool = False  # a count, of which there is nothing in between
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmoe.algorithms import off_policy, optimiser
-from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, require_choice
+from jaxmoe.algorithms.algorithm import SMALLEST_LIMIT, About, AgentState, Algorithm, Clock, require_choice
 from jaxmoe.algorithms.categorical import any_action, legal_in, legality, masked, of_action
 from jaxmoe.algorithms.networks import HEADS, MLP
 from jaxmoe.algorithms.registry import register_algorithm
@@ -45,9 +45,9 @@ class Hypers(NamedTuple):
         About("whether the online network chooses the action to bootstrap from: 1 yes, 0 no", 0, 1, boolean=True),
     ] = 1.0
     target_tau: Annotated[Number, About("how much of the online network enters the target network", 0, 1)] = 0.02
-    target_period: Annotated[Number, About("updates between two moves of the target network", 1)] = 1.0
+    target_period: Annotated[Number, About("updates between two moves of the target network", 1, whole=True)] = 1.0
     huber_delta: Annotated[Number, About("error beyond which the loss is linear; large: squared loss")] = 1.0
-    max_grad_norm: Annotated[Number, About("limit of the gradient's norm")] = 0.5
+    max_grad_norm: Annotated[Number, About("limit of the gradient's norm", SMALLEST_LIMIT)] = 0.5
 
 
 @dataclass(frozen=True)

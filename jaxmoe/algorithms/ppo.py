@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms import optimiser
 from jaxmoe.algorithms.algorithm import (
+    SMALLEST_LIMIT,
     About,
     AgentState,
     Algorithm,
@@ -44,7 +45,7 @@ class Hypers(NamedTuple):
     clip: Annotated[Number, About("how far the probability ratio may be from 1")] = 0.2
     entropy_coef: Annotated[Number, About("weight of the entropy bonus")] = 0.03
     value_coef: Annotated[Number, About("weight of the value loss")] = 0.5
-    max_grad_norm: Annotated[Number, About("limit of the gradient's norm")] = 0.5
+    max_grad_norm: Annotated[Number, About("limit of the gradient's norm", SMALLEST_LIMIT)] = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Config:
             raise InputError(
                 f"minibatches = {self.minibatches} does not divide num_envs * rollout_length = "
                 f"{self.num_envs * self.rollout_length}, the steps of a rollout"
+            )
+        if self.num_envs * self.rollout_length == self.minibatches:
+            raise InputError(
+                f"minibatches = {self.minibatches} leaves one step in each, whose normalised advantage is 0, so that "
+                "nothing is learned; give fewer"
             )
 
 

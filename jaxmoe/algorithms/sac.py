@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms import off_policy, optimiser
-from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, held, hold
+from jaxmoe.algorithms.algorithm import SMALLEST_LIMIT, About, AgentState, Algorithm, Clock, held, hold
 from jaxmoe.algorithms.categorical import legal_in, legality, masked, of_action, sample
 from jaxmoe.algorithms.networks import MLP
 from jaxmoe.algorithms.off_policy import Config
@@ -35,13 +35,13 @@ class Hypers(NamedTuple):
     final_rate: Annotated[Number, About("fraction of the rates left at the end, linearly in between", 0, 1)] = 0.1
     discount: Annotated[Number, About("weight of the next step's value", 0, 1)] = 0.9
     target_tau: Annotated[Number, About("how much of the critics enters their targets", 0, 1)] = 0.02
-    target_period: Annotated[Number, About("updates between two moves of the targets", 1)] = 1.0
+    target_period: Annotated[Number, About("updates between two moves of the targets", 1, whole=True)] = 1.0
     temperature: Annotated[Number, About("weight of the entropy, at the start if it is learned")] = 0.1
     learn_temperature: Annotated[
         Number, About("whether the temperature is learned: 1 yes, 0 no", 0, 1, boolean=True)
     ] = 0.0
     target_entropy_ratio: Annotated[Number, About("entropy aimed at, as a fraction of the largest", 0, 1)] = 0.1
-    max_grad_norm: Annotated[Number, About("limit of the norm of each gradient")] = 0.5
+    max_grad_norm: Annotated[Number, About("limit of the norm of each gradient", SMALLEST_LIMIT)] = 0.5
 
 
 class Learner(NamedTuple):

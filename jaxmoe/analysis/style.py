@@ -58,6 +58,7 @@ _SETTINGS = {
     "ytick.color": MUTED,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
+    "text.parse_math": False,  # a name with dollar signs is a name
     "pdf.fonttype": 42,  # TrueType, embedded
     "svg.fonttype": "none",  # text stays text on a page
     "svg.hashsalt": "jaxmoe",
@@ -76,8 +77,10 @@ class Drawing(NamedTuple):
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw, and save, in this style."""
-    with mpl.rc_context(_SETTINGS):
+    """Draw, and save, in this style, whatever the user's own settings of matplotlib are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
         yield
 
 

@@ -108,6 +108,8 @@ def _require_number(kind: str, name: str, value: Any, limits: About, whole: bool
         raise InputError(f"{kind} {name} = {value!r} is not a {'whole' if whole else 'finite'} number")
     if limits.boolean and value not in (0, 1):
         raise InputError(f"{kind} {name} = {value!r} must be true or false")
+    if limits.whole and value != int(value):
+        raise InputError(f"{kind} {name} = {value!r} must be a whole number")
     if not limits.low <= value <= limits.high:
         allowed = f"at least {limits.low:g}" if limits.high == math.inf else f"from {limits.low:g} to {limits.high:g}"
         raise InputError(f"{kind} {name} = {value!r} must be {allowed}")

@@ -18,6 +18,7 @@ from jaxmoe.training.arrays import pieces, read_arrays
 from jaxmoe.training.attempt import Attempt, StoppedError
 from jaxmoe.training.evaluation import evaluation_rows, results_of
 from jaxmoe.training.events import Advanced, CheckpointSaved, Compiled, Evaluated, JobFinished, JobStarted, Noted
+from jaxmoe.training.inputs import checked_config
 from jaxmoe.training.keys import purpose_key
 from jaxmoe.training.prepared import prepare, started
 from jaxmoe.training.program import Agents, bind
@@ -37,6 +38,7 @@ class TrainingRun(Attempt):
         if job.start.kind == "policy":
             self.prepared = started(self.prepared, read_arrays(self.storage, job.start.policy))
         self.saver = checkpoints.Saver(self.storage, job, self.name)
+        self._warn_of_warm_up()
         trainer = Trainer(self._legs())
         self._saved_at, self._saving_s = time.monotonic(), 0.0
         curves = self._begin(trainer)
@@ -58,6 +60,15 @@ class TrainingRun(Attempt):
                 self._save(trainer, curves)
             raise
         self._finish(trainer, curves, found)
+
+    def _warn_of_warm_up(self) -> None:
+        """Say beforehand that a run ends before anything is learned."""
+        signature, prepared = self.job.signature, self.prepared
+        config = checked_config(prepared.module.Config, signature.config)
+        waits = getattr(config, "warmup_iterations", 0)
+        if prepared.iterations(self.job.env_steps) <= waits:
+            steps = waits * prepared.algorithm.env_steps
+            self.tell(Noted(f"{signature}: nothing is learned, as the first {steps:,} env steps are the warm-up"))
 
     def _begin(self, trainer: Trainer) -> list[pd.DataFrame]:
         """Make the agents, or take them from where they are; the curves so far."""

@@ -2,10 +2,12 @@
 
 import pytest
 
-from jaxmoe.algorithms import ppo
+import jaxmoe
+from jaxmoe.algorithms import dqn, ppo, sac
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.errors import InputError
 from jaxmoe.table import load_table
+from jaxmoe.training.events import Noted
 from jaxmoe.training.inputs import checked_config, checked_hypers, environments, seed_list
 
 
@@ -18,6 +20,7 @@ from jaxmoe.training.inputs import checked_config, checked_hypers, environments,
         ({"clip": True}, "clip = True is not a finite number"),
         ({"discount": 1.5}, "discount = 1.5 must be from 0 to 1"),
         ({"learning_rate": -1}, "learning_rate = -1 must be at least 0"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm = 0.0 must be at least 1e-06"),
     ],
 )
 def test_hyperparameters(values, message):
@@ -34,11 +37,30 @@ def test_hyperparameters(values, message):
         ({"hidden": 64}, "hidden = 64 is not of the kind of its default"),
         ({"hidden": (64, 0)}, "hidden = 0 must be at least 1"),
         ({"activation": "sigmoid"}, "'sigmoid' is unknown"),
+        ({"minibatches": 512}, "minibatches = 512 leaves one step in each, .* so that nothing is learned"),
     ],
 )
 def test_configuration(values, message):
     with pytest.raises(InputError, match=message):
         checked_config(ppo.Config, values)
+
+
+@pytest.mark.parametrize("module", [dqn, sac])
+def test_a_count_has_nothing_in_between(module):
+    with pytest.raises(InputError, match=r"target_period = 1.8 must be a whole number"):
+        checked_hypers(module.Hypers, {"target_period": 1.8})
+    assert checked_hypers(module.Hypers, {"target_period": 2.0}).target_period == 2.0
+
+
+@pytest.mark.parametrize("algorithm", ["dqn", "sac"])
+def test_a_run_that_ends_within_the_warm_up_is_warned_of(algorithm):
+    said = []
+    config = {"num_envs": 4, "rollout_length": 8, "hidden": [8], "replay_capacity": 512, "warmup_steps": 64}
+    few = {"seeds": 1, "evaluations": 1, "requests": 64, "baselines": "none", "config": config}
+    jaxmoe.train(algorithm, env_steps=60, **few, callback=said.append)
+    jaxmoe.train(algorithm, env_steps=96, **few, callback=said.append)
+    warned = [event.text for event in said if isinstance(event, Noted) and not event.progress]
+    assert warned == [f"{algorithm} in oneshot: nothing is learned, as the first 64 env steps are the warm-up"]
 
 
 def test_what_is_right_passes():
