@@ -1,6 +1,6 @@
 """`jaxmoe generate`: one text, by the experts that a policy chooses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,8 @@ from jaxmoe.progress import reporting
 
 if TYPE_CHECKING:
     from jaxmoe.collect.generating import Decide, Generated
-    from jaxmoe.env.situation import Costs
+    from jaxmoe.env.situation import Costs, Situation
+    from jaxmoe.policy.contract import Field
     from jaxmoe.table import ExpertTable
 
 UNTRAINED = ("predict_then_optimise", "all")
@@ -92,7 +93,7 @@ def generate(
         _print_generated(found, names, channels, spent)
 
 
-def _exported(path: Path, names: Sequence[str], snr_db: list[float]) -> "Decide":
+def _exported(path: Path, names: Sequence[str], at: "Callable[[list[float]], Situation]") -> "Decide":
     """What an exported policy chooses; it must know the same experts, each on one device."""
     from jaxmoe.collect.generating import Decision
 
@@ -105,7 +106,7 @@ def _exported(path: Path, names: Sequence[str], snr_db: list[float]) -> "Decide"
         )
 
     def decide(relevance: list[float]) -> Decision:
-        found = policy.select(relevance=relevance, snr_db=snr_db)
+        found = policy.select(**_quantities(contract.observation, at(relevance)))
         values = {
             choice.subset: choice.value if choice.probability is None else choice.probability
             for choice in found.choices
@@ -114,7 +115,20 @@ def _exported(path: Path, names: Sequence[str], snr_db: list[float]) -> "Decide"
         kind = "value of each action" if found.choices[0].probability is None else "probability of each action"
         return Decision(found.subset, values, f"{kind} by the policy ({contract.algorithm})")
 
+    decide([0.5] * len(names))  # what is not known is said before work begins
     return decide
+
+
+def _quantities(fields: "Sequence[Field]", at: "Situation") -> dict[str, Any]:
+    """What a policy must be told of a situation: its channels, idle devices, a full battery, the scenario's numbers."""
+    import numpy as np
+
+    from jaxmoe.env.observation import quantities
+
+    seen = quantities(at.state, at.params, at.env.settings)
+    told = [field for field in fields if field.default is None or field.name in ("relevance", "snr_db")]
+    known = {field.name: seen.get(field.name, getattr(at.params, field.name, np.nan)) for field in told}
+    return {field.name: np.broadcast_to(np.asarray(known[field.name]), field.size) for field in told}
 
 
 def _decide(
@@ -125,14 +139,17 @@ def _decide(
     from jaxmoe.policy.bundle import is_policy_file
     from jaxmoe.table.records import subset_index
 
+    def at(relevance: list[float]) -> "Situation":
+        return situation(table, scenario, relevance, snr_db, numbers)
+
     def predicted(relevance: list[float]) -> Decision:
-        values = predicted_qos(situation(table, scenario, relevance, snr_db, numbers))
+        values = predicted_qos(at(relevance))
         return Decision(max(values, key=values.__getitem__), values, "QoS that predict_then_optimise expects")
 
     if policy == "predict_then_optimise":
         return predicted
     if is_policy_file(policy):
-        return _exported(Path(policy), table.experts, snr_db)
+        return _exported(Path(policy), table.experts, at)
     fixed = (1 << table.num_experts) - 1 if policy == "all" else subset_index(policy, table.experts)
     return lambda _: Decision(fixed, {}, "")
 

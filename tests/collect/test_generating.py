@@ -94,6 +94,23 @@ def test_an_exported_policy_chooses(trained_folder, tmp_path):
     assert "name them in this order with --experts" in wrong
 
 
+def test_a_policy_is_told_the_network_that_it_works_in(tmp_path):
+    """What must be said beside channels: idle devices, a full battery, the numbers of the scenario."""
+    sizes = {"num_envs": 4, "rollout_length": 8, "epochs": 1, "minibatches": 1, "hidden": (8,)}
+    anew = {"seconds_per_word": {"each_episode": {"uniform": [0.01, 0.09]}}, "device_up_probability": 0.9}
+    few = {"seeds": 1, "env_steps": 64, "requests": 64, "evaluations": 1, "baselines": "none"}
+    path = jaxmoe.train("ppo", "queueing", params=anew, config=sizes, **few).policy(0).save(tmp_path / "p.safetensors")
+    seconds = [0.01, 0.02, 0.05, 0.09]
+    with ChatServer() as server:
+        said = ask(server, "--policy", path, "--scenario", "queueing", "--set", f"params.seconds_per_word={seconds}")
+    [gate] = [json.loads(server.answered[asked.key][0]) for asked in server.log if stage_of(asked.body) == "gate"]
+    chosen = jaxmoe.load_policy(path).select(
+        relevance=[task["relevance"] for task in gate.values()], snr_db=[12, 3, 18, 7], backlog_s=[0] * 4,
+        battery_j=100.0, available=[1] * 4, seconds_per_word=seconds,
+    )  # fmt: skip
+    assert f"chosen: {'+'.join(chosen.experts) or 'local'}\n" in said
+
+
 def experts_file(folder):
     path = folder / "experts.json"
     path.write_text(json.dumps([{"expert": name, "system_prompt": "You write."} for name in ("setting", "action")]))
