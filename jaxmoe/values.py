@@ -36,6 +36,14 @@ def plain(value: Any, name: str = "the value") -> Any:
     raise _no_value(value, name)
 
 
+def mapping(value: Any, name: str) -> dict[str, Any]:
+    """Names with plain values; nothing stands for none of them, and anything else is an `InputError`."""
+    found = plain({} if value is None else value, name)
+    if not isinstance(found, dict):
+        raise InputError(f"{name} = {value!r} is not a mapping of names to values")
+    return found
+
+
 def whole(value: Any, name: str) -> int:
     """A whole number, Python's or NumPy's; anything else is an `InputError`."""
     number = plain(value, name)

@@ -18,6 +18,8 @@ from jaxtyping import Array, Float
 from jaxmoe.errors import InputError
 
 How = Literal["uniform", "log_uniform", "choice"]
+LONGEST = 200  # characters of a value that errors repeat
+LEAST = 1e-30  # of what is drawn on a logarithmic scale, in single precision
 
 
 class Number(NamedTuple):
@@ -83,8 +85,8 @@ class Drawn(NamedTuple):
             return options[chosen]
         low, high = map(np.float32, self.values)
         if self.how == "log_uniform":
-            return jnp.exp(np.log(low) + uniform * (np.log(high) - np.log(low)))
-        return low + uniform * (high - low)
+            return jnp.clip(jnp.exp(np.log(low) + uniform * (np.log(high) - np.log(low))), low, high)
+        return jnp.clip(low + uniform * (high - low), low, high)
 
 
 def parse_drawn(name: str, value: Mapping[str, Any], about: Number, experts: int, replicas: int) -> Drawn:
@@ -112,8 +114,8 @@ def parse_drawn(name: str, value: Mapping[str, Any], about: Number, experts: int
         raise InputError(f"parameter {name} = {dict(value)!r} draws infinite numbers; give finite ones")
     if how != "choice" and (len(values) != 2 or any(isinstance(each, tuple) for each in values)):
         raise InputError(f"parameter {name}: {how} = {given!r} is not a range; give its lower and upper end")
-    if how != "choice" and (values[0] > values[1] or (how == "log_uniform" and values[0] <= 0)):
-        least = ", and the lower one above 0" if how == "log_uniform" else ""
+    if how != "choice" and (values[0] > values[1] or (how == "log_uniform" and values[0] < LEAST)):
+        least = f", and the lower one at least {LEAST:g}" if how == "log_uniform" else ""
         raise InputError(f"parameter {name}: {how} = {given!r} must be a lower and an upper end{least}")
     return Drawn(name, how, values, observed)
 
@@ -127,24 +129,39 @@ def parse_number(name: str, value: Any, about: Number, experts: int, replicas: i
     if not isinstance(value, list | tuple):
         return _number(name, value, about)
     if not about.by_device:
-        raise InputError(f"parameter {name} = {value!r} is one number for all devices, and not a list")
+        raise InputError(f"parameter {name} = {shortened(value)} is one number for all devices, and not a list")
     if len(value) not in (experts, experts * replicas):
         devices = f" on {experts * replicas} devices" if replicas > 1 else ", each on a device"
+        plain = value and all(isinstance(each, int | float) for each in value)
+        hint = (
+            f"; values to try, each for all devices, are an axis, {name} = {{ grid = {list(value)!r} }}"
+            if plain
+            else ""
+        )
         raise InputError(
-            f"parameter {name} = {value!r} has {len(value)} numbers, and there are {experts} experts{devices}: give "
-            f"one for each; values to try, each for all devices, are an axis, {name} = {{ grid = {list(value)!r} }}"
+            f"parameter {name} = {shortened(value)} has {len(value)} numbers, and there are {experts} experts{devices}"
+            f": give one for each{hint}"
         )
     numbers = [_number(name, each, about) for each in value]
     return tuple(each for each in numbers for _ in range(experts * replicas // len(numbers)))
 
 
+def shortened(value: Any) -> str:
+    """A value as somebody has written it, on a line; Python writes no number of more than 4,300 digits."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return "..."
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
 def _number(name: str, value: Any, about: Number) -> float:
     """A number of a scenario, of the kind of its default."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputError(f"parameter {name} = {value!r} is not a number")
+        raise InputError(f"parameter {name} = {shortened(value)} is not a number")
     number: Any = value
     if not (about.low <= number <= about.high or (about.endless and number == math.inf)):
-        raise InputError(f"parameter {name} = {value!r} is outside {about.low:g} to {about.high:g}")
+        raise InputError(f"parameter {name} = {shortened(value)} is outside {about.low:g} to {about.high:g}")
     if about.whole and number != int(number):
-        raise InputError(f"parameter {name} = {value!r} is not a whole number")
+        raise InputError(f"parameter {name} = {shortened(value)} is not a whole number")
     return int(number) if about.whole else float(number)

@@ -130,7 +130,7 @@ FIELDS = (
 def fields_of(settings: Settings) -> tuple[Field, ...]:
     """The fields of an environment's observation, in its order."""
     drawn = {each.name: each for each in settings.drawn}
-    own = tuple(_without_limit(field, drawn) for field in FIELDS)
+    own = tuple(_by_a_fixed_scale(field, drawn) for field in FIELDS)
     return own + tuple(_field_of(each) for each in settings.drawn if each.observed)
 
 
@@ -148,9 +148,16 @@ def _field_of(drawn: Drawn) -> Field:
     )  # fmt: skip
 
 
-def _without_limit(field: Field, drawn: Mapping[str, Drawn]) -> Field:
-    """A battery holds more than expected where its capacity is drawn."""
-    return field._replace(high=None) if field.name == "battery_j" and "battery_capacity_j" in drawn else field
+_SCALED_BY = {"backlog_s": "slot_s", "battery_j": "battery_capacity_j"}
+
+
+def _by_a_fixed_scale(field: Field, drawn: Mapping[str, Drawn]) -> Field:
+    """A field whose scale is a number: where that is drawn, by a scale that does not depend on how it is drawn."""
+    number = _SCALED_BY.get(field.name, "")
+    if number not in drawn:
+        return field
+    scale = ABOUT_NUMBERS[number].scale
+    return field._replace(high=None, scale=lambda _: scale)
 
 
 def observe(state: EnvState, params: EnvParams, settings: Settings) -> Float[Array, " O"]:
@@ -203,9 +210,11 @@ def observation_limits(settings: Settings) -> tuple[Float[np.ndarray, " O"], Flo
     def repeated(limits: list[float]) -> Float[np.ndarray, " O"]:
         return np.repeat(np.array(limits, np.float32), [field.size(settings) for field in fields])
 
-    low = [-np.inf if field.low is None else field.low for field in fields]
-    high = [np.inf if field.high is None else field.high for field in fields]
-    return repeated(low), repeated(high)
+    low = repeated([-np.inf if field.low is None else field.low for field in fields])
+    high = repeated([np.inf if field.high is None else field.high for field in fields])
+    drawn = slice(sum(field.size(settings) for field in FIELDS), None)  # rounded as the limits are, or otherwise
+    low[drawn], high[drawn] = np.nextafter(low[drawn], -np.inf), np.nextafter(high[drawn], np.inf)
+    return low, high
 
 
 def observation_fields(params: EnvParams, settings: Settings) -> tuple[contract.Field, ...]:

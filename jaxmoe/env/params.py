@@ -144,7 +144,7 @@ class EnvParams:
             if name not in known:
                 raise InputError(f"unknown parameter {name!r}; choose among {', '.join(NUMBERS)}")
         changed = replace(self, **{name: self._checked(name, value) for name, value in changes.items()})
-        for low, high in _ORDERED:
+        for low, high in ORDERED:
             if low in changes or high in changes:
                 _require_order(changed, low, high)
         return changed
@@ -173,7 +173,7 @@ ABOUT_NUMBERS: dict[str, Number] = {  # every number of a scenario
     if get_origin(hint) is Annotated
 }
 NUMBERS: dict[str, float] = {name: getattr(EnvParams, name) for name in ABOUT_NUMBERS}  # their defaults
-_ORDERED = (("snr_min_db", "snr_max_db"), ("distance_min_m", "distance_max_m"))
+ORDERED = (("snr_min_db", "snr_max_db"), ("distance_min_m", "distance_max_m"))
 
 
 def _require_order(params: EnvParams, low: str, high: str) -> None:

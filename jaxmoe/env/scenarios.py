@@ -14,12 +14,12 @@ import numpy as np
 
 from jaxmoe.devices import start_jax
 from jaxmoe.env.numbers import Drawn, parse_drawn, parse_number
-from jaxmoe.env.params import ABOUT_NUMBERS, ABOUT_SETTINGS, NUMBERS, EnvParams, Settings
+from jaxmoe.env.params import ABOUT_NUMBERS, ABOUT_SETTINGS, NUMBERS, ORDERED, EnvParams, Settings, by_episode
 from jaxmoe.errors import InputError, require_name
 from jaxmoe.files import with_home
 from jaxmoe.table import ExpertTable, given_table
 from jaxmoe.table.formats import read_toml
-from jaxmoe.values import plain
+from jaxmoe.values import mapping, plain
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -66,6 +66,8 @@ def register_scenario(name: str, settings: Mapping[str, Any], params: Mapping[st
         InputError: the name is taken by another scenario or is no name, or there is no such setting or number.
     """
     require_name(name, "a scenario")
+    if name in NUMBERS:
+        raise InputError(f"{name!r} is a number of every scenario, and cannot name one")
     numbers = {each: _sound(each, value) for each, value in plain(params, "params").items()}
     scenario = replace(Settings(), **_checked_settings(plain(settings, "settings"))), numbers
     if SCENARIOS.get(name, scenario) != scenario:
@@ -82,7 +84,7 @@ def scenario_named(scenario: str | os.PathLike[str]) -> str:
     Raises:
         InputError: there is none of this name, or the file cannot be read or describes none.
     """
-    said = os.fspath(scenario)
+    said = os.fspath(scenario) if isinstance(scenario, str | os.PathLike) else repr(scenario)
     if not isinstance(said, str) or not said.endswith(SUFFIX):
         if said not in SCENARIOS:
             known = ", ".join(SCENARIOS)
@@ -239,7 +241,7 @@ def make(
         words_hat=jnp.asarray(table.expected_words()),
         num_replicas=chosen.num_replicas,
     )
-    own, drawn = as_said(defaults, SCENARIOS[name][1] | plain(params or {}, "params"))
+    own, drawn = as_said(defaults, SCENARIOS[name][1] | mapping(params, "params"))
     masked = chosen.masked if "masked" in settings else chosen.masked or may_be_down(own, drawn)
     return EdgeExperts(replace(chosen, drawn=drawn, masked=masked)), own
 
@@ -277,8 +279,21 @@ def as_said(params: EnvParams, numbers: Mapping[str, Any]) -> tuple[EnvParams, t
         if isinstance(value, Mapping):
             size = params.table.num_experts, params.num_replicas
             drawn[name] = parse_drawn(name, value, ABOUT_NUMBERS[name], *size)
-    expected = {name: each.mean() for name, each in drawn.items()}
-    return params.replace(**(dict(numbers) | expected)), tuple(drawn[name] for name in NUMBERS if name in drawn)
+    fixed = params.replace(**{name: value for name, value in numbers.items() if name not in drawn})
+    for low, high in ORDERED:
+        if low in drawn or high in drawn:
+            _require_order_of_draws(fixed, drawn, low, high)
+    means = {name: each.mean() for name, each in drawn.items()}
+    expected = {name: np.array(mean, np.float32) if isinstance(mean, tuple) else mean for name, mean in means.items()}
+    return by_episode(fixed, expected), tuple(drawn[name] for name in NUMBERS if name in drawn)
+
+
+def _require_order_of_draws(params: EnvParams, drawn: Mapping[str, Drawn], low: str, high: str) -> None:
+    """Refuse a lower end that an episode can draw above the upper one."""
+    largest = drawn[low].limits()[1] if low in drawn else float(np.max(getattr(params, low)))
+    least = drawn[high].limits()[0] if high in drawn else float(np.min(getattr(params, high)))
+    if largest > least:
+        raise InputError(f"parameter {low} can be {largest:g}, which is above {high} = {least:g}")
 
 
 def may_be_down(params: EnvParams, drawn: Iterable[Drawn] = ()) -> bool:
@@ -293,7 +308,7 @@ def with_numbers(params: EnvParams, numbers: Mapping[str, Any]) -> EnvParams:
     Raises:
         InputError: an unknown name, or something that is not a number in its limits.
     """
-    said = plain(numbers, "params")
+    said = mapping(numbers, "params")
     for name in said:
         _require_known(name)
     return params.replace(**said)

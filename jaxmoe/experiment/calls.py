@@ -33,7 +33,7 @@ from jaxmoe.training.events import SILENT, Callback, Noted, guarded
 from jaxmoe.training.inputs import list_keys, plain_seeds, require_positive, require_times
 from jaxmoe.training.remote import is_address, path_of
 from jaxmoe.training.running import CHECKPOINT_S
-from jaxmoe.values import plain
+from jaxmoe.values import mapping, plain
 
 REQUESTS = 8192  # of each policy and split
 
@@ -117,7 +117,7 @@ def train(
     source["plugins"] = [each.source for each in load_plugins([os.fspath(each) for each in plugins])]
     listed = list_keys(algorithm) | {name for name, number in ABOUT_NUMBERS.items() if number.by_device}
     for section, given in (("hypers", hypers), ("config", config), ("params", params), ("settings", settings)):
-        values = _section(section, given)
+        values = mapping(given, section)
         source[section] = {name: _single(section, name, value, listed) for name, value in values.items()}
     spec = _told(with_plugins(load_spec(source, overrides or {})), callback)
     return _done(
@@ -342,18 +342,11 @@ def _told(spec: Spec, callback: Callback) -> Spec:
     return spec
 
 
-def _section(section: str, given: Any) -> dict[str, Any]:
-    """What is given of a section, as plain values."""
-    values = plain({} if given is None else given, section)
-    if not isinstance(values, dict):
-        raise InputError(f"{section} = {given!r} is not a mapping of names to values")
-    return values
-
-
 def _single(section: str, name: str, value: Any, listed: Collection[str]) -> Any:
     """A value of one configuration, as a spec has it: a list, where a key takes one."""
     if isinstance(value, dict) and section == "params" and "each_episode" in value:
         return value
-    if isinstance(value, dict) or (isinstance(value, list) and name not in listed):
+    several = isinstance(value, list) and (name not in listed or any(isinstance(entry, list) for entry in value))
+    if isinstance(value, dict) or several:
         raise InputError(f"{section}.{name} = {value!r} is an axis; train has one configuration, sweep has many")
     return value

@@ -24,7 +24,7 @@ from jaxmoe.training.evaluation import AgentEvaluation
 from jaxmoe.training.events import Callback, Noted
 from jaxmoe.training.inputs import checked_config, environments, require_positive
 from jaxmoe.training.sizes import agents_per_device
-from jaxmoe.values import plain, whole
+from jaxmoe.values import mapping, plain, whole
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -57,7 +57,7 @@ def evaluate_policies(
 ) -> pd.DataFrame:
     """Compare a function, a trained policy or its file, or nothing, with other policies and the baselines."""
     start_jax()
-    params, settings = plain(params, "params"), plain(settings, "settings")
+    params, settings = mapping(params, "params"), mapping(settings, "settings")
     own = given_table(table)
     named: dict[str, Any] = dict(policies)
     bundle = None if policy is None else bundle_of(policy)
@@ -98,7 +98,7 @@ def evaluate_agents(
 ) -> pd.DataFrame:
     """The same for trained agents: where nothing else is said, in the environment that they were trained in."""
     start_jax()
-    params, settings = plain(params, "params"), plain(settings, "settings")
+    params, settings = mapping(params, "params"), mapping(settings, "settings")
     homes = {_home(agent) for agent in agents}
     if scenario is None and len(homes) > 1:
         raise InputError(

@@ -138,6 +138,7 @@ class Spec(_Section):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
+_VALUES = frozenset({"grid", "uniform", "log_uniform", "each_episode"})  # keys of what is an axis or a draw, no section
 SECTIONS: dict[str, type[BaseModel]] = {
     "search": Search, "objective": Objective, "stop": Stop, "devices": Devices, "ray": RayJob,
 }  # fmt: skip
@@ -232,6 +233,8 @@ def assignment(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         pass
+    except (ValueError, RecursionError):
+        raise InputError(f"--set {key.strip()}: the value is too long a number, or too deep") from None
     lower = re.sub(r"\b(True|False)\b", lambda found: found.group().lower(), value)
     try:
         return key.strip(), tomllib.loads(f"value = {lower}")["value"]
@@ -281,5 +284,6 @@ def _sentence(error: ValidationError) -> str:
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        whole = not isinstance(value, dict) or not _VALUES.isdisjoint(value)
+        flat |= {f"{prefix}{key}": value} if whole else _flat(value, f"{prefix}{key}.")
     return flat

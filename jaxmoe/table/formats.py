@@ -147,6 +147,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(decoded(path))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: this is not TOML ({error}).") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists in thousands of lists
+        raise InputError(f"{path}: a number in it is too long, or its lists are too deep.") from None
 
 
 def read_parquet_metadata(path: Path) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from jaxmoe.env.scenarios import make
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable
 from jaxmoe.table.splits import SPLITS
-from jaxmoe.values import plain, whole
+from jaxmoe.values import mapping, plain, whole
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -86,7 +86,7 @@ def environments(
     scenario: str, table: ExpertTable, settings: Mapping[str, Any], params: Mapping[str, Any]
 ) -> "tuple[EdgeExperts, dict[str, EnvParams]]":
     """The environment, and its parameters for each split that the table has."""
-    settings, params = plain(settings, "settings"), plain(params, "params")
+    settings, params = mapping(settings, "settings"), mapping(params, "params")
     present = [split for split in SPLITS if split in table.meta.splits]
     if "train" not in present:
         raise InputError("the table has no train prompts, and agents are trained on these; mark some as train")

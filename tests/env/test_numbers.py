@@ -43,6 +43,9 @@ def test_a_number_of_each_expert_is_that_of_all_its_replicas(said):
         ({"seconds_per_word": [0.1, None, 0.1, 0.1]}, "seconds_per_word = None is not a number"),
         ({"distance_min_m": [10, 10, 10, 500]}, "is above distance_max_m = 25.0"),
         ({"colour": 1}, "unknown parameter 'colour'"),
+        ({"seconds_per_word": []}, "has 0 numbers, and there are 4 experts on 8 devices: give one for each"),
+        ({"seconds_per_word": 10**5000}, "parameter seconds_per_word = ... is outside 0 to 1e+30"),
+        ({"seconds_per_word": [10**5000] * 4}, "parameter seconds_per_word = ... is outside 0 to 1e+30"),
     ],
 )
 def test_lists_are_checked_wherever_they_are_given(numbers, message):
@@ -126,7 +129,10 @@ def test_the_expected_number_is_the_mean_of_many(drawn, mean):
     [
         ({"each_episode": {"uniform": [5, -5]}}, "must be a lower and an upper end"),
         ({"each_episode": {"uniform": [1]}}, "is not a range; give its lower and upper end"),
-        ({"each_episode": {"log_uniform": [0, 5]}}, "must be a lower and an upper end, and the lower one above 0"),
+        (
+            {"each_episode": {"log_uniform": [0, 5]}},
+            "must be a lower and an upper end, and the lower one at least 1e-30",
+        ),
         ({"each_episode": {"normal": [0, 5]}}, "is not how a number is drawn"),
         ({"each_episode": {"choice": []}}, "choice = [] is not a list of numbers"),
         ({"each_episode": {"choice": [[1, 2], [3, 4]]}}, "has 2 numbers, and there are 4 experts, each on a device"),
@@ -134,6 +140,7 @@ def test_the_expected_number_is_the_mean_of_many(drawn, mean):
         ({"each_episode": [1, 2]}, "is not how a number is drawn"),
         ({"each_episode": {"choice": [1, 2]}, "observed": "no"}, "is not how a number is drawn"),
         ({"uniform": [1, 2]}, "is not how a number is drawn"),
+        ({"each_episode": {"log_uniform": [1e-50, 1.0]}}, "and the lower one at least 1e-30"),
     ],
 )
 def test_how_a_number_is_drawn_is_checked(value, message):
@@ -150,6 +157,30 @@ def test_what_no_episode_can_draw_is_refused():
         jaxmoe.make("queueing", params={"deadline_s": {"each_episode": {"choice": [5.0, float("inf")]}}})
     with pytest.raises(InputError, match="shapes the environment; say it where that is made"):
         jaxmoe.make("queueing")[1].replace(slot_s=anew)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"distance_min_m": [10, 60]}, "distance_min_m can be 60, which is above distance_max_m = 25"),
+        ({"distance_max_m": [9, 60]}, "distance_min_m can be 10, which is above distance_max_m = 9"),
+        ({"snr_min_db": [0, 12], "snr_max_db": [10, 20]}, "snr_min_db can be 12, which is above snr_max_db = 10"),
+    ],
+)
+def test_ends_that_a_draw_can_exchange_are_refused(numbers, message):
+    anew = {name: {"each_episode": {"uniform": ends}} for name, ends in numbers.items()}
+    with pytest.raises(InputError, match=message):
+        jaxmoe.make("queueing", params=anew)
+
+
+@pytest.mark.parametrize("wrong", [[1], "a", 3, [("slot_s", 4)]])
+def test_what_is_no_mapping_is_refused(wrong):
+    with pytest.raises(InputError, match="is not a mapping of names to values"):
+        jaxmoe.make("queueing", params=wrong)
+    with pytest.raises(InputError, match="is not a mapping of names to values"):
+        jaxmoe.evaluate(scenario="queueing", params=wrong, requests=64)
+    with pytest.raises(InputError, match="unknown scenario"):
+        jaxmoe.make(wrong)
 
 
 # What is told
@@ -192,6 +223,39 @@ def test_the_observation_says_what_was_drawn_unless_it_is_left_out():
     space = env.observation_space(params)
     assert np.all(observation >= space.low)
     assert np.all(observation <= space.high)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"seconds_per_word": {"choice": [FOUR]}, "deadline_s": {"choice": [0.07, 0.09]}},
+        {"latency_weight": {"choice": [0.013]}, "seconds_per_word": {"uniform": [0.017, 0.017]}},
+        {"seconds_per_word": {"log_uniform": [0.01, 0.0100001]}, "tx_power_dbm": {"uniform": [-5, -4.99]}},
+        {"battery_capacity_j": {"log_uniform": [10, 100]}, "slot_s": {"uniform": [3, 5]}},
+    ],
+)
+def test_what_is_observed_lies_in_its_limits(numbers):
+    env, params, states = begun({name: {"each_episode": how} for name, how in numbers.items()}, 500)
+    observations = np.asarray(jax.vmap(lambda state: observe(state, params, env.settings))(states))
+    space = env.observation_space(params)
+    assert np.all(observations >= space.low)
+    assert np.all(observations <= space.high)
+
+
+def test_scales_do_not_depend_on_how_numbers_are_drawn():
+    """So that agents that were trained with one range see another network as they saw theirs."""
+    names = ("battery_capacity_j", "slot_s", "seconds_per_word")
+    wide, told = (
+        jaxmoe.make("queueing", params={name: {"each_episode": how} for name in names})
+        for how in ({"log_uniform": [3.0, 30.0]}, {"choice": [5.0]})
+    )
+    found = [
+        [(field.name, field.scale) for field in observation_fields(params, env.settings)]
+        for env, params in (wide, told)
+    ]
+    assert found[0] == found[1]
+    assert dict(found[0])["backlog_s"] == 4.0
+    assert dict(found[0])["battery_j"] == 100.0
 
 
 def test_baselines_are_told_the_drawn_numbers_the_mean_or_nothing_and_say_so():

@@ -20,6 +20,7 @@ from jaxmoe.errors import InputError
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 ANEW = {"each_episode": {"uniform": [0.01, 0.08]}}
+SLOTS = {"each_episode": {"uniform": [3.0, 5.0]}}
 FEW = {"env_steps": 256, "seeds": 2, "requests": 128, "evaluations": 1, "config": tiny.CONFIG, "baselines": ["random"]}
 
 
@@ -100,6 +101,8 @@ def test_another_network_of_the_same_name_is_another_experiment(swept):
         ("[params]\nslot_s = -1", "parameter slot_s = -1 is outside"),
         ("[settings]\ndrawn = 3", "unknown setting 'drawn'"),
         ("[params", "this is not TOML"),
+        ("[params]\nslot_s = " + "9" * 5000, "a number in it is too long, or its lists are too deep"),
+        ("[params]\nslot_s = " + "[" * 5000 + "]" * 5000, "a number in it is too long, or its lists are too deep"),
     ],
 )
 def test_a_file_that_describes_no_scenario_is_refused(tmp_path, content, message):
@@ -118,6 +121,24 @@ def test_a_file_may_not_have_the_name_of_another_scenario(tmp_path):
     path.write_text("[params]\nslot_s = 3.0")
     with pytest.raises(InputError, match="another scenario named 'queueing' is registered already"):
         jaxmoe.make(path)
+
+
+def test_a_file_may_not_have_the_name_of_a_number(tmp_path):
+    path = tmp_path / "slot_s.toml"
+    path.write_text("scenario = 'queueing'")
+    with pytest.raises(InputError, match="'slot_s' is a number of every scenario, and cannot name one"):
+        jaxmoe.make(path)
+
+
+def test_another_number_is_another_experiment_and_both_are_said(tmp_path):
+    given = ["train", "ppo", "--scenario", "queueing", "--seeds", 1, "--env-steps", 64, "--requests", 64]
+    given += ["--baselines", "none", "--num-envs", 4, "--rollout-length", 8, "--hidden", 8, "--out", tmp_path / "out"]
+    assert tiny.command(*given, "--set", "params.tx_power_dbm=[1, 2, 3, 4]").code == 0
+    found = tiny.command(*given, "--set", "params.tx_power_dbm={ each_episode = { uniform = [1, 2] } }")
+    assert found.code == 2
+    assert "tx_power_dbm was [1, 2, 3, 4] and is now {'each_episode': {'uniform': [1, 2]}}" in found.error
+    found = tiny.command(*given, "--set", f"params.tx_power_dbm={'9' * 5000}")
+    assert (found.code, "the value is too long a number, or too deep" in found.error) == (2, True)
 
 
 def test_a_scenario_is_shown(tmp_path):
@@ -144,7 +165,7 @@ def test_agents_are_trained_in_networks_drawn_anew_and_told_or_not(tmp_path):
     hidden = {**ANEW, "observed": False}
     spec = {
         "algorithm": "ppo", **FEW, "scenario": "queueing",
-        "params": {"seconds_per_word": {"grid": [ANEW, hidden, 0.035]}, "slot_s": 5.0},
+        "params": {"seconds_per_word": {"grid": [ANEW, hidden, 0.035]}, "slot_s": SLOTS},
         "baselines": ["random", "predict_then_optimise"],
     }  # fmt: skip
     exp = jaxmoe.sweep(spec, tmp_path / "out")
@@ -155,12 +176,15 @@ def test_agents_are_trained_in_networks_drawn_anew_and_told_or_not(tmp_path):
         "0.035",
     ]
     inputs = [len(agent.tensors["layer0/kernel"]) for agent in exp.agents()]
-    assert inputs == [21 + 4] * 2 + [21] * 4
-    networks = [{"each_episode": {"choice": [each]}} for each in ([0.02] * 4, [0.01, 0.02, 0.05, 0.08])]
+    assert inputs == [22 + 4] * 2 + [22] * 4
+    networks = [
+        {"seconds_per_word": {"each_episode": {"choice": [each]}}, "slot_s": {"each_episode": {"choice": [5.0]}}}
+        for each in ([0.02] * 4, [0.01, 0.02, 0.05, 0.08])
+    ]
     few = {"agents": [0], "requests": 128, "baselines": "none"}
-    told = [exp.evaluate(params={"seconds_per_word": each}, **few) for each in networks]
+    told = [exp.evaluate(params=each, **few) for each in networks]
     assert told[0]["mean"].tolist() != told[1]["mean"].tolist()
-    with pytest.raises(InputError, match="observes 25 numbers, and the environment has 21"):
+    with pytest.raises(InputError, match="observes 26 numbers, and the environment has 22"):
         exp.evaluate(params={"seconds_per_word": 0.03}, **few)
     again = jaxmoe.load(tmp_path / "out").extend(seeds=3)
     assert again.complete
@@ -169,13 +193,21 @@ def test_agents_are_trained_in_networks_drawn_anew_and_told_or_not(tmp_path):
         again.results.drop(columns=["agent", "job"]), at_once.results.drop(columns=["agent", "job"])
     )
     policy = exp.policy(0)
-    assert policy.contract.observation[-1].name == "seconds_per_word"
+    assert [field.name for field in policy.contract.observation[-2:]] == ["seconds_per_word", "slot_s"]
     assert policy.contract.scenario["params"]["seconds_per_word"] == ANEW
     loaded = jaxmoe.load_policy(policy.save(tmp_path / "policy.safetensors"))
     chosen = loaded.select(
-        relevance=[0.5] * 4, snr_db=[10.0] * 4, backlog_s=[0.0] * 4, battery_j=100.0, seconds_per_word=[0.02] * 4
+        relevance=[0.5] * 4,
+        snr_db=[10.0] * 4,
+        backlog_s=[0.0] * 4,
+        battery_j=100.0,
+        seconds_per_word=[0.02] * 4,
+        slot_s=5.0,
     )
     assert 0 <= chosen.action < 16
+    for network, expected in zip(networks, told, strict=True):  # exported it sees the network as the agent does
+        found = jaxmoe.evaluate(loaded, params=network, requests=128, baselines="none")
+        np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-6)
 
 
 # Devices that are down
