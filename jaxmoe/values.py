@@ -31,7 +31,7 @@ def plain(value: Any, name: str = "the value") -> Any:
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value)
-    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray):
+    if isinstance(value, Iterable) and not isinstance(value, bytes | bytearray | set | frozenset):  # sets have no order
         return [plain(entry, name) for entry in value]
     raise _no_value(value, name)
 

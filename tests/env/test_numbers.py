@@ -173,6 +173,11 @@ def test_ends_that_a_draw_can_exchange_are_refused(numbers, message):
         jaxmoe.make("queueing", params=anew)
 
 
+def test_numbers_of_devices_have_an_order():
+    with pytest.raises(InputError, match="neither a number, a text, a list nor a section"):
+        jaxmoe.make("queueing", params={"seconds_per_word": set(FOUR)})
+
+
 @pytest.mark.parametrize("wrong", [[1], "a", 3, [("slot_s", 4)]])
 def test_what_is_no_mapping_is_refused(wrong):
     with pytest.raises(InputError, match="is not a mapping of names to values"):
