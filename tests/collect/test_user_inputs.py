@@ -127,8 +127,8 @@ def test_an_expert_needs_a_system_prompt(tmp_path):
         ([SETTING | {"expert": "a+b"}], r"entry 1: expert is 'a\+b', it must be a name without '\+'"),
         ([SETTING | {"expert": " a"}], "entry 1: expert is ' a'"),
         ([SETTING, SETTING], "entry 2: a second expert 'setting'"),
-        ([], "there are 0 experts, a table has 1 to 10"),
-        ([SETTING | {"expert": f"e{number}"} for number in range(11)], "there are 11 experts"),
+        ([], "there are 0 experts, a table has 1 to 16"),
+        ([SETTING | {"expert": f"e{number}"} for number in range(17)], "there are 17 experts"),
         (["setting"], "must be a list of objects"),
     ],
 )
