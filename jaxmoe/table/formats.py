@@ -143,8 +143,9 @@ def read_json(path: Path) -> Any:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises `InputError` if it cannot be read or is not TOML."""
+    text = decoded(path)
     try:
-        return tomllib.loads(decoded(path))
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: this is not TOML ({error}).") from None
     except (ValueError, RecursionError):  # a number of thousands of digits, lists in thousands of lists
