@@ -123,12 +123,12 @@ def test_a_worker_and_the_driver_are_killed_and_nothing_is_lost(where, alone, tm
         os.kill(worker, signal.SIGKILL)
         until(lambda: at_work(storage, job, worker), driver)  # somebody else has got on with it
         driver.send_signal(signal.SIGKILL)
-        _, said = driver.communicate()
-    assert "its worker is lost" in said
+        _, before = driver.communicate()
+    assert "its worker is lost" in before
     assert not all(storage.size(f"jobs/{number:06d}/done.json") for number in range(5))
     with tiny.process(*ray_command(spec, out)) as driver:
-        said = finished(driver)
-    assert len(set(re.findall(r"at work on .*\(process (\d+)\)", said))) >= 2
+        after = finished(driver)
+    assert len(set(re.findall(r"at work on .*\(process (\d+)\)", before + after))) >= 2
     assert_same(storage, alone)
     assert jaxmoe.load(out if where == "s3" else str(out)).complete
     assert not [name for name in storage.list() if "probe" in name or "checkpoint" in name]
