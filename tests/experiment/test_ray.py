@@ -1,5 +1,6 @@
 """A real Ray cluster on this machine, whose workers, nodes and driver are killed: the result is that of one process."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -10,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,6 +80,22 @@ def at_work(storage, job="", not_on=None):
     return None
 
 
+def held_at_work(storage, driver):
+    """The same, the process held so that it cannot finish the job before it is killed."""
+
+    def found():
+        if (at := at_work(storage)) is None:
+            return None
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(at[0], signal.SIGSTOP)
+            if storage.size(f"jobs/{at[1]}/done.json") is None:
+                return at
+            os.kill(at[0], signal.SIGCONT)
+        return None
+
+    return until(found, driver)
+
+
 def finished(process):
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, said
@@ -119,7 +135,7 @@ def test_a_worker_and_the_driver_are_killed_and_nothing_is_lost(where, alone, tm
     out = request.getfixturevalue("bucket") if where == "s3" else tmp_path / "out"
     spec, storage = tiny.spec_file(tmp_path / "spec.toml", TWO), storage_at(out)
     with tiny.process(*ray_command(spec, out)) as driver:
-        worker, job = until(lambda: at_work(storage), driver)
+        worker, job = held_at_work(storage, driver)
         os.kill(worker, signal.SIGKILL)
         until(lambda: at_work(storage, job, worker), driver)  # somebody else has got on with it
         driver.send_signal(signal.SIGKILL)
@@ -141,15 +157,17 @@ def test_a_node_of_a_cluster_is_lost_and_another_one_goes_on(alone, tmp_path):
     with ray_cluster(tmp_path) as (address, add):
         node = add()
         with tiny.process(*ray_command(spec, out, "--address", address), env=OF_CLUSTER) as driver:
-            until(lambda: at_work(storage), driver)
+            worker, _ = held_at_work(storage, driver)
             os.killpg(node.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)  # as all of a node
             add()
             said = finished(driver)
     assert "its worker is lost" in said
     assert_same(storage, alone)
 
 
-@contextmanager
+@contextlib.contextmanager
 def ray_cluster(folder):
     """The address of a cluster whose head has no processors, and a function that adds a node with one."""
     processes = []
