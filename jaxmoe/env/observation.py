@@ -16,9 +16,9 @@ from jaxtyping import Array, Bool, Float
 
 from jaxmoe.env.actions import device_choices
 from jaxmoe.env.numbers import Drawn
-from jaxmoe.env.params import ABOUT_NUMBERS, EnvParams, Settings, by_episode
+from jaxmoe.env.params import ABOUT_NUMBERS, EnvParams, Settings, by_episode, limits_of
 from jaxmoe.env.rules import EnvState
-from jaxmoe.policy import contract
+from jaxmoe.policy import contract, legal
 
 WORDS_SCALE = 100.0  # words
 SNR_SCALE_DB = 20.0  # dB
@@ -62,29 +62,20 @@ def _carried_words(params: EnvParams, settings: Settings) -> Any:
 
 def _idle(params: EnvParams, settings: Settings) -> float | None:
     """No work waits where each slot is over before the next begins, and nobody else brings any."""
-    longest_s = float(np.max(np.asarray(params.table.words))) * _limits("seconds_per_word", params, settings)[1]
-    quiet = _limits("background_probability", params, settings)[1] == 0
-    return 0.0 if settings.one_slot or (quiet and longest_s <= _limits("slot_s", params, settings)[0]) else None
+    longest_s = float(np.max(np.asarray(params.table.words))) * limits_of("seconds_per_word", params, settings.drawn)[1]
+    quiet = limits_of("background_probability", params, settings.drawn)[1] == 0
+    return 0.0 if settings.one_slot or (quiet and longest_s <= limits_of("slot_s", params, settings.drawn)[0]) else None
 
 
 def _full(params: EnvParams, settings: Settings) -> float | None:
     """The battery stays full where nothing takes from it."""
-    most = [_limits(name, params, settings)[1] for name in ("joules_per_word", "radio_power_w")]
-    least, largest = _limits("battery_capacity_j", params, settings)
+    most = [limits_of(name, params, settings.drawn)[1] for name in ("joules_per_word", "radio_power_w")]
+    least, largest = limits_of("battery_capacity_j", params, settings.drawn)
     return float(params.battery_capacity_j) if most == [0.0, 0.0] and least == largest else None
 
 
 def _always_available(params: EnvParams, settings: Settings) -> float | None:
-    return 1.0 if _limits("device_up_probability", params, settings)[0] >= 1 else None
-
-
-def _limits(name: str, params: EnvParams, settings: Settings) -> tuple[float, float]:
-    """The least and the largest that a number can be, of all devices and in all episodes."""
-    for each in settings.drawn:
-        if each.name == name:
-            return each.limits()
-    number = np.asarray(getattr(params, name), np.float64)
-    return float(number.min()), float(number.max())
+    return 1.0 if limits_of("device_up_probability", params, settings.drawn)[0] >= 1 else None
 
 
 FIELDS = (
@@ -178,15 +169,11 @@ def told_params(state: EnvState, params: EnvParams, settings: Settings) -> EnvPa
 
 
 def legal_actions(observation: Float[Array, "*batch O"], settings: Settings) -> Bool[Array, "*batch A"]:
-    """Actions that ask only devices which the observation calls available."""
-    begin = 0
-    for field in FIELDS:
-        if field.name == "available":
-            break
-        begin += field.size(settings)
-    down = observation[..., begin : begin + settings.num_devices] <= 0
-    asked = jnp.asarray(device_choices(settings).T, jnp.float32)
-    return jnp.matmul(down.astype(jnp.float32), asked) == 0
+    """Actions that ask only devices which the observation calls available; the rule of exported policies."""
+    number = [field.name for field in FIELDS].index("available")
+    begin = sum(field.size(settings) for field in FIELDS[:number])
+    asked = device_choices(settings).T.astype(np.float32)
+    return legal.legal_actions(legal.Mask(slice(begin, begin + len(asked)), asked), observation, jnp)
 
 
 def observation_size(settings: Settings) -> int:

@@ -1,7 +1,7 @@
 """What makes a scenario: static settings, and numbers that are leaves and may differ from agent to agent."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -189,6 +189,15 @@ def plain_number(value: Any) -> Any:
     """A number, or the list of devices' numbers, as a user would write it."""
     array = np.asarray(value)
     return [float(str(each)) for each in array] if array.ndim else array.item()
+
+
+def limits_of(name: str, params: EnvParams, drawn: Iterable[Drawn]) -> tuple[float, float]:
+    """The least and the largest that a number can be, of all devices and in all episodes."""
+    for each in drawn:
+        if each.name == name:
+            return each.limits()
+    number = np.asarray(getattr(params, name), np.float64)
+    return float(number.min()), float(number.max())
 
 
 def by_episode(params: EnvParams, drawn: Mapping[str, Any]) -> EnvParams:

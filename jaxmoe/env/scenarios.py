@@ -14,7 +14,16 @@ import numpy as np
 
 from jaxmoe.devices import start_jax
 from jaxmoe.env.numbers import Drawn, parse_drawn, parse_number
-from jaxmoe.env.params import ABOUT_NUMBERS, ABOUT_SETTINGS, NUMBERS, ORDERED, EnvParams, Settings, by_episode
+from jaxmoe.env.params import (
+    ABOUT_NUMBERS,
+    ABOUT_SETTINGS,
+    NUMBERS,
+    ORDERED,
+    EnvParams,
+    Settings,
+    by_episode,
+    limits_of,
+)
 from jaxmoe.errors import InputError, require_name
 from jaxmoe.files import with_home
 from jaxmoe.table import ExpertTable, given_table
@@ -90,13 +99,18 @@ def scenario_named(scenario: str | os.PathLike[str]) -> str:
             known = ", ".join(SCENARIOS)
             raise InputError(f"unknown scenario {said!r}; choose one of {known}, or a file that ends in {SUFFIX}")
         return said
+    return _registered(said)[0]
+
+
+def _registered(said: str) -> tuple[str, str]:
+    """The name of the scenario that a file describes, registered, and of the one that it begins with."""
     name, base, settings, numbers = _read(said)
     before, defaults = SCENARIOS[base]
     try:
         register_scenario(name, _without_defaults(before) | settings, defaults | numbers)
     except InputError as error:
         raise InputError(f"{said}: {error}") from None
-    return name
+    return name, base
 
 
 def _read(said: str) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
@@ -123,8 +137,8 @@ def described(scenario: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: there is none of this name, or the file describes none.
     """
-    name, said = scenario_named(scenario), os.fspath(scenario)
-    base = _read(said)[1] if said.endswith(SUFFIX) else None
+    said = os.fspath(scenario)
+    name, base = _registered(said) if said.endswith(SUFFIX) else (scenario_named(said), None)
     (settings, own), (before, defaults) = SCENARIOS[name], SCENARIOS[base] if base else (Settings(), {})
     of_settings = [
         {
@@ -242,7 +256,8 @@ def make(
         num_replicas=chosen.num_replicas,
     )
     own, drawn = as_said(defaults, SCENARIOS[name][1] | mapping(params, "params"))
-    masked = chosen.masked if "masked" in settings else chosen.masked or may_be_down(own, drawn)
+    down = limits_of("device_up_probability", own, drawn)[0] < 1
+    masked = chosen.masked if "masked" in settings else chosen.masked or down
     return EdgeExperts(replace(chosen, drawn=drawn, masked=masked)), own
 
 
@@ -281,25 +296,12 @@ def as_said(params: EnvParams, numbers: Mapping[str, Any]) -> tuple[EnvParams, t
             drawn[name] = parse_drawn(name, value, ABOUT_NUMBERS[name], *size)
     fixed = params.replace(**{name: value for name, value in numbers.items() if name not in drawn})
     for low, high in ORDERED:
-        if low in drawn or high in drawn:
-            _require_order_of_draws(fixed, drawn, low, high)
+        largest, least = (limits_of(name, fixed, drawn.values())[end] for name, end in ((low, 1), (high, 0)))
+        if (low in drawn or high in drawn) and largest > least:  # `replace` compares those that are not drawn
+            raise InputError(f"parameter {low} can be {largest:g}, which is above {high} = {least:g}")
     means = {name: each.mean() for name, each in drawn.items()}
     expected = {name: np.array(mean, np.float32) if isinstance(mean, tuple) else mean for name, mean in means.items()}
     return by_episode(fixed, expected), tuple(drawn[name] for name in NUMBERS if name in drawn)
-
-
-def _require_order_of_draws(params: EnvParams, drawn: Mapping[str, Drawn], low: str, high: str) -> None:
-    """Refuse a lower end that an episode can draw above the upper one."""
-    largest = drawn[low].limits()[1] if low in drawn else float(np.max(getattr(params, low)))
-    least = drawn[high].limits()[0] if high in drawn else float(np.min(getattr(params, high)))
-    if largest > least:
-        raise InputError(f"parameter {low} can be {largest:g}, which is above {high} = {least:g}")
-
-
-def may_be_down(params: EnvParams, drawn: Iterable[Drawn] = ()) -> bool:
-    """Whether a device can be unavailable."""
-    least = [each.limits()[0] for each in drawn if each.name == "device_up_probability"]
-    return bool(np.min([np.min(np.asarray(params.device_up_probability)), *least]) < 1)
 
 
 def with_numbers(params: EnvParams, numbers: Mapping[str, Any]) -> EnvParams:

@@ -18,7 +18,7 @@ from jaxmoe.algorithms.registry import registered_algorithm, registered_algorith
 from jaxmoe.env.params import ABOUT_NUMBERS, ABOUT_SETTINGS
 from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, as_said, make
 from jaxmoe.errors import InputError
-from jaxmoe.experiment.spec import Spec
+from jaxmoe.experiment.spec import VALUES, Spec
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.inputs import checked_config, checked_hypers, hyper, list_keys
 
@@ -304,7 +304,7 @@ def is_section(name: str, value: Any, owners: Iterable[str]) -> bool:
     >>> is_section("fading", {"sharing": "own"}, ["fading"]), is_section("fading", {"grid": ["none"]}, ["fading"])
     (True, False)
     """
-    return name in owners and isinstance(value, Mapping) and not {"grid", *_RANGES, "each_episode"} & set(value)
+    return name in owners and isinstance(value, Mapping) and VALUES.isdisjoint(value)
 
 
 def _require_used(section: str, entries: Mapping[str, Any], known: Iterable[str], used: Iterable[str]) -> None:

@@ -138,7 +138,7 @@ class Spec(_Section):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
-_VALUES = frozenset({"grid", "uniform", "log_uniform", "each_episode"})  # keys of what is an axis or a draw, no section
+VALUES = frozenset({"grid", "uniform", "log_uniform", "each_episode"})  # of an axis or a draw, no section
 SECTIONS: dict[str, type[BaseModel]] = {
     "search": Search, "objective": Objective, "stop": Stop, "devices": Devices, "ray": RayJob,
 }  # fmt: skip
@@ -284,6 +284,6 @@ def _sentence(error: ValidationError) -> str:
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        whole = not isinstance(value, dict) or not _VALUES.isdisjoint(value)
+        whole = not isinstance(value, dict) or not VALUES.isdisjoint(value)
         flat |= {f"{prefix}{key}": value} if whole else _flat(value, f"{prefix}{key}.")
     return flat
