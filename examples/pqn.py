@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxmoe.algorithms import optimiser, register_algorithm
-from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, begin_environments, freeze_if_diverged
+from jaxmoe.algorithms.algorithm import About, AgentState, Algorithm, Clock, begin_environments
 from jaxmoe.algorithms.categorical import legal_in, legality, masked, of_action
 from jaxmoe.algorithms.dqn import epsilon, epsilon_greedy
 from jaxmoe.algorithms.networks import MLP
@@ -107,16 +107,19 @@ def make(env: Any, config: Config, env_params: Any) -> Algorithm:
         batch = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
         rate = clock.falling(hypers.learning_rate, hypers.final_rate)
 
-        def update(carry: tuple[Any, Any], minibatch: Batch) -> tuple[tuple[Any, Any], dict[str, Array]]:
-            policy, moments = carry
+        def update(carry: tuple[Any, Any, Array], rows: Array) -> tuple[tuple[Any, Any, Array], dict[str, Array]]:
+            policy, moments, diverged = carry
+            minibatch = jax.tree.map(lambda leaf: leaf[rows], batch)
             gradient, metrics = jax.grad(loss, has_aux=True)(policy, minibatch)
-            return optimiser.update(gradient, moments, policy, rate, hypers.max_grad_norm), metrics
+            return optimiser.update(gradient, moments, policy, rate, hypers.max_grad_norm, diverged), metrics
 
-        (policy, moments), metrics = jax.lax.scan(
-            update, (state.policy, state.learner), minibatches(key_order, batch, config)
+        (policy, moments, diverged), metrics = jax.lax.scan(
+            update,
+            (state.policy, state.learner, state.diverged),
+            minibatches(key_order, env_steps, config.epochs, config.minibatches),
         )
-        learned = AgentState(policy, moments, env_state, observation, key, state.diverged)
-        return freeze_if_diverged(state, learned), {
+        learned = AgentState(policy, moments, env_state, observation, key, diverged)
+        return learned, {
             "reward": jnp.mean(rollout.reward),
             **{name: jnp.mean(each) for name, each in metrics.items()},
         }

@@ -27,7 +27,7 @@ from jaxmoe.training.baselines import BaselineEvaluation
 from jaxmoe.training.batches import batches
 from jaxmoe.training.evaluation import AgentEvaluation, PolicyEvaluation, Schedule
 from jaxmoe.training.inputs import checked_config, environments
-from jaxmoe.training.sizes import agents_per_device
+from jaxmoe.training.sizes import evaluated_per_device
 
 RESULTS = Path(__file__).parent / "results" / "unseen_networks.csv"
 SCENARIO, DEVICES = "queueing", 4
@@ -116,7 +116,8 @@ def of_agents(agents: Sequence[TrainedAgent], unseen: Sequence[Network], request
         module = registered_algorithm(signature.algorithm)
         algorithm = module.make(env, checked_config(module.Config, signature.config), splits["train"])
         run = AgentEvaluation(algorithm, env, splits, requests)
-        parts = batches(algorithm.actor.parameters(tensors), agents_per_device(jax.default_backend()))
+        width = evaluated_per_device(jax.default_backend(), jax.local_device_count(), len(agents))
+        parts = batches(algorithm.actor.parameters(tensors), width)
         found.append(run(parts, [{}] * len(parts), len(agents)))
     return found
 

@@ -69,8 +69,8 @@ class AgentState(NamedTuple):
     env_state: Any  # [N] states of the agent's parallel environments
     observation: Float[Array, "N O"]
     key: Array
-    diverged: Bool[Array, ""]  # something became infinite or not a number; the agent has been frozen since
-    memory: Any = ()  # replay, too large to be looked through or copied in a step: it is never frozen
+    diverged: Bool[Array, ""]  # a gradient was infinite or not a number; nothing has been learned since
+    memory: Any = ()  # replay, too large to be copied in a step
 
 
 class InitFunction(Protocol):
@@ -128,16 +128,3 @@ class Algorithm(NamedTuple):
 def begin_environments(key: Array, env: "Environment", env_params: Any, num_envs: int) -> tuple[Array, Any]:
     """Observations and states of an agent's freshly reset environments."""
     return jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), env_params)
-
-
-def freeze_if_diverged(before: AgentState, after: AgentState) -> AgentState:
-    """Keep the agent as it was before a step in which a parameter became infinite or not a number, and flag it."""
-    learned = [
-        leaf for leaf in jax.tree.leaves((after.policy, after.learner)) if jnp.issubdtype(leaf.dtype, jnp.inexact)
-    ]
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in learned]))
-    sound = finite & ~before.diverged
-    kept = jax.tree.map(
-        lambda old, new: jnp.where(sound, new, old), before._replace(memory=()), after._replace(memory=())
-    )
-    return kept._replace(diverged=~sound, memory=after.memory)

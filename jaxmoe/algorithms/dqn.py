@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxmoe.algorithms import off_policy, optimiser
@@ -64,7 +63,7 @@ class Config(off_policy.Config):
 class Learner(NamedTuple):
     """What only learning needs."""
 
-    target: Float[Array, " parameters"]  # network, as one vector
+    target: Any  # parameters of the target network
     moments: Any  # of Adam
 
 
@@ -73,7 +72,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
     observation_size = env.observation_space(env_params).shape[0]
     num_actions = env.action_space(env_params).n
     network = MLP(Network(observation_size, config.hidden, num_actions, config.activation), head=config.head)
-    network_of, legal = network.from_vector(), legality(env)
+    legal = legality(env)
 
     def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
         return masked(network.apply(policy, observation), observation, legal)
@@ -85,8 +84,7 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         del hypers
         key_network, key = jax.random.split(key)
         policy = network.initial(key_network)
-        flat, _ = ravel_pytree(policy)
-        return off_policy.begin(key, env, env_params, config, policy, Learner(flat, optimiser.initial(flat)))
+        return off_policy.begin(key, env, env_params, config, policy, Learner(policy, optimiser.initial(policy)))
 
     def act(policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]:
         return wandering(policy, observation, jax.random.uniform(key), jnp.float32(ACT_EPSILON))
@@ -94,29 +92,30 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
     def explore(policy: Any, observation: Array, uniform: Array, hypers: Hypers, clock: Clock) -> Array:
         return wandering(policy, observation, uniform, epsilon(hypers, clock))
 
-    def loss(flat: Array, batch: Batch, target: Array, hypers: Hypers) -> tuple[Array, dict[str, Array]]:
-        values = of_action(preferences(network_of(flat), batch.observation), batch.action)
+    def loss(policy: Any, batch: Batch, target: Array, hypers: Hypers) -> tuple[Array, dict[str, Array]]:
+        values = of_action(preferences(policy, batch.observation), batch.action)
         value_loss = jnp.mean(optax.losses.huber_loss(values, target, delta=hypers.huber_delta))
         return value_loss, {"value_loss": value_loss, "value": jnp.mean(values)}
 
     def update(
-        networks: tuple[Any, Learner], batch: Batch, hypers: Hypers, clock: Clock, number: Array
-    ) -> tuple[tuple[Any, Learner], dict[str, Array]]:
-        policy, learner = networks
+        networks: off_policy.Networks, batch: Batch, hypers: Hypers, clock: Clock, number: Array
+    ) -> tuple[off_policy.Networks, dict[str, Array]]:
+        policy, learner, diverged = networks
         online = preferences(policy, batch.next_observation)
-        delayed = preferences(network_of(learner.target), batch.next_observation)
+        delayed = preferences(learner.target, batch.next_observation)
         target = td_targets(
             batch.reward, next_values(online, delayed, hypers.double_q), batch.terminated, batch.discount
         )
-        flat, _ = ravel_pytree(policy)
-        gradient, metrics = jax.grad(loss, has_aux=True)(flat, batch, target, hypers)
-        learning_rate = clock.falling(hypers.learning_rate, hypers.final_rate)
-        flat, moments = optimiser.update(gradient, learner.moments, flat, learning_rate, hypers.max_grad_norm)
-        target = off_policy.moved_target(learner.target, flat, hypers.target_tau, hypers.target_period, number)
-        return (network_of(flat), Learner(target, moments)), metrics
+        gradient, metrics = jax.grad(loss, has_aux=True)(policy, batch, target, hypers)
+        policy, moments, diverged = optimiser.update(
+            gradient, learner.moments, policy, clock.falling(hypers.learning_rate, hypers.final_rate),
+            hypers.max_grad_norm, diverged,
+        )  # fmt: skip
+        target = off_policy.moved_target(learner.target, policy, hypers.target_tau, hypers.target_period, number)
+        return (policy, Learner(target, moments), diverged), metrics
 
     def adopt(state: AgentState, policy: Any) -> AgentState:
-        return state._replace(policy=policy, learner=state.learner._replace(target=ravel_pytree(policy)[0]))
+        return state._replace(policy=policy, learner=state.learner._replace(target=policy))
 
     step = off_policy.make_step(env, config, explore, update)
     return Algorithm("dqn", init, step, act, preferences, network, config.env_steps, adopt)

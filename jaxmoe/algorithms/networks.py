@@ -7,8 +7,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_batching import sequential_vmap
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
@@ -24,9 +22,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 @jax.custom_vjp
 def product(inputs: Float[Array, "B inputs"], kernel: Float[Array, "inputs outputs"]) -> Float[Array, "B outputs"]:
-    """`inputs @ kernel`, with a faster gradient for kernels that have more inputs than outputs.
+    """`inputs @ kernel`, with a faster gradient on a CPU for kernels that have more inputs than outputs.
 
-    On a CPU XLA first turns the left factor of `inputs.T @ gradient`; `gradient.T @ inputs` turns the smaller one.
+    There XLA first turns the left factor of `inputs.T @ gradient`; `gradient.T @ inputs` turns the smaller one.
     """
     return inputs @ kernel
 
@@ -39,8 +37,15 @@ def _product_backwards(factors: tuple[Array, Array], gradient: Array) -> tuple[A
     inputs, kernel = factors
     if kernel.shape[0] <= kernel.shape[1]:
         return gradient @ kernel.T, inputs.T @ gradient
-    turned = jax.lax.optimization_barrier(gradient.T @ inputs)  # or XLA would turn the product back
-    return gradient @ kernel.T, turned.T
+    return gradient @ kernel.T, jax.lax.platform_dependent(inputs, gradient, cpu=_turned, default=_plain)
+
+
+def _turned(inputs: Array, gradient: Array) -> Array:
+    return jax.lax.optimization_barrier(gradient.T @ inputs).T  # or XLA would turn the product back
+
+
+def _plain(inputs: Array, gradient: Array) -> Array:
+    return inputs.T @ gradient
 
 
 product.defvjp(_product_forwards, _product_backwards)
@@ -49,6 +54,42 @@ product.defvjp(_product_forwards, _product_backwards)
 def _dot_general(inputs: Array, kernel: Array, dimensions: Any, **options: Any) -> Array:
     """How dense layers multiply: learning takes batches of single observations."""
     return product(inputs, kernel) if inputs.ndim == 2 else jax.lax.dot_general(inputs, kernel, dimensions, **options)
+
+
+def orthonormal(matrix: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """An orthonormal basis of what the columns span, m <= n, by Gram-Schmidt; the first k columns span the same.
+
+    Each column is made orthogonal twice to those before it, after which nothing is left but rounding errors (Giraud et
+    al. 2005, doi:10.1007/s00211-005-0615-4). It is the Q of a QR decomposition whose R has a positive diagonal. Unlike
+    those of libraries it is the same loop on every device, for any number of agents at once.
+    """
+
+    def add(number: Array, basis: Float[Array, "n m"]) -> Float[Array, "n m"]:
+        column = matrix[:, number]
+        for _ in range(2):
+            column -= _exactly(basis, _exactly(basis.T, column))
+        return basis.at[:, number].set(column / jnp.linalg.norm(column))
+
+    return jax.lax.fori_loop(0, matrix.shape[1], add, jnp.zeros_like(matrix))
+
+
+def _exactly(left: Array, right: Array) -> Array:
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
+
+
+def orthogonal(gain: float) -> nn.initializers.Initializer:
+    """Weights whose shorter side is orthonormal, times a gain (Saxe et al. 2014, arXiv 1312.6120).
+
+    They are those of flax' initialiser but for rounding, and take no decompositions of LAPACK: several batched ones in
+    a program can wait for each other for ever in the thread pool of a CPU (jaxlib 0.10.2, two cores).
+    """
+
+    def init(key: Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> Array:
+        del out_sharding
+        basis = orthonormal(jax.random.normal(key, (max(shape), min(shape)), dtype))
+        return gain * (basis if shape[0] >= shape[1] else basis.T)
+
+    return init
 
 
 def _dueling(outputs: int) -> NDArray[np.float32]:
@@ -86,7 +127,7 @@ class MLP(nn.Module):
         return self._dense(matrix.shape[0], self.output_gain)(hidden) @ matrix
 
     def _dense(self, width: int, gain: float) -> nn.Dense:
-        return nn.Dense(width, kernel_init=nn.initializers.orthogonal(gain), dot_general=_dot_general)
+        return nn.Dense(width, kernel_init=orthogonal(gain), dot_general=_dot_general)
 
     @property
     def _matrix(self) -> NDArray[np.float32] | None:
@@ -94,17 +135,8 @@ class MLP(nn.Module):
         return None if make is None else make(self.network.outputs)
 
     def initial(self, key: Array) -> Any:
-        """Fresh parameters.
-
-        Under `vmap` one agent after the other: orthogonal weights take QR decompositions, and several batched ones in a
-        program can wait for each other for ever in the thread pool of a CPU (seen with jaxlib 0.10.2 on two cores).
-        """
-        return sequential_vmap(lambda key: self.init(key, jnp.zeros((self.network.inputs,))))(key)
-
-    def from_vector(self) -> Callable[[Float[Array, " parameters"]], Any]:
-        """Inverse of `ravel_pytree` for parameters of this network: one vector is faster to update than many arrays."""
-        shapes = jax.eval_shape(lambda key: self.init(key, jnp.zeros((self.network.inputs,))), jax.random.key(0))
-        return ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))[1]
+        """Fresh parameters."""
+        return self.init(key, jnp.zeros((self.network.inputs,)))
 
     def tensors(self, parameters: Any) -> dict[str, Any]:
         """Parameters by the names that they have outside: `layer0/kernel`, `layer0/bias` and so on."""

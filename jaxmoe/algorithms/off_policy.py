@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxmoe.algorithms import replay
 from jaxmoe.algorithms.algorithm import (
@@ -16,7 +16,6 @@ from jaxmoe.algorithms.algorithm import (
     Clock,
     StepFunction,
     begin_environments,
-    freeze_if_diverged,
     require_choice,
 )
 from jaxmoe.algorithms.categorical import any_action, legal_in, legality
@@ -79,8 +78,12 @@ class Config:
 
 # Policy, observations, uniforms, hyperparameters, clock -> actions of the policy that explores.
 ActFunction = Callable[[Any, Float[Array, "N O"], Float[Array, " N"], Any, Clock], Int[Array, " N"]]
-# Parameters and moments, batch, hyperparameters, clock, number of the update in the run -> the same anew, metrics.
-UpdateFunction = Callable[[Any, replay.Batch, Any, Clock, Int[Array, ""]], tuple[Any, dict[str, Float[Array, ""]]]]
+# Policy, learner and whether the agent has diverged; batch, hyperparameters, clock, number of the update in the run
+# -> the first three anew, metrics.
+Networks = tuple[Any, Any, Bool[Array, ""]]
+UpdateFunction = Callable[
+    [Networks, replay.Batch, Any, Clock, Int[Array, ""]], tuple[Networks, dict[str, Float[Array, ""]]]
+]
 
 
 def begin(key: Array, env: "Environment", env_params: Any, config: Config, policy: Any, learner: Any) -> AgentState:
@@ -94,7 +97,7 @@ def begin(key: Array, env: "Environment", env_params: Any, config: Config, polic
 def make_step(env: "Environment", config: Config, act: ActFunction, update: UpdateFunction) -> StepFunction:
     """One iteration: a rollout, then `config.updates` updates, each on a batch of its own, once the warm-up is over.
 
-    `act` chooses as the learning policy does, and `update` changes the pair of policy and learner.
+    `act` chooses as the learning policy does, and `update` changes policy and learner.
     """
     legal = legality(env)
 
@@ -115,13 +118,11 @@ def make_step(env: "Environment", config: Config, act: ActFunction, update: Upda
         )
         memory = replay.insert(state.memory, rollout, clock, config.layout)
 
-        def learn(networks: tuple[Any, Any]) -> tuple[tuple[Any, Any], dict[str, Array]]:
+        def learn(networks: Networks) -> tuple[Networks, dict[str, Array]]:
             rows = replay.draw(key_rows, (config.updates, config.batch_size), clock, config.layout)
             numbers = clock.iteration * config.updates + jnp.arange(config.updates)
 
-            def learn_once(
-                networks: tuple[Any, Any], sample: tuple[Array, Array]
-            ) -> tuple[tuple[Any, Any], dict[str, Array]]:
+            def learn_once(networks: Networks, sample: tuple[Array, Array]) -> tuple[Networks, dict[str, Array]]:
                 first, number = sample
                 batch = replay.read(memory, first, hypers.discount, config.layout)
                 return update(networks, batch, hypers, clock, number)
@@ -129,24 +130,21 @@ def make_step(env: "Environment", config: Config, act: ActFunction, update: Upda
             networks, metrics = jax.lax.scan(learn_once, networks, (rows, numbers))
             return networks, jax.tree.map(jnp.mean, metrics)
 
-        networks = (state.policy, state.learner)
+        networks = (state.policy, state.learner, state.diverged)
         metrics_shape = jax.eval_shape(learn, networks)[1]
         nothing = jax.tree.map(lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), metrics_shape)  # missing, not 0
-        (policy, learner), metrics = jax.lax.cond(warming_up, lambda networks: (networks, nothing), learn, networks)
-        after = AgentState(policy, learner, env_state, observation, key, state.diverged, memory)
-        return freeze_if_diverged(state, after), {"reward": jnp.mean(rollout.reward), **metrics}
+        networks, metrics = jax.lax.cond(warming_up, lambda networks: (networks, nothing), learn, networks)
+        policy, learner, diverged = networks
+        after = AgentState(policy, learner, env_state, observation, key, diverged, memory)
+        return after, {"reward": jnp.mean(rollout.reward), **metrics}
 
     return step
 
 
 def moved_target(
-    target: Float[Array, "*shape"],
-    learned: Float[Array, "*shape"],
-    tau: float | Float[Array, ""],
-    period: float | Float[Array, ""],
-    number: Int[Array, ""],
-) -> Float[Array, "*shape"]:
-    """A target network after an update: `tau` of what is learned enters it each `period` updates, else nothing.
+    target: Any, learned: Any, tau: float | Float[Array, ""], period: float | Float[Array, ""], number: Int[Array, ""]
+) -> Any:
+    """Target parameters after an update: `tau` of those learned enters them each `period` updates, else nothing.
 
     >>> [moved_target(jnp.zeros(1), jnp.ones(1), 0.5, 2.0, jnp.int32(number)).tolist() for number in range(4)]
     [[0.0], [0.5], [0.0], [0.5]]

@@ -26,6 +26,17 @@ class Transition(NamedTuple):
 ChooseFunction = Callable[[Float[Array, "N O"], Float[Array, " N"]], tuple[Int[Array, " N"], Any]]
 
 
+def drawn_apart(env: "Environment") -> tuple[Callable[[Array], Any], Callable[..., Any]]:
+    """What a step draws from its key, and the step that spends it.
+
+    All steps of a rollout draw faster at once than one after the other. An environment may offer both apart, as
+    `draw(key)` and `step_drawn(draws, state, action, params)`; of others, a step draws for itself.
+    """
+    if hasattr(env, "step_drawn"):
+        return env.draw, env.step_drawn
+    return lambda key: key, env.step
+
+
 def collect(
     key: Array,
     choose: ChooseFunction,
@@ -43,18 +54,19 @@ def collect(
     num_envs = observation.shape[0]
     key_choices, key_steps = jax.random.split(key)
     uniforms = jax.random.uniform(key_choices, (length, num_envs))
-    step_keys = jax.random.split(key_steps, (length, num_envs))
+    draw, step = drawn_apart(env)
+    draws = jax.vmap(jax.vmap(draw))(jax.random.split(key_steps, (length, num_envs)))
+    step_all = jax.vmap(step, in_axes=(0, 0, 0, None))
 
-    def act_and_step(carry: tuple[Any, Array], draws: tuple[Array, Array]) -> tuple[tuple[Any, Array], Transition]:
+    def act_and_step(carry: tuple[Any, Array], drawn: tuple[Array, Any]) -> tuple[tuple[Any, Array], Transition]:
         env_state, observation = carry
-        uniform, keys = draws
+        uniform, draws = drawn
         action, memo = choose(observation, uniform)
-        step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
-        next_observation, env_state, reward, terminated, truncated, info = step(keys, env_state, action, env_params)
+        following, env_state, reward, terminated, truncated, info = step_all(draws, env_state, action, env_params)
         transition = Transition(
             observation, action, memo, reward, info["final_observation"], terminated, terminated | truncated
         )
-        return (env_state, next_observation), transition
+        return (env_state, following), transition
 
-    (env_state, observation), transitions = jax.lax.scan(act_and_step, (env_state, observation), (uniforms, step_keys))
+    (env_state, observation), transitions = jax.lax.scan(act_and_step, (env_state, observation), (uniforms, draws))
     return env_state, observation, transitions

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms import off_policy, optimiser
@@ -47,8 +46,8 @@ class Hypers(NamedTuple):
 class Learner(NamedTuple):
     """What only learning needs."""
 
-    critics: Float[Array, "2 parameters"]  # each critic as one vector
-    targets: Float[Array, "2 parameters"]
+    critics: Any  # parameters of both, stacked
+    targets: Any
     log_temperature: Float[Array, ""]
     moments: Any  # of Adam, for the actor, the critics and the temperature
 
@@ -59,23 +58,21 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
     num_actions = env.action_space(env_params).n
     described = Network(observation_size, config.hidden, num_actions, config.activation)
     actor, critic = MLP(described, output_gain=0.01), MLP(described)
-    actor_of, critic_of = actor.from_vector(), critic.from_vector()
     legal = legality(env)
 
     def preferences(policy: Any, observation: Float[Array, "*batch O"]) -> Float[Array, "*batch A"]:
         return masked(actor.apply(policy, observation), observation, legal)
 
-    def values(critics: Float[Array, "2 parameters"], observation: Float[Array, "B O"]) -> Float[Array, "2 B A"]:
-        one, other = critics  # one after the other: faster on a CPU than batched products
-        return jnp.stack([critic.apply(critic_of(flat), observation) for flat in (one, other)])
+    def values(critics: Any, observation: Float[Array, "B O"]) -> Float[Array, "2 B A"]:
+        return jax.vmap(critic.apply, (0, None))(critics, observation)
 
     def init(key: Array, hypers: Hypers, env_params: Any) -> AgentState:
         key_actor, key_one, key_other, key = jax.random.split(key, 4)
         policy = actor.initial(key_actor)
-        critics = jnp.stack([ravel_pytree(critic.initial(k))[0] for k in (key_one, key_other)])
+        critics = jax.vmap(critic.initial)(jnp.stack([key_one, key_other]))
         log_temperature = jnp.log(jnp.maximum(jnp.float32(hypers.temperature), 1e-8))
-        parameters = (ravel_pytree(policy)[0], critics, log_temperature)
-        learner = Learner(critics, critics, log_temperature, tuple(map(optimiser.initial, parameters)))
+        moments = optimiser.initial(policy), jax.vmap(optimiser.initial)(critics), optimiser.initial(log_temperature)
+        learner = Learner(critics, critics, log_temperature, moments)
         return off_policy.begin(key, env, env_params, config, policy, learner)
 
     def act(policy: Any, observation: Float[Array, " O"], key: Array) -> Int[Array, ""]:
@@ -85,13 +82,13 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         del hypers, clock
         return jax.vmap(sample)(preferences(policy, observation), uniform, legal_in(observation, legal))
 
-    def critics_loss(critics: Array, batch: Batch, target: Array) -> tuple[Array, Array]:
+    def critics_loss(critics: Any, batch: Batch, target: Array) -> tuple[Array, Array]:
         found = values(critics, batch.observation)
         losses = jax.vmap(lambda each: optax.losses.l2_loss(of_action(each, batch.action), target))(found)
         return jnp.sum(jnp.mean(losses, axis=1)), jnp.min(found, axis=0)
 
-    def actor_loss(flat: Array, batch: Batch, lowest: Array, temperature: Array) -> tuple[Array, Array]:
-        log_probabilities = jax.nn.log_softmax(preferences(actor_of(flat), batch.observation))
+    def actor_loss(policy: Any, batch: Batch, lowest: Array, temperature: Array) -> tuple[Array, Array]:
+        log_probabilities = jax.nn.log_softmax(preferences(policy, batch.observation))
         value = soft_value(log_probabilities, lowest, temperature)
         return -jnp.mean(value), entropy(log_probabilities)
 
@@ -101,9 +98,9 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
         return jnp.mean(jnp.log(jnp.sum(legal(observation), axis=-1).astype(jnp.float32)))
 
     def update(
-        networks: tuple[Any, Learner], batch: Batch, hypers: Hypers, clock: Clock, number: Array
-    ) -> tuple[tuple[Any, Learner], dict[str, Array]]:
-        policy, learner = networks
+        networks: off_policy.Networks, batch: Batch, hypers: Hypers, clock: Clock, number: Array
+    ) -> tuple[off_policy.Networks, dict[str, Array]]:
+        policy, learner, diverged = networks
         temperature = current_temperature(learner.log_temperature, hypers)
         next_value = soft_value(
             jax.nn.log_softmax(preferences(policy, batch.next_observation)),
@@ -111,47 +108,41 @@ def make(env: "Environment", config: Config, env_params: Any) -> Algorithm:
             temperature,
         )
         target = td_targets(batch.reward, next_value, batch.terminated, batch.discount)
-        flat, _ = ravel_pytree(policy)
         (value_loss, lowest), critics_gradient = jax.value_and_grad(critics_loss, has_aux=True)(
             learner.critics, batch, target
         )
         (policy_loss, entropies), actor_gradient = jax.value_and_grad(actor_loss, has_aux=True)(
-            flat, batch, lowest, temperature
+            policy, batch, lowest, temperature
         )
         mean_entropy = jnp.mean(entropies)
         aim = hypers.target_entropy_ratio * largest_entropy(batch.observation)
         temperature_gradient = jax.grad(temperature_loss)(learner.log_temperature, mean_entropy, aim)
 
-        def move(
-            gradient: Array, moments: Any, parameters: Array, rate: Number, limit: Number = hypers.max_grad_norm
-        ) -> tuple[Array, Any]:
-            return optimiser.update(gradient, moments, parameters, clock.falling(rate, hypers.final_rate), limit)
+        def move(gradient: Any, moments: Any, parameters: Any, rate: Number, diverged: Array) -> tuple[Any, Any, Array]:
+            falling = clock.falling(rate, hypers.final_rate)
+            return optimiser.update(gradient, moments, parameters, falling, hypers.max_grad_norm, diverged)
 
-        actor_moments, critics_moments, temperature_moments = learner.moments
-        flat, actor_moments = move(actor_gradient, actor_moments, flat, hypers.actor_rate)
-        each_clipped = jax.vmap(optimiser.clipped, (0, None))(critics_gradient, hypers.max_grad_norm)
-        critics, critics_moments = move(
-            each_clipped, critics_moments, learner.critics, hypers.critic_rate, limit=jnp.inf
+        of_actor, of_critics, of_temperature = learner.moments
+        critics, of_critics, either = jax.vmap(move, (0, 0, 0, None, None))(
+            critics_gradient, of_critics, learner.critics, hypers.critic_rate, diverged
         )
-        log_temperature, temperature_moments = move(
+        policy, of_actor, diverged = move(actor_gradient, of_actor, policy, hypers.actor_rate, jnp.any(either))
+        log_temperature, of_temperature, diverged = move(
             temperature_gradient,
-            temperature_moments,
+            of_temperature,
             learner.log_temperature,
             hypers.temperature_rate * hypers.learn_temperature,
+            diverged,
         )
-        learner = Learner(
-            critics,
-            off_policy.moved_target(learner.targets, critics, hypers.target_tau, hypers.target_period, number),
-            log_temperature,
-            (actor_moments, critics_moments, temperature_moments),
-        )
+        targets = off_policy.moved_target(learner.targets, critics, hypers.target_tau, hypers.target_period, number)
+        learner = Learner(critics, targets, log_temperature, (of_actor, of_critics, of_temperature))
         metrics = {
             "policy_loss": policy_loss,
             "value_loss": value_loss,
             "entropy": mean_entropy,
             "temperature": temperature,
         }
-        return (actor_of(flat), learner), metrics
+        return (policy, learner, diverged), metrics
 
     step = off_policy.make_step(env, config, explore, update)
 

@@ -12,7 +12,7 @@ from jaxmoe.devices import start_jax
 from jaxmoe.env import rules
 from jaxmoe.env.observation import legal_actions, observation_limits, observation_size, observe
 from jaxmoe.env.params import EnvParams, Settings
-from jaxmoe.env.rules import EnvState
+from jaxmoe.env.rules import Draws, EnvState
 
 start_jax()  # gymnax computes when it is imported, and JAX fixes its devices then
 
@@ -48,11 +48,43 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
         """There are none: raise an error that says where parameters come from."""
         raise ValueError("EdgeExperts has no default parameters, since they hold the expert table: use jaxmoe.make")
 
+    def draw(self, key: Array) -> tuple[Draws, Draws]:
+        """What a step draws, which its key alone decides: for the slot, and for an episode that may begin after it."""
+        key_step, key_reset = jax.random.split(key)
+        return rules.draw(key_step, self.settings), rules.draw(key_reset, self.settings)
+
+    def step_drawn(
+        self, draws: tuple[Draws, Draws], state: EnvState, action: int | float | Array, params: EnvParams
+    ) -> tuple[Float[Array, " O"], EnvState, Float[Array, ""], Bool[Array, ""], Bool[Array, ""], dict[Any, Any]]:
+        """`step`, given what it draws: a rollout draws all of its steps faster at once."""
+        of_slot, of_episode = draws
+        after, next_state, reward, terminated, info = self._serve(of_slot, state, action, params)
+        truncated = self.is_truncated(next_state, params)
+        begun = rules.begin(of_episode, params, self.settings)
+        observation, following = jax.tree.map(
+            partial(jax.lax.select, terminated | truncated),
+            (observe(begun, params, self.settings), begun),
+            (after, next_state),
+        )
+        info |= {"terminated": terminated, "truncated": truncated, "final_observation": after}
+        return observation, following, reward, terminated, truncated, info
+
+    @partial(jax.jit, static_argnames=("self",))
+    def step(
+        self, key: Array, state: EnvState, action: int | float | Array, params: EnvParams | None = None
+    ) -> tuple[Float[Array, " O"], EnvState, Float[Array, ""], Bool[Array, ""], Bool[Array, ""], dict[Any, Any]]:
+        """Serve the slot's request with `action`, and begin an episode where one has ended."""
+        return self.step_drawn(self.draw(key), state, action, self.default_params if params is None else params)
+
     def step_env(
         self, key: Array, state: EnvState, action: int | float | Array, params: EnvParams
     ) -> tuple[Float[Array, " O"], EnvState, Float[Array, ""], Bool[Array, ""], dict[Any, Any]]:
         """Serve the slot's request with `action`; `info` holds every term of the reward and what was done."""
-        draws = rules.draw(key, self.settings)
+        return self._serve(rules.draw(key, self.settings), state, action, params)
+
+    def _serve(
+        self, draws: Draws, state: EnvState, action: int | float | Array, params: EnvParams
+    ) -> tuple[Float[Array, " O"], EnvState, Float[Array, ""], Bool[Array, ""], dict[Any, Any]]:
         next_state, outcome = rules.transition(state, jnp.asarray(action, jnp.int32), draws, params, self.settings)
         info = {**outcome._asdict(), "prompt": state.prompt, "discount": self.discount(next_state, params)}
         terminated = self.is_terminated(next_state, params)
@@ -84,6 +116,11 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
         """Only the one-slot task ends by itself; the others have no end that a value function should know."""
         del state, params
         return jnp.asarray(self.settings.one_slot)
+
+    @property
+    def truncates(self) -> bool:
+        """Whether episodes are ever cut: else no value is asked of an observation that nothing follows."""
+        return not self.settings.one_slot
 
     def is_truncated(self, state: EnvState, params: EnvParams) -> Bool[Array, ""]:
         """A continuing task is cut at its time limit."""

@@ -62,14 +62,15 @@ def describe_plan(
         each = plan.agent_bytes(jobs[0], table, checked)
         count = sum(len(job.rows) for job in jobs)
         most = max(len(job.rows) for job in jobs)
-        memory = sizes.MEMORY_FACTOR * most * each
+        algorithm, width = jobs[0].signature.algorithm, jobs[0].agents_per_device
+        memory = sizes.training_bytes(algorithm, machine.platform, most, width * machine.devices, each)
         steps, states, largest = steps + jobs[0].env_steps * count, states + each * count, max(largest, memory)
         at_once = machine.devices * (machine.processes if part.count == 1 else 1)  # of what these jobs are done by
-        rate = speed(jobs[0].signature.algorithm, machine.platform) * at_once
+        rate = speed(algorithm, machine.platform) * at_once
         seconds += jobs[0].env_steps * count / rate
         lines.append(
             f"{jobs[0].signature}: {_counted(count, 'agent')} of {jobs[0].env_steps:,} env steps and {size(each)} "
-            f"each, in {_counted(len(jobs), 'job')} of up to {most:,}, {jobs[0].agents_per_device} at once on a device"
+            f"each, in {_counted(len(jobs), 'job')} of up to {most:,}, {width:,} at once on a device and {size(memory)}"
         )
     lines += axis_lines(checked) + ([taken] if taken else [])
     kept = f"their final states, {size(states)}, are kept" if keep else "their final states are not kept"

@@ -23,7 +23,7 @@ from jaxmoe.training.batches import batches
 from jaxmoe.training.evaluation import AgentEvaluation
 from jaxmoe.training.events import Callback, Noted
 from jaxmoe.training.inputs import checked_config, environments, require_positive
-from jaxmoe.training.sizes import agents_per_device
+from jaxmoe.training.sizes import evaluated_per_device
 from jaxmoe.values import mapping, plain, whole
 
 if TYPE_CHECKING:
@@ -192,7 +192,8 @@ def _agents(members: list[TrainedAgent], where: Where) -> dict[str, Brought]:
     module = registered_algorithm(signature.algorithm)
     algorithm = module.make(where.env, checked_config(module.Config, signature.config), where.splits["train"])
     run = AgentEvaluation(algorithm, where.env, where.splits, where.requests, where.seed)
-    parts = batches(algorithm.actor.parameters(stacked(members)), agents_per_device(jax.default_backend()))
+    width = evaluated_per_device(jax.default_backend(), jax.local_device_count(), len(members))
+    parts = batches(algorithm.actor.parameters(stacked(members)), width)
     return run(parts, [{}] * len(parts), len(members))
 
 

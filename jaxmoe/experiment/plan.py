@@ -213,8 +213,8 @@ def make_round(
     widths = {job.signature.key: job.agents_per_device for each in earlier for job in each.jobs}
     of_agent: dict[int, int] = {}
     for signature, numbers, agents in by_signature.values():
-        width = widths.get(signature.key) or _width(settled)
         largest = _largest(settled, signature, numbers, phases)
+        width = widths.get(signature.key) or _width(settled, signature, numbers, len(agents), largest)
         multiple = width * settled.machine.devices  # that are trained at once
         if largest < multiple and spec.devices.agents_per_job != "auto":
             multiple = 1
@@ -273,9 +273,16 @@ def _of_one_kind(column: "pd.Series[Any]") -> "pd.Series[Any]":
     return column.where(column.isna() | texts, column.map(str)) if texts.any() else column
 
 
-def _width(settled: Settled) -> int:
-    wanted = settled.spec.devices.agents_per_device
-    return sizes.agents_per_device(settled.machine.platform) if wanted == "auto" else wanted
+def _width(settled: Settled, signature: Signature, numbers: tuple[str, ...], agents: int, largest: int) -> int:
+    """Agents that one device trains at once, of so many agents in jobs of this size at most."""
+    wanted, machine = settled.spec.devices.agents_per_device, settled.machine
+    if wanted != "auto":
+        return wanted
+    jobs = max(-(-agents // largest), machine.processes)
+    agent = _agent_bytes(signature, settled.table, settled.spec, numbers)
+    return sizes.agents_per_device(
+        signature.algorithm, machine.platform, machine.devices, machine.memory_gib, -(-agents // jobs), agent
+    )
 
 
 def _largest(settled: Settled, signature: Signature, numbers: tuple[str, ...], phases: tuple[Phase, ...]) -> int:

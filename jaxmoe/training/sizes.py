@@ -1,8 +1,6 @@
 """How large agents are and how fast they train, as far as a plan needs it: nothing is compiled or measured for it.
 
 Algorithms say their own speeds; ours are those of `experiments/benchmarks/train_speed.py` (two CPU cores; one H200).
-The memory of training is that of the agents' state times a factor, the largest peak of
-`experiments/benchmarks/agents_scaling.py` over it.
 """
 
 import math
@@ -14,18 +12,65 @@ import jax.numpy as jnp
 from jaxmoe.algorithms.registry import speed
 from jaxmoe.training.program import Agents, Program
 
-MEMORY_FACTOR = 1.5  # of training over the agents' state
-MEMORY_SHARE = 0.5  # of a device, that a job may take
+# Memory of a batch in training over its agents' states, where the states are smallest (replay of 10,000): arguments and
+# temporary memory of the compiled program. `experiments/benchmarks/memory_factors.py`; those of a GPU by `gpu.sh`.
+MEMORY_FACTORS = {
+    "cpu": {"ppo": 3.0, "dqn": 1.4, "sac": 1.6},
+    "gpu": {"ppo": 3.0, "dqn": 1.4, "sac": 1.6},
+}
+MEMORY_SHARE = {"cpu": 0.5}  # of the memory, that a job may take
+MEMORY_SHARE_ELSEWHERE = 0.75
 JOB_S = 120.0  # s, about as long a job trains
-MOST_AGENTS = 4096  # of a job
-AGENTS_PER_DEVICE = {"cpu": 8}
-AGENTS_PER_DEVICE_ELSEWHERE = 128
+MOST_AGENTS = {"cpu": 4_096}  # of a job
+MOST_AGENTS_ELSEWHERE = 16_384
+CACHE_AGENTS = 8  # of a batch on one core, so that a cache holds what it works on; 16 and 32 are no faster, 4 slower
+MOST_EVALUATED = 4_096  # agents at once on an accelerator
 KEPT_STATES = 2 * 2**30  # bytes of all final states together, up to which they are kept
 
 
-def agents_per_device(platform: str) -> int:
-    """Agents that one device trains in one batch, unless a spec says otherwise."""
-    return AGENTS_PER_DEVICE.get(platform, AGENTS_PER_DEVICE_ELSEWHERE)
+def agents_per_device(algorithm: str, platform: str, devices: int, memory_gib: float, agents: int, agent: int) -> int:
+    """Agents that one device trains in one batch, unless a spec says otherwise.
+
+    All at once if they fit the memory of an accelerator; so many as a cache holds on a CPU. Each device has its part,
+    so that few agents are no more work than they are.
+
+    Args:
+        algorithm: which.
+        platform: of the devices.
+        devices: how many.
+        memory_gib: of one device.
+        agents: how many are trained.
+        agent: bytes of one's state.
+
+    >>> [agents_per_device("ppo", "cpu", 16, 8.0, agents, 2**18) for agents in (1, 32, 1024)]
+    [1, 2, 8]
+    >>> [agents_per_device("ppo", "gpu", 1, 80.0, agents, 2**18) for agents in (1_024, 10**6)]
+    [1024, 81920]
+    """
+    each = -(-agents // devices)
+    if platform == "cpu":
+        return min(CACHE_AGENTS, each)
+    return max(1, min(each, int(_share(platform) * memory_gib * 2**30 / (memory_factor(algorithm, platform) * agent))))
+
+
+def evaluated_per_device(platform: str, devices: int, agents: int) -> int:
+    """Agents that one device evaluates in one batch, outside of training."""
+    return min(CACHE_AGENTS if platform == "cpu" else MOST_EVALUATED, -(-agents // devices))
+
+
+def memory_factor(algorithm: str, platform: str) -> float:
+    """Memory of a batch in training over its agents' states; of a plugin's algorithm our largest."""
+    known = MEMORY_FACTORS["cpu" if platform == "cpu" else "gpu"]
+    return known.get(algorithm, max(known.values()))
+
+
+def training_bytes(algorithm: str, platform: str, agents: int, at_once: int, agent: int) -> int:
+    """Memory that a job takes: the states of its agents, and what the training of those at once adds."""
+    return int(agent * (agents + (memory_factor(algorithm, platform) - 1) * min(agents, at_once)))
+
+
+def _share(platform: str) -> float:
+    return MEMORY_SHARE.get(platform, MEMORY_SHARE_ELSEWHERE)
 
 
 def bytes_per_agent(program: Program, make_hypers: Any, numbers: tuple[str, ...]) -> int:
@@ -38,7 +83,7 @@ def bytes_per_agent(program: Program, make_hypers: Any, numbers: tuple[str, ...]
 
 
 def agents_per_job(algorithm: str, platform: str, devices: int, memory_gib: float, env_steps: int, agent: int) -> int:
-    """As many agents as train about `JOB_S`, fit the memory, and are at most `MOST_AGENTS`.
+    """As many agents as train about `JOB_S`, fit the memory, and are not too many for one process and its files.
 
     Args:
         algorithm: which.
@@ -50,8 +95,8 @@ def agents_per_job(algorithm: str, platform: str, devices: int, memory_gib: floa
     """
     by_time = JOB_S * devices * speed(algorithm, platform) / env_steps
     memory = memory_gib * 2**30 * (1 if platform == "cpu" else devices)
-    by_memory = MEMORY_SHARE * memory / (MEMORY_FACTOR * agent)
-    return max(1, int(min(by_time, by_memory, MOST_AGENTS)))
+    by_memory = _share(platform) * memory / (memory_factor(algorithm, platform) * agent)
+    return max(1, int(min(by_time, by_memory, MOST_AGENTS.get(platform, MOST_AGENTS_ELSEWHERE))))
 
 
 def _bytes(leaf: Any) -> int:

@@ -51,7 +51,7 @@ def _values_of_dqn(algorithm, state, observations):
 
 def _values_of_sac(algorithm, state, observations):
     critic = MLP(algorithm.actor.network)
-    both = [critic.apply(critic.from_vector()(flat), observations) for flat in state.learner.critics]
+    both = jax.vmap(critic.apply, (0, None))(state.learner.critics, observations)
     return jnp.minimum(*both).max(axis=-1)
 
 

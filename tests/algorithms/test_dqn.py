@@ -60,6 +60,6 @@ def test_an_update_moves_the_values_towards_the_target_and_the_target_network_wi
     networks = {}
     for tau in (0.0, 1.0):
         state, _ = algorithm.step(start, numbers(case.hypers._replace(target_tau=tau)), Contextual.numbers(), clock)
-        networks[tau] = state.learner.target, jax.flatten_util.ravel_pytree(state.policy)[0]
-    np.testing.assert_array_equal(networks[0.0][0], start.learner.target)
-    np.testing.assert_array_equal(*networks[1.0])
+        networks[tau] = state.learner.target, state.policy
+    jax.tree.map(np.testing.assert_array_equal, networks[0.0][0], start.learner.target)
+    jax.tree.map(np.testing.assert_array_equal, *networks[1.0])

@@ -86,7 +86,7 @@ def test_an_illegal_action_is_never_taken_and_its_value_never_believed(case):
 
 def critics_of(algorithm, state, observations):
     critic = MLP(algorithm.actor.network)
-    return np.min([critic.apply(critic.from_vector()(flat), observations) for flat in state.learner.critics], axis=0)
+    return np.min(jax.vmap(critic.apply, (0, None))(state.learner.critics, observations), axis=0)
 
 
 def test_the_same_key_gives_the_same_agent_and_another_key_another_one(case):
@@ -133,15 +133,25 @@ def test_rates_fall_with_the_clock_that_all_agents_share(case):
     assert not all(np.array_equal(*pair) for pair in zip(policies[0], policies[2], strict=True))
 
 
-def test_a_diverged_agent_is_frozen_and_flagged(case):
+def test_a_diverged_agent_is_flagged_and_acts_by_its_last_finite_policy(case):
     algorithm, hypers = case.make(), numbers(case.hypers)
     start = algorithm.init(jax.random.key(0), hypers, OneStep.numbers())
     state, _ = algorithm.step(start, hypers, OneStep.numbers(reward_scale=float("nan")), clock(case.waiting))
     again, _ = algorithm.step(state, hypers, OneStep.numbers(), clock(case.waiting + 1))
     assert bool(state.diverged)
     assert bool(again.diverged)
-    for before, after in zip(*(plain(agent._replace(memory=(), diverged=())) for agent in (start, again)), strict=True):
-        np.testing.assert_array_equal(before, after)
+    jax.tree.map(np.testing.assert_array_equal, again.policy, start.policy)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(again.learner))
+
+
+def test_an_enormous_rate_leaves_a_finite_policy(case):
+    algorithm = case.make()
+    rates = {name: 3e38 for name in case.hypers._fields if name in ("learning_rate", "actor_rate", "critic_rate")}
+    hypers = numbers(case.hypers._replace(**rates))
+    state = algorithm.init(jax.random.key(0), hypers, OneStep.numbers())
+    for iteration in range(3):
+        state, _ = algorithm.step(state, hypers, OneStep.numbers(), clock(case.waiting + iteration))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state.policy, state.learner)))
 
 
 def test_keys_are_threefry_so_that_no_agent_depends_on_its_neighbours(case):

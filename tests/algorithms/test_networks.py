@@ -1,12 +1,12 @@
-"""Networks of the agents: gradients, and parameters as one vector."""
+"""Networks of the agents: gradients, initial weights and heads."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
-from jaxmoe.algorithms.networks import MLP, product
+from jaxmoe.algorithms.networks import MLP, orthogonal, product
 from jaxmoe.policy.contract import Network
 
 
@@ -32,13 +32,22 @@ def test_a_network_gives_the_same_for_one_observation_and_for_many():
     np.testing.assert_allclose(found[0, 0], network.apply(parameters, observations[0, 0]), rtol=1e-5, atol=1e-6)
 
 
-def test_parameters_come_back_from_a_vector():
-    network = MLP(Network(4, (8,), 3, "tanh"))
-    parameters = network.initial(jax.random.key(0))
-    flat, _ = ravel_pytree(parameters)
-    again = network.from_vector()(flat)
-    assert jax.tree.structure(again) == jax.tree.structure(parameters)
-    assert all(np.array_equal(*pair) for pair in zip(*map(jax.tree.leaves, (parameters, again)), strict=True))
+@pytest.mark.parametrize(("inputs", "outputs"), [(21, 64), (64, 64), (64, 3), (1, 5), (200, 200)])
+def test_initial_weights_are_orthogonal_and_those_of_flax(inputs, outputs):
+    key, gain = jax.random.key(3), 2**0.5
+    found = np.asarray(orthogonal(gain)(key, (inputs, outputs)))
+    expected = nn.initializers.orthogonal(gain)(key, (inputs, outputs))  # a square may be near singular
+    np.testing.assert_allclose(found, expected, atol=2e-4 if inputs == outputs else 1e-5)
+    product = found.T @ found if inputs >= outputs else found @ found.T
+    np.testing.assert_allclose(product, gain**2 * np.eye(min(inputs, outputs)), atol=1e-5)
+
+
+def test_initial_weights_of_an_agent_do_not_depend_on_how_many_there_are():
+    network, keys = MLP(Network(4, (8,), 3, "tanh")), jax.random.split(jax.random.key(0), 5)
+    together = jax.vmap(network.initial)(keys)
+    for number, key in enumerate(keys):
+        for many, one in zip(jax.tree.leaves(together), jax.tree.leaves(network.initial(key)), strict=True):
+            np.testing.assert_allclose(many[number], one, atol=1e-6)
 
 
 def test_a_dueling_head_is_value_and_advantage():

@@ -1,12 +1,34 @@
 """The parts of PPO by hand; how it learns is tested with all algorithms."""
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cases import CASES, numbers
+from probe_envs import OneStep
 
 from jaxmoe.algorithms import ppo
+from jaxmoe.algorithms.algorithm import Clock
 from jaxmoe.errors import InputError
+
+
+def test_values_after_a_step_are_at_hand_where_no_episode_is_cut(monkeypatch):
+    """One pass of the critic gives them; where episodes may be cut it takes another one, with the same result."""
+    config = replace(CASES["ppo"].config, rollout_length=8)
+    found = []
+    for truncates in (True, False):
+        monkeypatch.setattr(OneStep, "truncates", truncates, raising=False)
+        algorithm = ppo.make(OneStep(), config, OneStep.numbers())
+        hypers = numbers(CASES["ppo"].hypers)
+        state = algorithm.init(jax.random.key(0), hypers, OneStep.numbers())
+        for iteration in range(2):
+            clock = Clock(jnp.int32(iteration), jnp.int32(10))
+            state, _ = jax.jit(algorithm.step)(state, hypers, OneStep.numbers(), clock)
+        found.append(state.policy)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), *found)
 
 
 def test_the_surrogate_loss_by_hand():

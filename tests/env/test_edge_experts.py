@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnax.environments.environment import Environment
 
 import jaxmoe
 from jaxmoe.env.actions import device_choices, encode_action
@@ -35,6 +36,22 @@ assert_close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 
 
 # Episodes
+
+
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
+def test_a_step_is_that_of_gymnax_and_may_be_given_what_it_draws(scenario):
+    env, params = jaxmoe.make(scenario, params={"max_steps_in_episode": 2})
+    _, state = env.reset(jax.random.key(0), params)
+    for slot in range(4):
+        key, action = jax.random.key(slot), jnp.int32(5)
+        found, drawn, expected = (
+            env.step(key, state, action, params),
+            jax.jit(env.step_drawn)(env.draw(key), state, action, params),
+            Environment.step(env, key, state, action, params),
+        )
+        for other in (drawn, expected):
+            jax.tree.map(assert_close, found, other)
+        state = found[1]
 
 
 def test_a_step_returns_six_values():

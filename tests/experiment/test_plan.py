@@ -87,10 +87,10 @@ def test_baselines_are_evaluated_once_in_every_environment_and_first():
 
 def test_jobs_are_of_equal_size_and_their_numbers_go_on():
     found = planned(seeds=18, hypers={"clip": [0.1, 0.2]}, baselines="none", devices={"agents_per_job": 16})
-    assert [len(job.rows) for job in found.jobs] == [16, 16, 4]
+    assert [len(job.rows) for job in found.jobs] == [12, 12, 12]
     assert [job.number for job in found.jobs] == [0, 1, 2]
-    assert found.agents["job"].tolist() == [0] * 16 + [1] * 16 + [2] * 4
-    assert {job.agents_per_device for job in found.jobs} == {8}
+    assert found.agents["job"].tolist() == [0] * 12 + [1] * 12 + [2] * 12
+    assert {job.agents_per_device for job in found.jobs} == {6}
     [job] = planned(baselines="none", devices={"agents_per_device": 3}).jobs
     assert job.agents_per_device == 3
     assert len(planned(baselines="none", seeds=100).jobs) == 1

@@ -56,7 +56,7 @@ def test_a_job_says_what_counts_and_where_it_was_done(swept):
     for name, file in about["files"].items():
         assert (attempt(swept, "000002") / name).stat().st_size == file["bytes"]
     assert about["versions"]["jaxmoe"] == jaxmoe.__version__
-    assert about["agents_per_device"] == 8
+    assert about["agents_per_device"] == 12 // jax.local_device_count()
     assert about["device"]["count"] == jax.local_device_count()
 
 
@@ -213,8 +213,9 @@ def test_an_agent_that_diverges_is_counted_and_harms_no_other(found, swept):
 
 def test_automatic_jobs_take_about_so_long_and_fit_the_memory(monkeypatch):
     assert sizes.agents_per_job("ppo", "cpu", 2, 8.0, 10_000_000, 150_000) == 6
-    assert sizes.agents_per_job("ppo", "cpu", 2, 8.0, 512, 150_000) == sizes.MOST_AGENTS
-    assert sizes.agents_per_job("sac", "gpu", 1, 8.0, 512, 24_000_000) == 119
+    assert sizes.agents_per_job("ppo", "cpu", 2, 8.0, 512, 150_000) == sizes.MOST_AGENTS["cpu"]
+    fitting = int(0.75 * 8 * 2**30 / (sizes.memory_factor("sac", "gpu") * 24_000_000))
+    assert sizes.agents_per_job("sac", "gpu", 1, 8.0, 512, 24_000_000) == fitting
     monkeypatch.setattr(sizes, "JOB_S", 0.02)
     found = tiny.sweep(None, {"devices": {"agents_per_job": "auto", "count": 1}, "baselines": "none", "seeds": 8})
     assert [len(job.rows) for job in found.contents.jobs] == [8] * 4
@@ -231,7 +232,7 @@ def test_exhausted_memory_halves_what_is_trained_at_once(monkeypatch):
         return begin(self, trainer)
 
     monkeypatch.setattr(training_run.TrainingRun, "_begin", frugal)
-    overrides = {"baselines": "none", "hypers": {}}
+    overrides = {"baselines": "none", "hypers": {}, "devices.agents_per_device": 8}
     found = tiny.sweep(None, overrides, callback=lambda event: said.append(event) if isinstance(event, Noted) else None)
     assert widths == [8, 4, 2]
     assert [re.sub(r".*: ", "", event.text) for event in said] == [
