@@ -31,6 +31,7 @@ from jaxmoe import plugins  # noqa: E402
 from jaxmoe.algorithms import registry  # noqa: E402
 from jaxmoe.env import scenarios  # noqa: E402
 from jaxmoe.env.baselines import BASELINES  # noqa: E402
+from jaxmoe.training import baseline_run, prepared  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 settings.register_profile("patient", deadline=None)  # the first example compiles
@@ -47,6 +48,8 @@ def _strict_promotion():
 def _forgotten_programs():
     """What a file has compiled goes with it: in one process all programs together are more than a process can map."""
     yield
+    for programs in (prepared._PREPARED, baseline_run._BASELINES):
+        programs.clear()
     jax.clear_caches()
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms.algorithm import Algorithm
@@ -27,6 +27,7 @@ from jaxmoe.env.observation import observe
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState, Outcome
 from jaxmoe.training.batches import for_each_agent, joined
+from jaxmoe.training.compiled import Compiled
 from jaxmoe.training.keys import EVALUATION, purpose_key
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ class AgentEvaluation:
                 parts = []
                 for batch in zip(policies, overrides, strict=True):
                     check()
-                    parts.append(self._run(None, batch, (params, self._key, jnp.int32(group * self._count))))
+                    parts.append(self._run(None, batch, (params, self._key, np.int32(group * self._count))))
                 each.append(jax.tree.map(_wide, joined(parts, agents)))
             found[split] = _brought(jax.tree.map(lambda *leaves: sum(leaves), *each), each[0], self._schedule)
         return found
@@ -248,9 +249,9 @@ class PolicyEvaluation:
 
         whole, split = PartitionSpec(), PartitionSpec("groups")
         mesh = Mesh(np.array(devices), ("groups",))
-        self._run = jax.jit(
-            jax.shard_map(serve_all, mesh=mesh, in_specs=(whole, whole, split), out_specs=split, check_vma=False)
-        )
+        specs = (whole, whole, split)
+        sharded = jax.shard_map(serve_all, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+        self._run = Compiled(sharded, tuple(NamedSharding(mesh, spec) for spec in specs))
 
     def __call__(self, members: list[int], params: EnvParams, check: Check = lambda: None) -> Brought:
         """What each member brings, one row each."""
@@ -258,8 +259,8 @@ class PolicyEvaluation:
         look: Sums | None = None
         for begin in range(0, self._groups, self._devices):
             check()
-            firsts = (begin + jnp.arange(self._devices, dtype=jnp.int32)) * self._count
-            found = self._run(jnp.array(members, jnp.int32), params, firsts)
+            firsts = (begin + np.arange(self._devices, dtype=np.int32)) * self._count
+            found = self._run(np.array(members, np.int32), params, firsts)
             for device in range(self._devices):
                 part = jax.tree.map(lambda leaf, device=device: _wide(np.asarray(leaf[device])), found)
                 if (begin + device) * self._count < self._schedule.look:

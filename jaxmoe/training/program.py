@@ -153,7 +153,7 @@ def make_program(algorithm: Algorithm, env_params: Any, keeping: Keeping = KEEP_
         advance=lambda batch, agents, clock, iterations: run_advance(
             batch, agents, (env_params, clock, jnp.int32(iterations))
         ),
-        shape=lambda agents: jax.eval_shape(run_init, None, agents, (env_params, jax.random.key(0))),
+        shape=lambda agents: run_init.shape(None, agents, (env_params, jax.random.key(0))),
         look=make_look(keeping),
         keeping=keeping,
     )

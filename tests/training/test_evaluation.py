@@ -117,7 +117,7 @@ def test_an_agent_acts_with_all_digits_where_it_is_evaluated():
     evaluate = AgentEvaluation(algorithm, env, {"train": params}, 64)
     agents = 2 * jax.local_device_count()
     policies = jax.vmap(lambda seed: algorithm.actor.initial(jax.random.key(seed)))(jnp.arange(agents))
-    program = evaluate._run.lower(None, (policies, {}), (params, jax.random.key(0), jnp.int32(0))).as_text()
+    program = evaluate._run._jitted.lower(None, (policies, {}), (params, jax.random.key(0), jnp.int32(0))).as_text()
     products = [line for line in program.splitlines() if "dot_general" in line]
     assert len(products) > 2
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
