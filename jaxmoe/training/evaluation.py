@@ -8,6 +8,7 @@ Sums are kept by unit, because intervals need them (`jaxmoe.analysis.intervals`)
 neighbours pooled where there are many.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -193,6 +194,12 @@ class AgentEvaluation:
             return sums(act, env, params.replace(**overrides), key, schedule, self._count, first)
 
         self._run = for_each_agent(evaluate_agent)
+
+    def with_numbers(self, splits: Splits) -> "AgentEvaluation":
+        """The same program where numbers of the environment are others, on these splits."""
+        found = copy.copy(self)
+        found._splits = splits
+        return found
 
     def requests(self, groups: int | None = None) -> int:
         """How many requests are served in the first groups, in all groups if absent."""
