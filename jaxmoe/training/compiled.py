@@ -82,7 +82,8 @@ def pinned(matmul_precision: str, deterministic: bool = False) -> Iterator[None]
         matmul_precision: of the program's products, as JAX calls it; "default" is that of the device.
         deterministic: kernels are chosen by rule and not by their speed, so that bits are the same in every process.
     """
-    options = _COMPILER_OPTIONS.set(DETERMINISTIC if deterministic else {})
+    by_rule = deterministic and jax.default_backend() != "tpu"  # where nothing is chosen, and the options are unknown
+    options = _COMPILER_OPTIONS.set(DETERMINISTIC if by_rule else {})
     try:
         with (
             jax.default_prng_impl("threefry2x32"),

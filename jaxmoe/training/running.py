@@ -64,7 +64,7 @@ def run_job(
     began, tell = time.monotonic(), guarded((callback,))
     runner = TrainingRun if job.kind == "train" else BaselineRun
     width = job.agents_per_device
-    with pinned(job.matmul_precision):
+    with pinned(job.matmul_precision, job.deterministic):
         while True:
             try:
                 with contextlib.suppress(StoppedError):

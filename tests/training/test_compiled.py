@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import SingleDeviceSharding
 
 from jaxmoe.training.compiled import Compiled, pinned
+from jaxmoe.training.running import run_job
 
 SCRIPT = """
 import pathlib, sys
@@ -75,6 +76,17 @@ def test_what_is_pinned_is_part_of_the_program():
             assert run(2.0, 3.0, 1.0) == 7
     assert len(run._executables) == 3
     assert len(traces) == 2  # how it is compiled changes no program
+
+
+def test_deterministic_programs_give_the_same_bits_on_a_cpu(planned):
+    found = []
+    for deterministic in (False, True):
+        storage, [job] = planned(devices__agents_per_job=8, devices__deterministic=deterministic)
+        assert job.deterministic == deterministic
+        run_job(job, storage)
+        [weights] = [name for name in storage.list("jobs/") if name.endswith("policies.safetensors")]
+        found.append(storage.read(weights))
+    assert found[0] == found[1]
 
 
 def in_a_process(folder):
