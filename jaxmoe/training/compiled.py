@@ -25,6 +25,8 @@ PROGRAMS_BYTES = 4 * 2**30  # of compiled programs that are kept; the oldest go
 DETERMINISTIC = {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}  # no kernel is chosen by its speed
 PINNED = ("jax_default_prng_impl", "jax_threefry_partitionable", "jax_enable_x64", "jax_default_matmul_precision")
 
+Check = Callable[[], None]  # called between two programs; raises to end what is done
+
 _LOCK = threading.RLock()  # JAX's configuration is that of the whole process
 _COMPILER_OPTIONS: ContextVar[Mapping[str, Any]] = ContextVar("_COMPILER_OPTIONS", default={})  # noqa: B039
 

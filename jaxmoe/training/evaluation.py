@@ -28,7 +28,7 @@ from jaxmoe.env.observation import observe
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState, Outcome
 from jaxmoe.training.batches import for_each_agent, joined
-from jaxmoe.training.compiled import Compiled
+from jaxmoe.training.compiled import Check, Compiled
 from jaxmoe.training.keys import EVALUATION, purpose_key
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ EVALUATION_SEED = 0  # of requests, which are the same in every experiment
 PROMPT_UNITS, EPISODE_UNITS = 128, 32  # at most
 AGENT_GROUP, POLICY_GROUP = 1024, 256  # about so many requests are served in one call on a device
 
-Check = Callable[[], None]  # called between two calls of a program; raises to end the evaluation
 Splits = Mapping[str, EnvParams]
 
 
@@ -194,6 +193,11 @@ class AgentEvaluation:
             return sums(act, env, params.replace(**overrides), key, schedule, self._count, first)
 
         self._run = for_each_agent(evaluate_agent)
+
+    def compile(self, policies: Any, overrides: dict[str, Array]) -> None:
+        """Compile the program for a batch of policies, of which shapes suffice, without running it."""
+        for params in self._splits.values():
+            self._run.compile(None, (policies, overrides), (params, self._key, np.int32(0)))
 
     def with_numbers(self, splits: Splits) -> "AgentEvaluation":
         """The same program where numbers of the environment are others, on these splits."""
