@@ -9,7 +9,10 @@ neighbours pooled where there are many.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
 EVALUATION_SEED = 0  # of requests, which are the same in every experiment
 PROMPT_UNITS, EPISODE_UNITS = 128, 32  # at most
 AGENT_GROUP, POLICY_GROUP = 1024, 256  # about so many requests are served in one call on a device
+IN_FLIGHT = 2  # calls whose results are on the devices
 
 Splits = Mapping[str, EnvParams]
 
@@ -219,17 +223,33 @@ class AgentEvaluation:
         check: Check = lambda: None,
     ) -> dict[str, Brought]:
         """What batches of policies bring on each split, in the first groups of requests, all if absent."""
-        found = {}
-        for split, params in self._splits.items():
-            each: list[Sums] = []
-            for group in range(self.groups if groups is None else groups):
-                parts = []
-                for batch in zip(policies, overrides, strict=True):
-                    check()
-                    parts.append(self._run(None, batch, (params, self._key, np.int32(group * self._count))))
-                each.append(jax.tree.map(_wide, joined(parts, agents)))
-            found[split] = _brought(jax.tree.map(lambda *leaves: sum(leaves), *each), each[0], self._schedule)
-        return found
+        batches = list(zip(policies, overrides, strict=True))
+        wanted = [(split, group) for split in self._splits for group in range(groups or self.groups)]
+
+        def serve(split: str, group: int, batch: tuple[Any, Any]) -> Sums:
+            check()
+            return self._run(None, batch, (self._splits[split], self._key, np.int32(group * self._count)))
+
+        fetched = fetched_in_turn(partial(serve, *each, batch) for each in wanted for batch in batches)
+        looks: dict[str, Sums] = {}
+        totals: dict[str, Sums] = {}
+        for split, _ in wanted:
+            found = jax.tree.map(_wide, joined(list(itertools.islice(fetched, len(batches))), agents))
+            looks.setdefault(split, found)
+            totals[split] = jax.tree.map(np.add, totals[split], found) if split in totals else found
+        return {split: _brought(total, looks[split], self._schedule) for split, total in totals.items()}
+
+
+def fetched_in_turn(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
+    """What calls of programs give, on the host and in order; while one is fetched, the devices have others to do.
+
+    Never are the results of more than `IN_FLIGHT` calls on the devices.
+    """
+    left = iter(calls)
+    queued = deque(call() for call in itertools.islice(left, IN_FLIGHT))
+    while queued:
+        yield jax.device_get(queued.popleft())
+        queued.extend(call() for call in itertools.islice(left, 1))
 
 
 class PolicyEvaluation:

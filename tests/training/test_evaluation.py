@@ -244,3 +244,11 @@ def test_planners_are_for_scenarios_of_more_than_one_slot():
         "drift_plus_penalty",
         "lookahead",
     }
+
+
+def test_the_devices_have_a_call_to_do_while_one_is_fetched():
+    log = []
+    calls = [lambda number=number: log.append(f"call {number}") or np.int32(number) for number in range(4)]
+    for found in evaluation.fetched_in_turn(calls):
+        log += [f"have {found}"]
+    assert log == ["call 0", "call 1", "have 0", "call 2", "have 1", "call 3", "have 2", "have 3"]
