@@ -13,8 +13,6 @@ import platformdirs
 
 from jaxmoe.errors import InputError
 
-PROGRAMS_BYTES = 4 * 2**30  # of compiled programs that are kept; the oldest go
-
 
 def start_jax() -> None:
     """Start JAX as everything here needs it: with its devices, in single precision.
@@ -76,22 +74,12 @@ def use_caches() -> None:
     """Keep compiled programs, and what baselines brought, in the user's cache folder for the next start.
 
     That is the folder `JAXMOE_CACHE_DIR` or the system's usual one; none if `JAXMOE_CACHE` is off. Programs are not
-    kept there if somebody has chosen a folder for them (`JAX_COMPILATION_CACHE_DIR`).
+    kept there if somebody has chosen a folder for them (`JAX_COMPILATION_CACHE_DIR`); see `jaxmoe.training.compiled`.
     """
-    import jax
-
     folder = cache_folder()
-    if folder is None:
-        return
-    _CACHES.append(folder)
-    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
-        return
-    _drop_torn(folder / "programs")
-    jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
-    # a limit also has JAX lock the folder, so that no process reads what another one is writing
-    jax.config.update("jax_compilation_cache_max_size", PROGRAMS_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if folder is not None:
+        _CACHES.append(folder)
+        _drop_torn(folder / "programs")
 
 
 def _drop_torn(programs: Path) -> None:

@@ -8,6 +8,7 @@ What one test has compiled, no other test and no process that a test starts comp
 import os
 import secrets
 import tempfile
+import threading
 
 collect_ignore_glob = ["*conftest.py"]  # for doctests, of which they have none: modules of one name would clash
 
@@ -31,6 +32,8 @@ from jaxmoe import plugins  # noqa: E402
 from jaxmoe.algorithms import registry  # noqa: E402
 from jaxmoe.env import scenarios  # noqa: E402
 from jaxmoe.env.baselines import BASELINES  # noqa: E402
+from jaxmoe.experiment import evaluating  # noqa: E402
+from jaxmoe.training import baseline_run, compiled, prepared  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 settings.register_profile("patient", deadline=None)  # the first example compiles
@@ -47,6 +50,8 @@ def _strict_promotion():
 def _forgotten_programs():
     """What a file has compiled goes with it: in one process all programs together are more than a process can map."""
     yield
+    for programs in (prepared._PREPARED, baseline_run._BASELINES, evaluating._AGENTS, evaluating._BASELINES):
+        programs.clear()
     jax.clear_caches()
 
 
@@ -75,6 +80,19 @@ def trained_folder(tmp_path_factory):
 def quick_compilation():
     with unoptimised():
         yield
+
+
+@pytest.fixture
+def compilations(monkeypatch):
+    """The threads in which our programs are compiled from here on, one for each."""
+    found, cache = [], compiled._our_cache
+
+    def noted():
+        found.append(threading.current_thread())
+        return cache()
+
+    monkeypatch.setattr(compiled, "_our_cache", noted)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ def test_results_repeat_and_whole_trainings_are_timed(tmp_path):
     verdicts = rows.dropna(subset="verdict").set_index("measured")["verdict"]
     assert verdicts["learning"] == "NOT LEARNED"  # in a few steps
     assert verdicts["repetition in two processes"] == "equal bits"
+    assert verdicts["deterministic, in two processes"] == "equal bits"
+    assert rows["times_fastest"].count() == 1
     assert (verdicts.filter(like="evaluation") == "agree").all()
     trainings = rows[rows["measured"] == "whole training"].set_index("contender")
     assert trainings.index.tolist() == ["jaxmoe, cold", "jaxmoe, warm", "jaxmoe, one batch"]

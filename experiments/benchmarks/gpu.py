@@ -64,9 +64,10 @@ class Bench:
         own |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONPATH": os.pathsep.join(map(str, path))}
         return Worker(contender, sys.executable, task, own | variables)
 
-    def trainer(self, name: str, task: Task, width: str = "auto", **variables: str) -> Worker:
+    def trainer(self, name: str, task: Task, width: str = "auto", kernels: str = "fastest", **variables: str) -> Worker:
         """A worker that calls `jaxmoe.train`, with a folder of its own unless one of this name is there."""
-        return self.start(Contender(name, "train", 1, f"{width} {Path(self.scratch.name) / name}"), task, **variables)
+        form = f"{width} {kernels} {Path(self.scratch.name) / name}"
+        return self.start(Contender(name, "train", 1, form), task, **variables)
 
     def sized(self, task: Task) -> Task:
         """The task, tiny in a dry run."""
@@ -139,6 +140,7 @@ def replay(bench: Bench) -> Iterator[Step]:
 def train(bench: Bench) -> Iterator[Step]:
     """Whether agents learn and results repeat, and how long a whole training takes."""
     yield "learning", partial(learn, bench)
+    yield "learning, deterministic", partial(learn_deterministic, bench)
     yield "a whole training", partial(whole, bench, "cold")
     yield "a whole training, compiled before", partial(whole, bench, "warm")
     yield "a whole training in one batch", partial(whole, bench, "one batch")
@@ -211,6 +213,35 @@ def learn(bench: Bench) -> None:
             difference = max(abs(a - b) / max(1.0, abs(b)) for a, b in zip(means, expected, strict=True))
             compared = {"difference": difference, "verdict": "agree" if difference <= AGREED else "DIFFER"}
             bench.keep({"measured": f"evaluation on CPU and here, {precision} precision here", **about, **compared})
+
+
+def learn_deterministic(bench: Bench) -> None:
+    """Whether two processes end with the same bits where no kernel is chosen by its speed, and what that costs.
+
+    Nothing that is compiled is kept, and they train one after the other: speeds are those of a card of their own.
+    """
+    task = bench.sized(LEARNING)
+    kernels = {
+        "fastest kernels": "fastest",
+        "one deterministic": "deterministic",
+        "other deterministic": "deterministic",
+    }
+    with ended([bench.trainer(name, task, kernels=each) for name, each in kernels.items()]) as workers:
+        fastest, one, other = (worker.run("short") for worker in workers)
+    speed, versions = "training_env_steps_per_s", workers[0].versions
+    equal = one["digest"] == other["digest"]
+    row = {
+        "measured": "deterministic, in two processes",
+        "task": task.name,
+        "agents": task.agents,
+        "env_steps_per_s": statistics.mean((one[speed], other[speed])),
+        "times_fastest": statistics.mean((one[speed], other[speed])) / fastest[speed],
+        "compile_s": one["compile_s"],
+        "difference": abs(one["train_normalised"] - other["train_normalised"]),
+        "digest": " ".join(dict.fromkeys((one["digest"], other["digest"]))),
+        "verdict": "equal bits" if equal else "OTHER BITS",
+    }
+    bench.keep(row | {"versions": versions})
 
 
 def whole(bench: Bench, form: str) -> None:

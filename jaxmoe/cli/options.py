@@ -71,6 +71,10 @@ Address = Annotated[
     str | None, typer.Option(help="The address of a Ray cluster; without it, one is started on this machine.")
 ]
 Baselines = Annotated[str, typer.Option(help="The baselines to evaluate: all, none, or names joined by commas.")]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic", help="Choose no kernel by its speed: the same bits in every process on a GPU."),
+]
 NoCompilationCache = Annotated[
     bool, typer.Option("--no-compilation-cache", help="Keep no compiled programs for the next start.")
 ]

@@ -10,6 +10,7 @@ from jaxmoe.cli.options import (
     Address,
     AsJson,
     CheckpointEvery,
+    Deterministic,
     Engine,
     Location,
     NoCompilationCache,
@@ -48,6 +49,7 @@ def sweep(
     engine: Engine = "local",
     address: Address = None,
     plugin: Plugins = None,
+    deterministic: Deterministic = False,
     time_budget: TimeBudget = None,
     checkpoint_every: CheckpointEvery = "5m",
     no_compilation_cache: NoCompilationCache = False,
@@ -58,10 +60,11 @@ def sweep(
 
     The same command again goes on where it ended, whatever ended it.
     """
+    overrides = [*(overrides or []), *(["devices.deterministic=true"] if deterministic else [])]
     if dry_run:
         from jaxmoe.experiment.dry_run import describe_plan
 
-        lines = describe_plan(spec, overrides or [], shard, plugin or (), engine, address)
+        lines = describe_plan(spec, overrides, shard, plugin or (), engine, address)
         if as_json:
             emit({"plan": lines})
         else:
@@ -73,7 +76,7 @@ def sweep(
         experiment = jaxmoe.sweep(
             spec,
             out,
-            overrides=overrides or [],
+            overrides=overrides,
             shard=shard,
             engine=engine,
             address=address,

@@ -15,6 +15,7 @@ from jaxmoe.cli.options import (
     Baselines,
     CheckpointEvery,
     Command,
+    Deterministic,
     Engine,
     NoCompilationCache,
     NoRelevance,
@@ -119,6 +120,7 @@ def _train_command(algorithm: str) -> Any:
         engine: Engine = "local",
         address: Address = None,
         plugin: Plugins = None,
+        deterministic: Deterministic = False,
         time_budget: TimeBudget = None,
         checkpoint_every: CheckpointEvery = "5m",
         no_compilation_cache: NoCompilationCache = False,
@@ -127,6 +129,8 @@ def _train_command(algorithm: str) -> Any:
         **algorithm_options: Any,
     ) -> None:
         given, others = _changes(changed)
+        if deterministic:
+            others["devices.deterministic"] = True
         for section, defaults in (("hypers", hypers), ("config", config)):
             told = {name: _parsed(name, algorithm_options[name], defaults[name]) for name in _told(ctx, defaults)}
             values = told | given[section]

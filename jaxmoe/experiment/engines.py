@@ -8,6 +8,7 @@ from typing import Protocol
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.rounds import Machine
 from jaxmoe.experiment.spec import RayJob, Spec
+from jaxmoe.training.ahead import compiling_ahead
 from jaxmoe.training.events import Callback, JobFailed
 from jaxmoe.training.job import Job
 from jaxmoe.training.running import run_job
@@ -135,13 +136,14 @@ def _in_turn(
     """Some of the jobs of a plan, one after the other."""
     failed: list[int] = []
     planned = {job.number: job for job in jobs}
-    for job in own:
+    for position, job in enumerate(own):
         if stop():
             break
         if is_done(storage, job) or not _can_begin(job, planned, storage):
             continue
         try:
-            run_job(job, storage, callback, checkpoint_every_s, stop)
+            tell = compiling_ahead(job, own[position + 1 :], storage, callback, stop)
+            run_job(job, storage, tell, checkpoint_every_s, stop)
         except (InputError, OSError):
             raise  # the folder or the machine, which the next job meets as well
         except Exception as error:  # the job's own: the others go on

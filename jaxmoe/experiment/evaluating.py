@@ -9,7 +9,7 @@ import pandas as pd
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.analysis.comparison import agents_name, compared, comparison_frame
 from jaxmoe.analysis.intervals import Brought
-from jaxmoe.devices import start_jax
+from jaxmoe.devices import start_jax, use_caches
 from jaxmoe.env.baselines import BASELINES, levels
 from jaxmoe.env.exported import training_environment
 from jaxmoe.env.params import EnvParams
@@ -20,9 +20,10 @@ from jaxmoe.table import ExpertTable, given_table
 from jaxmoe.training import evaluation
 from jaxmoe.training.baselines import BaselineEvaluation, chosen_baselines
 from jaxmoe.training.batches import batches
-from jaxmoe.training.evaluation import AgentEvaluation
+from jaxmoe.training.evaluation import AgentEvaluation, Schedule
 from jaxmoe.training.events import Callback, Noted
 from jaxmoe.training.inputs import checked_config, environments, require_positive
+from jaxmoe.training.prepared import kept
 from jaxmoe.training.sizes import evaluated_per_device
 from jaxmoe.values import mapping, plain, whole
 
@@ -41,6 +42,16 @@ class Where(NamedTuple):
     families: tuple[str, ...]
     callback: Callback
 
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal where programs are: their numbers may differ."""
+        schedule = Schedule.of(self.env, self.splits["train"], self.requests)
+        return self.env.settings, self.table.meta.digest, schedule, self.seed, jax.local_device_count()
+
+
+_AGENTS: dict[Any, AgentEvaluation] = {}  # by all that shapes them
+_BASELINES: dict[Any, BaselineEvaluation] = {}
+
 
 def evaluate_policies(
     policy: Any,
@@ -57,6 +68,7 @@ def evaluate_policies(
 ) -> pd.DataFrame:
     """Compare a function, a trained policy or its file, or nothing, with other policies and the baselines."""
     start_jax()
+    use_caches()
     params, settings = mapping(params, "params"), mapping(settings, "settings")
     own = given_table(table)
     named: dict[str, Any] = dict(policies)
@@ -98,6 +110,7 @@ def evaluate_agents(
 ) -> pd.DataFrame:
     """The same for trained agents: where nothing else is said, in the environment that they were trained in."""
     start_jax()
+    use_caches()
     params, settings = mapping(params, "params"), mapping(settings, "settings")
     homes = {_home(agent) for agent in agents}
     if scenario is None and len(homes) > 1:
@@ -172,7 +185,11 @@ def _rows(where: Where, agents: Mapping[str, dict[str, Brought]], policies: Mapp
             )
     own = next(iter(found), None)  # how far it is ahead of the others is told
     if where.families:
-        evaluate_all = BaselineEvaluation(where.env, where.splits["train"], where.requests, where.families, where.seed)
+        evaluate_all = kept(
+            _BASELINES,
+            (where.families, *where.key),
+            lambda: BaselineEvaluation(where.env, where.splits["train"], where.requests, where.families, where.seed),
+        )
         for split, named in evaluate_all(
             where.splits,
             tell=lambda family: where.callback(Noted(f"evaluating the baselines: {family}", progress=True)),
@@ -191,7 +208,11 @@ def _agents(members: list[TrainedAgent], where: Where) -> dict[str, Brought]:
     signature = members[0].job.signature
     module = registered_algorithm(signature.algorithm)
     algorithm = module.make(where.env, checked_config(module.Config, signature.config), where.splits["train"])
-    run = AgentEvaluation(algorithm, where.env, where.splits, where.requests, where.seed)
+    run = kept(
+        _AGENTS,
+        (signature.algorithm, signature.plugins, repr(signature.config), *where.key),
+        lambda: AgentEvaluation(algorithm, where.env, where.splits, where.requests, where.seed),
+    ).with_numbers(where.splits)
     width = evaluated_per_device(jax.default_backend(), jax.local_device_count(), len(members))
     parts = batches(algorithm.actor.parameters(stacked(members)), width)
     return run(parts, [{}] * len(parts), len(members))

@@ -185,8 +185,10 @@ def make_round(
     jobs: list[Job] = []
     first_job = next_job(earlier)
     common: dict[str, Any] = {"round": number, "root_seed": spec.root_seed, "requests": spec.requests}
-    common |= {"matmul_precision": "default", "platform": settled.machine.platform, "keeping": keeping_of(spec)}
-    common |= {"evaluation": EVALUATION}
+    common |= {"platform": settled.machine.platform, "keeping": keeping_of(spec), "evaluation": EVALUATION}
+    precision = spec.devices.matmul_precision
+    common |= {"matmul_precision": "default" if precision == "auto" else precision}
+    common |= {"deterministic": spec.devices.deterministic}
     require_same_evaluation((job for each in earlier for job in each.jobs), "the experiment")
     for member in {each.environment: each for each, _ in wanted if each.environment not in seen}.values():
         families = baselines_of(spec, member.point.scenario, member.point.settings)

@@ -38,6 +38,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.files import with_home
 from jaxmoe.plugins import load_plugins
 from jaxmoe.table.formats import read_toml
+from jaxmoe.training.job import Precision
 from jaxmoe.values import plain
 
 Count = Annotated[int, Field(ge=1)]
@@ -95,6 +96,8 @@ class Devices(_Section):
     memory_gib: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"  # of one device
     agents_per_device: Literal["auto"] | Count = "auto"  # that one device trains in one batch
     agents_per_job: Literal["auto"] | Count = "auto"  # that are trained, and stored, together
+    matmul_precision: Literal["auto"] | Precision = "auto"  # of products in training; auto: what the device takes
+    deterministic: bool = False  # no kernel is chosen by its speed: the same bits in every process on a GPU, too
 
 
 class RayJob(_Section):

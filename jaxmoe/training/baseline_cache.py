@@ -59,7 +59,7 @@ def write(job: Job, numbers: Mapping[str, Any], rows: pd.DataFrame) -> None:
 def _key(job: Job, numbers: Mapping[str, Any]) -> str:
     what = [
         job.signature.key, sorted(numbers.items()), job.requests, job.families, job.matmul_precision, job.platform,
-        jax.__version__, jaxlib.__version__, _source(),
+        job.deterministic, jax.__version__, jaxlib.__version__, _source(),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxmoe.training.compiled import Compiled
+
 
 def batches(rows: Any, agents_per_device: int) -> list[Any]:
     """Cut arrays with the agent axis in front into batches on the devices; the last agent is repeated as padding."""
@@ -42,21 +44,17 @@ def joined(parts: list[Any], count: int) -> Any:
     return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves])[:count], *parts)
 
 
-def for_each_agent(function: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
-    """Turn `function(state, row, shared)` of one agent into one of a batch of states and rows.
+def for_each_agent(function: Callable[[Any, Any, Any], Any]) -> Compiled:
+    """Turn `function(state, row, shared)` of one agent into a program of a batch of states and rows.
 
-    The result is compiled and runs on all local devices. The states' memory is donated to the result; `shared` is the
+    It runs on all local devices. The states' memory is donated to the result; `shared` is the
     same for all agents and is not copied per agent.
     """
     split, whole = PartitionSpec("agents"), PartitionSpec()
-    sharded = jax.shard_map(
-        jax.vmap(function, in_axes=(0, 0, None)),
-        mesh=_mesh(),
-        in_specs=(split, split, whole),
-        out_specs=split,
-        check_vma=False,
-    )
-    return jax.jit(sharded, donate_argnums=0)
+    mesh, each = _mesh(), jax.vmap(function, in_axes=(0, 0, None))
+    specs = (split, split, whole)
+    sharded = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+    return Compiled(sharded, tuple(NamedSharding(mesh, spec) for spec in specs), donate_argnums=0)
 
 
 def zeros(shapes: Any) -> Any:

@@ -8,14 +8,18 @@ Sums are kept by unit, because intervals need them (`jaxmoe.analysis.intervals`)
 neighbours pooled where there are many.
 """
 
-from collections.abc import Callable, Mapping
+import copy
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms.algorithm import Algorithm
@@ -27,6 +31,7 @@ from jaxmoe.env.observation import observe
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState, Outcome
 from jaxmoe.training.batches import for_each_agent, joined
+from jaxmoe.training.compiled import Check, Compiled
 from jaxmoe.training.keys import EVALUATION, purpose_key
 
 if TYPE_CHECKING:
@@ -35,8 +40,8 @@ if TYPE_CHECKING:
 EVALUATION_SEED = 0  # of requests, which are the same in every experiment
 PROMPT_UNITS, EPISODE_UNITS = 128, 32  # at most
 AGENT_GROUP, POLICY_GROUP = 1024, 256  # about so many requests are served in one call on a device
+IN_FLIGHT = 2  # calls whose results are on the devices
 
-Check = Callable[[], None]  # called between two calls of a program; raises to end the evaluation
 Splits = Mapping[str, EnvParams]
 
 
@@ -193,6 +198,17 @@ class AgentEvaluation:
 
         self._run = for_each_agent(evaluate_agent)
 
+    def compile(self, policies: Any, overrides: dict[str, Array]) -> None:
+        """Compile the program for a batch of policies, of which shapes suffice, without running it."""
+        for params in self._splits.values():
+            self._run.compile(None, (policies, overrides), (params, self._key, np.int32(0)))
+
+    def with_numbers(self, splits: Splits) -> "AgentEvaluation":
+        """The same program where numbers of the environment are others, on these splits."""
+        found = copy.copy(self)
+        found._splits = splits
+        return found
+
     def requests(self, groups: int | None = None) -> int:
         """How many requests are served in the first groups, in all groups if absent."""
         episodes = self._schedule.episodes if groups is None else min(groups * self._count, self._schedule.episodes)
@@ -207,17 +223,33 @@ class AgentEvaluation:
         check: Check = lambda: None,
     ) -> dict[str, Brought]:
         """What batches of policies bring on each split, in the first groups of requests, all if absent."""
-        found = {}
-        for split, params in self._splits.items():
-            each: list[Sums] = []
-            for group in range(self.groups if groups is None else groups):
-                parts = []
-                for batch in zip(policies, overrides, strict=True):
-                    check()
-                    parts.append(self._run(None, batch, (params, self._key, jnp.int32(group * self._count))))
-                each.append(jax.tree.map(_wide, joined(parts, agents)))
-            found[split] = _brought(jax.tree.map(lambda *leaves: sum(leaves), *each), each[0], self._schedule)
-        return found
+        batches = list(zip(policies, overrides, strict=True))
+        wanted = [(split, group) for split in self._splits for group in range(groups or self.groups)]
+
+        def serve(split: str, group: int, batch: tuple[Any, Any]) -> Sums:
+            check()
+            return self._run(None, batch, (self._splits[split], self._key, np.int32(group * self._count)))
+
+        fetched = fetched_in_turn(partial(serve, *each, batch) for each in wanted for batch in batches)
+        looks: dict[str, Sums] = {}
+        totals: dict[str, Sums] = {}
+        for split, _ in wanted:
+            found = jax.tree.map(_wide, joined(list(itertools.islice(fetched, len(batches))), agents))
+            looks.setdefault(split, found)
+            totals[split] = jax.tree.map(np.add, totals[split], found) if split in totals else found
+        return {split: _brought(total, looks[split], self._schedule) for split, total in totals.items()}
+
+
+def fetched_in_turn(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
+    """What calls of programs give, on the host and in order; while one is fetched, the devices have others to do.
+
+    Never are the results of more than `IN_FLIGHT` calls on the devices.
+    """
+    left = iter(calls)
+    queued = deque(call() for call in itertools.islice(left, IN_FLIGHT))
+    while queued:
+        yield jax.device_get(queued.popleft())
+        queued.extend(call() for call in itertools.islice(left, 1))
 
 
 class PolicyEvaluation:
@@ -248,9 +280,9 @@ class PolicyEvaluation:
 
         whole, split = PartitionSpec(), PartitionSpec("groups")
         mesh = Mesh(np.array(devices), ("groups",))
-        self._run = jax.jit(
-            jax.shard_map(serve_all, mesh=mesh, in_specs=(whole, whole, split), out_specs=split, check_vma=False)
-        )
+        specs = (whole, whole, split)
+        sharded = jax.shard_map(serve_all, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
+        self._run = Compiled(sharded, tuple(NamedSharding(mesh, spec) for spec in specs))
 
     def __call__(self, members: list[int], params: EnvParams, check: Check = lambda: None) -> Brought:
         """What each member brings, one row each."""
@@ -258,8 +290,8 @@ class PolicyEvaluation:
         look: Sums | None = None
         for begin in range(0, self._groups, self._devices):
             check()
-            firsts = (begin + jnp.arange(self._devices, dtype=jnp.int32)) * self._count
-            found = self._run(jnp.array(members, jnp.int32), params, firsts)
+            firsts = (begin + np.arange(self._devices, dtype=np.int32)) * self._count
+            found = self._run(np.array(members, np.int32), params, firsts)
             for device in range(self._devices):
                 part = jax.tree.map(lambda leaf, device=device: _wide(np.asarray(leaf[device])), found)
                 if (begin + device) * self._count < self._schedule.look:

@@ -17,6 +17,7 @@ from jaxmoe.training.storage import Storage
 LONGEST_LINE = 256 * 2**20  # bytes of jobs.jsonl that are read at once
 Count = Annotated[int, Field(ge=1, le=2**53)]
 Whole = Annotated[int, Field(ge=0, le=2**53)]
+Precision = Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"]  # as JAX calls them
 
 
 class Signature(NamedTuple):
@@ -104,10 +105,11 @@ class Job(NamedTuple):
     families: tuple[str, ...]  # of baselines
     start: Start
     keep_states: bool
-    matmul_precision: str
+    matmul_precision: Precision
     platform: str
     evaluation: int = 1  # which requests are served: `EVALUATION` of the version that planned it
     keeping: Keeping = KEEP_LAST  # which policies are kept, and what ends an agent's training early
+    deterministic: bool = False  # no kernel is chosen by its speed
 
     @property
     def env_steps(self) -> int:

@@ -4,7 +4,6 @@ Both are decided at evaluations, by its QoS on the prompts that choose (validati
 on the requests of the first look, which are the same at all times. A stopped agent is frozen as it was then.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms.algorithm import AgentState, held
 from jaxmoe.training.batches import for_each_agent
+from jaxmoe.training.compiled import Compiled
 from jaxmoe.training.job import Keeping, Stop
 
 NEVER = -1
@@ -82,13 +82,12 @@ def frozen_if_stopped(before: AgentState, after: AgentState, kept: Kept) -> Agen
     return found._replace(memory=after.memory)
 
 
-def make_look(keeping: Keeping) -> Callable[[Any, Array, int, bool], Any]:
-    """A function of a batch, its agents' QoS, the iteration and whether it counts: the batch after the evaluation."""
+def make_look(keeping: Keeping) -> Compiled:
+    """A program of a batch, its agents' QoS, the iteration and whether it counts: the batch after the evaluation."""
 
     def look(batch: Any, qos: Array, shared: tuple[Array, Array]) -> Any:
         iteration, counts = shared
         policy = batch.state.policy
         return batch._replace(kept=after_evaluation(batch.kept, policy, qos, iteration, keeping.stop, counts))
 
-    run = for_each_agent(look)
-    return lambda batch, qos, iteration, counts: run(batch, qos, (jnp.int32(iteration), jnp.bool_(counts)))
+    return for_each_agent(look)

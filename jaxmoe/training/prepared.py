@@ -1,6 +1,7 @@
 """What jobs of a signature share: its environment, algorithm and compiled programs; and the experiment's table."""
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,6 +21,7 @@ from jaxmoe.training.stored import read_table
 
 PROGRAMS = 16  # compiled programs that are kept at once
 _TABLES: dict[str, ExpertTable] = {}  # by digest
+_LOCK = threading.Lock()  # the next job may be prepared while one trains
 
 Key = TypeVar("Key")
 Programs = TypeVar("Programs")
@@ -64,11 +66,12 @@ def prepare(signature: Signature, table: ExpertTable, requests: int, keeping: Ke
 
 def kept(programs: dict[Key, Programs], key: Key, make: Callable[[], Programs]) -> Programs:
     """What is kept under a key, made if it is not there; of `PROGRAMS` the oldest goes."""
-    if key not in programs:
-        while len(programs) >= PROGRAMS:
-            programs.pop(next(iter(programs)))
-        programs[key] = make()
-    return programs[key]
+    with _LOCK:
+        if key not in programs:
+            while len(programs) >= PROGRAMS:
+                programs.pop(next(iter(programs)))
+            programs[key] = make()
+        return programs[key]
 
 
 def started(prepared: Prepared, tensors: dict[str, np.ndarray]) -> Prepared:

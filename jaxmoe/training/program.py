@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms.algorithm import AgentState, Algorithm, Clock
 from jaxmoe.training.batches import batches, for_each_agent, joined, zeros
+from jaxmoe.training.compiled import Check
 from jaxmoe.training.job import KEEP_LAST, Keeping
 from jaxmoe.training.keeping import NEVER, frozen_if_stopped, make_look, nothing_kept
 
@@ -44,6 +45,7 @@ class Program(NamedTuple):
     shape: Callable[[Agents], Batch]  # of what `init` returns, without computing it
     look: Callable[[Batch, Array, int, bool], Batch]  # after an evaluation: QoS, the iteration, whether it counts
     keeping: Keeping
+    compile: Callable[[Agents, Array, bool, Check], None]  # without running; what makes agents only if they begin
 
     def learns(self, batch: Batch) -> bool:
         """Whether an agent of the batch has not stopped."""
@@ -62,6 +64,7 @@ class Engine(NamedTuple):
     look: Callable[[list[Batch], Float[np.ndarray, " A"], int, bool], list[Batch]]
     keeping: Keeping
     overrides: list[dict[str, Array]]  # of the agents of each batch
+    compile: Callable[[bool, Check], None]  # the same for these agents
 
     def metrics(self, parts: list[Batch]) -> tuple[list[Batch], dict[str, Float[np.ndarray, " A"]]]:
         """Take the sums of the metrics, and begin anew; the agents, and the means: NaN of what was never measured."""
@@ -146,16 +149,30 @@ def make_program(algorithm: Algorithm, env_params: Any, keeping: Keeping = KEEP_
 
         return jax.lax.fori_loop(jnp.int32(0), iterations, iterate, batch)
 
-    run_init, run_advance = for_each_agent(init_agent), for_each_agent(advance_agent)
+    run_init, run_advance, run_look = for_each_agent(init_agent), for_each_agent(advance_agent), make_look(keeping)
+    clock = Clock(*(jnp.int32(0) for _ in Clock._fields))
+
+    def compile_all(agents: Agents, root: Array, begins: bool, check: Check) -> None:
+        batch = run_init.shape(None, agents, (env_params, root))
+        if begins:
+            check()
+            run_init.compile(None, agents, (env_params, root))
+        check()
+        run_advance.compile(batch, agents, (env_params, clock, np.int32(0)))
+        check()
+        if keeping.looks:
+            run_look.compile(batch, agents.seed.astype(np.float32), (np.int32(0), np.bool_(True)))
+
     return Program(
         env_steps=algorithm.env_steps,
         init=lambda agents, root: run_init(None, agents, (env_params, root)),
         advance=lambda batch, agents, clock, iterations: run_advance(
-            batch, agents, (env_params, clock, jnp.int32(iterations))
+            batch, agents, (env_params, clock, np.int32(iterations))
         ),
-        shape=lambda agents: jax.eval_shape(run_init, None, agents, (env_params, jax.random.key(0))),
-        look=make_look(keeping),
+        shape=lambda agents: run_init.shape(None, agents, (env_params, jax.random.key(0))),
+        look=lambda batch, qos, iteration, counts: run_look(batch, qos, (np.int32(iteration), np.bool_(counts))),
         keeping=keeping,
+        compile=compile_all,
     )
 
 
@@ -178,4 +195,5 @@ def bind(program: Program, agents: Agents, agents_per_device: int, root: Array) 
         ],
         keeping=program.keeping,
         overrides=[part.overrides for part in parts],
+        compile=lambda begins, check: program.compile(parts[0], root, begins, check),
     )

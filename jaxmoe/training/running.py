@@ -6,7 +6,6 @@ results, bit for bit. It goes on from the job's checkpoint if there is one. A jo
 
 import contextlib
 import time
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from jaxmoe.devices import start_devices
 from jaxmoe.errors import InputError
 from jaxmoe.training.attempt import Stop, StoppedError
 from jaxmoe.training.baseline_run import BaselineRun
+from jaxmoe.training.compiled import pinned
 from jaxmoe.training.events import SILENT, Callback, Noted, guarded
 from jaxmoe.training.job import Job, require_same_evaluation
 from jaxmoe.training.storage import Storage
@@ -64,7 +64,7 @@ def run_job(
     began, tell = time.monotonic(), guarded((callback,))
     runner = TrainingRun if job.kind == "train" else BaselineRun
     width = job.agents_per_device
-    with _pinned(job):
+    with pinned(job.matmul_precision, job.deterministic):
         while True:
             try:
                 with contextlib.suppress(StoppedError):
@@ -76,16 +76,3 @@ def run_job(
                     raise
                 width //= 2
                 tell(Noted(f"job {job.number} does not fit the memory: training {width} agents per device at once"))
-
-
-@contextlib.contextmanager
-def _pinned(job: Job) -> Iterator[None]:
-    """What an environment variable could change, as the job has it."""
-    precision = None if job.matmul_precision == "default" else job.matmul_precision
-    with (
-        jax.default_prng_impl("threefry2x32"),
-        jax.threefry_partitionable(True),
-        jax.enable_x64(False),
-        jax.default_matmul_precision(precision),
-    ):
-        yield

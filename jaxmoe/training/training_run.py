@@ -31,6 +31,16 @@ CHECKPOINT_SHARE = 0.1  # of the time, at most, goes into checkpoints
 class TrainingRun(Attempt):
     """Trains the agents of a job, and evaluates them."""
 
+    def compile(self) -> None:
+        """Compile what the job runs, and run nothing; raises `StoppedError` between two programs."""
+        job = self.job
+        self.prepared = prepare(job.signature, self.table, job.requests, job.keeping)
+        if job.start.kind == "policy":
+            self.prepared = self.prepared._replace(program=self.prepared.warming_up)
+        engine = self._legs()[0].engine
+        engine.compile(job.start.kind == "fresh", self.check)
+        self.prepared.evaluate.compile(engine.shape()[0].state.policy, engine.overrides[0])
+
     def run(self) -> None:
         """Train to the end; raises `StoppedError` after a checkpoint."""
         job, signature = self.job, self.job.signature

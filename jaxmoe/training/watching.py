@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array
 
 from jaxmoe.algorithms.algorithm import Algorithm
@@ -18,6 +19,7 @@ from jaxmoe.env.observation import observe, quantities
 from jaxmoe.env.params import EnvParams
 from jaxmoe.table import ExpertTable
 from jaxmoe.table.records import subset_name
+from jaxmoe.training.compiled import Compiled
 from jaxmoe.training.evaluation import EVALUATION_SEED, Schedule
 from jaxmoe.training.inputs import checked_config, environments
 from jaxmoe.training.job import Signature
@@ -54,7 +56,8 @@ def watch(
     module = registered_algorithm(signature.algorithm)
     algorithm = module.make(env, checked_config(module.Config, signature.config), splits["train"])
     schedule = Schedule.of(env, splits["train"], REQUESTS)
-    run = jax.jit(jax.vmap(_watcher(algorithm, env, schedule), in_axes=(0, None)))
+    watcher, device = jax.vmap(_watcher(algorithm, env, schedule), in_axes=(0, None)), jax.local_devices()[0]
+    run = Compiled(watcher, (SingleDeviceSharding(device),) * 2)
     frames = []
     for split, params in splits.items():
         prompts, seen, actions = jax.tree.map(np.asarray, run(algorithm.actor.parameters(tensors), params))

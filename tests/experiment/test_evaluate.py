@@ -4,6 +4,7 @@ import shutil
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 
@@ -42,6 +43,17 @@ def test_the_agents_of_an_experiment_with_baselines_that_are_chosen(trained):
     }
     with pytest.raises(InputError, match="unknown baseline 'oracle'; choose among"):
         jaxmoe.evaluate(trained, baselines=["oracle"])
+
+
+def test_a_second_evaluation_compiles_nothing_even_with_other_numbers(found, compilations):
+    few = {"agents": [0], "requests": 192, "baselines": "random"}
+    first = found.evaluate(**few)
+    compiled = len(compilations)
+    assert compiled == 2  # the agents, and the baseline
+    pd.testing.assert_frame_equal(found.evaluate(**few), first)
+    dear = found.evaluate(params={"latency_weight": 0.5}, **few)
+    assert (qos(dear) < qos(first)).all()
+    assert len(compilations) == compiled
 
 
 @pytest.mark.slow

@@ -202,3 +202,11 @@ def test_shards_share_out_all_jobs():
 def test_what_is_no_shard_is_refused(text):
     with pytest.raises(InputError, match="is not of the form i/n with i from 0 to n - 1"):
         parse_shard(text)
+
+
+def test_the_plan_fixes_how_exact_and_how_deterministic_programs_are():
+    for said, fixed in (({}, ("default", False)), ({"matmul_precision": "auto"}, ("default", False)),
+                        ({"matmul_precision": "highest", "deterministic": True}, ("highest", True))):  # fmt: skip
+        jobs = planned(devices=said).jobs
+        assert {(job.matmul_precision, job.deterministic) for job in jobs} == {fixed}
+        assert all(parse_job(job.to_json(), "here") == job for job in jobs)

@@ -70,6 +70,10 @@ def test_overrides_change_keys_by_their_dotted_names():
             "devices.agents_per_job = 'many' is not allowed; it must be 'auto' or a valid integer",
         ),
         ({"devices": {"lanes": 8}}, "unknown key 'devices.lanes'; allowed are platform, count, memory_gib"),
+        (
+            {"devices": {"matmul_precision": "half"}},
+            "devices.matmul_precision = 'half' is not allowed; it must be 'auto' or",
+        ),
         ({"devices": {"platform": "npu"}}, "devices.platform = 'npu' is not allowed; it must be 'auto', 'cpu', 'gpu'"),
         ({"objective": {"measure": "qos"}}, "unknown key 'objective.measure'; allowed are metric, split, statistic"),
         ({"objective": {"split": "test"}}, "objective.split = 'test' is not allowed; it must be 'auto', 'train' or"),

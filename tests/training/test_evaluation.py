@@ -117,7 +117,7 @@ def test_an_agent_acts_with_all_digits_where_it_is_evaluated():
     evaluate = AgentEvaluation(algorithm, env, {"train": params}, 64)
     agents = 2 * jax.local_device_count()
     policies = jax.vmap(lambda seed: algorithm.actor.initial(jax.random.key(seed)))(jnp.arange(agents))
-    program = evaluate._run.lower(None, (policies, {}), (params, jax.random.key(0), jnp.int32(0))).as_text()
+    program = evaluate._run._jitted.lower(None, (policies, {}), (params, jax.random.key(0), jnp.int32(0))).as_text()
     products = [line for line in program.splitlines() if "dot_general" in line]
     assert len(products) > 2
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
@@ -244,3 +244,11 @@ def test_planners_are_for_scenarios_of_more_than_one_slot():
         "drift_plus_penalty",
         "lookahead",
     }
+
+
+def test_the_devices_have_a_call_to_do_while_one_is_fetched():
+    log = []
+    calls = [lambda number=number: log.append(f"call {number}") or np.int32(number) for number in range(4)]
+    for found in evaluation.fetched_in_turn(calls):
+        log += [f"have {found}"]
+    assert log == ["call 0", "call 1", "have 0", "call 2", "have 1", "call 3", "have 2", "have 3"]

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import math
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from jaxmoe.training.job import (
     Job,
     Keeping,
     Phase,
+    Precision,
     Signature,
     Start,
     Stop,
@@ -51,6 +53,12 @@ def assert_same(found, expected):
     assert isinstance(found.signature.config.get("hidden", ()), tuple)
 
 
+def test_a_job_of_an_earlier_version_chooses_kernels_as_it_did():
+    line = JOB.to_json().replace(',"deterministic":false', "")
+    assert "deterministic" not in line
+    assert parse_job(line, "here") == JOB
+
+
 def test_a_job_is_one_line_and_comes_back_as_it_was():
     line = JOB.to_json()
     assert "\n" not in line
@@ -82,7 +90,7 @@ JOBS = st.builds(
     Job, WHOLES, WHOLES, st.sampled_from(["train", "baselines"]), SIGNATURES, tuples(WHOLES), tuples(NAMES), COUNTS,
     WHOLES, WHOLES, tuples(PHASES), tuples(WHOLES), COUNTS, tuples(NAMES),
     st.builds(Start, st.sampled_from(["fresh", "policy", "states"]), NAMES, tuples(st.tuples(WHOLES, WHOLES))),
-    st.booleans(), NAMES, NAMES, WHOLES, KEEPINGS,
+    st.booleans(), st.sampled_from(get_args(Precision)), NAMES, WHOLES, KEEPINGS, st.booleans(),
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Whole trainings through `jaxmoe.train`, as users call it: how long they take, what they learn, whether they repeat.
 
-Its form is `WIDTH FOLDER`: agents per device, "auto" as the plan chooses, and where the experiment is kept.
+Its form is `WIDTH KERNELS FOLDER`: agents per device, "auto" as the plan chooses; "fastest" kernels, or "deterministic"
+ones; and where the experiment is kept.
 """
 
 import hashlib
@@ -21,8 +22,9 @@ REQUESTS = 8192  # served by the first agent where two machines are compared
 
 def main() -> None:
     task = worker.task()
-    width, folder = worker.form().split(" ", 1)
-    devices = {} if width == "auto" else {"devices.agents_per_device": int(width)}
+    width, kernels, folder = worker.form().split(" ", 2)
+    devices: dict[str, Any] = {"devices.deterministic": kernels == "deterministic"}
+    devices |= {} if width == "auto" else {"devices.agents_per_device": int(width)}
 
     def train(baselines: Any) -> dict[str, Any]:
         began, times = time.perf_counter(), {}
