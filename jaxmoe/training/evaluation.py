@@ -8,7 +8,9 @@ Sums are kept by unit, because intervals need them (`jaxmoe.analysis.intervals`)
 neighbours pooled where there are many.
 """
 
-from collections.abc import Callable, Mapping
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
@@ -60,6 +62,11 @@ class Schedule(NamedTuple):
         """Whole episodes that make at least so many requests."""
         length = 1 if env.settings.one_slot else int(params.max_steps_in_episode)
         return cls(-(-requests // length), length)
+
+    def first_groups(self, most: float) -> int:
+        """How many of the first groups of policies hold at most so many requests; the first look's, at least."""
+        groups, each = self.groups(POLICY_GROUP)
+        return min(groups, max(-(-self.look // each), int(min(most / (each * self.length), groups))))
 
     def groups(self, requests: int) -> tuple[int, int]:
         """How many groups of about so many requests, and the episodes of one: whole groups of policies."""
@@ -220,54 +227,96 @@ class AgentEvaluation:
         return found
 
 
+class Family(NamedTuple):
+    """Policies that differ in a number."""
+
+    make: Callable[[Array], Policy]
+    members: Sequence[int]  # their numbers
+
+
+ALONE = (0,)  # the members of a family of one
+
+
 class PolicyEvaluation:
-    """Lets the members of a family of policies serve the same requests; compiled once for all numbers of a scenario."""
+    """Lets families of policies serve the same requests side by side; compiled once for all numbers of a scenario.
+
+    The network is simulated for all policies at once, and each family acts for its own members alone: what is compiled
+    is one network and the rules of the families.
+    """
 
     def __init__(
         self,
-        make_member: Callable[[int | Array], Policy],
+        families: Sequence[Family],
         env: "EdgeExperts",
         schedule: Schedule,
         seed: int = EVALUATION_SEED,
         one_device: bool = False,
         checked: bool = False,
+        first_groups: int | None = None,
     ) -> None:
-        """Prepare; policies that are functions of the host are served by one device alone; `checked` as in `sums`."""
+        """Prepare.
+
+        Args:
+            families: who serves.
+            env: the environment.
+            schedule: of all requests.
+            seed: of the requests.
+            one_device: whether one device alone serves, as policies need that are functions of the host.
+            checked: as in `sums`.
+            first_groups: of requests that are served; all if absent.
+        """
         devices = jax.local_devices()[: 1 if one_device else None]
         self._schedule = schedule
-        self._groups, self._count = schedule.groups(POLICY_GROUP)
-        self._devices = len(devices)
+        groups, self._count = schedule.groups(POLICY_GROUP)
+        self._groups, self._devices = first_groups or groups, len(devices)
+        self._ends = np.cumsum([len(family.members) for family in families])
 
-        def serve(member: Array, params: EnvParams, first: Array) -> Sums:
-            key = purpose_key(seed, EVALUATION)
-            return sums(make_member(member), env, params, key, schedule, self._count, first, checked)
+        def act(position: Array, key: Array, observation: Array, state: EnvState, params: EnvParams) -> Array:
+            everyone = jax.lax.all_gather((observation, state), "policies")
+            actions = []
+            for family, end in zip(families, self._ends.tolist(), strict=True):
+                own = slice(end - len(family.members), end)
 
-        def serve_all(members: Array, params: EnvParams, first: Array) -> Sums:
-            found = jax.vmap(serve, in_axes=(0, None, None))(members, params, first[0])
+                def member(number: Array, observation: Array, state: EnvState, make: Any = family.make) -> Array:
+                    return make(number)(key, observation, state, params)
+
+                numbers = jnp.asarray(family.members, jnp.int32)
+                actions.append(jax.vmap(member)(numbers, *jax.tree.map(lambda leaf, own=own: leaf[own], everyone)))
+            return jnp.concatenate(actions)[position]
+
+        def serve(position: Array, params: EnvParams, first: Array) -> Sums:
+            key, policy = purpose_key(seed, EVALUATION), functools.partial(act, position)
+            return sums(policy, env, params, key, schedule, self._count, first, checked)
+
+        def serve_all(params: EnvParams, first: Array) -> Sums:
+            positions = jnp.arange(self._ends[-1])
+            found = jax.vmap(serve, in_axes=(0, None, None), axis_name="policies")(positions, params, first[0])
             return jax.tree.map(lambda leaf: leaf[None], found)
 
         whole, split = PartitionSpec(), PartitionSpec("groups")
         mesh = Mesh(np.array(devices), ("groups",))
         self._run = jax.jit(
-            jax.shard_map(serve_all, mesh=mesh, in_specs=(whole, whole, split), out_specs=split, check_vma=False)
+            jax.shard_map(serve_all, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False)
         )
 
-    def __call__(self, members: list[int], params: EnvParams, check: Check = lambda: None) -> Brought:
-        """What each member brings, one row each."""
+    def __call__(self, params: EnvParams, check: Check = lambda: None) -> list[Brought]:
+        """What each family brings, one row for each member."""
         total: Sums | None = None
         look: Sums | None = None
         for begin in range(0, self._groups, self._devices):
             check()
             firsts = (begin + jnp.arange(self._devices, dtype=jnp.int32)) * self._count
-            found = self._run(jnp.array(members, jnp.int32), params, firsts)
-            for device in range(self._devices):
+            found = self._run(params, firsts)
+            for device in range(min(self._devices, self._groups - begin)):
                 part = jax.tree.map(lambda leaf, device=device: _wide(np.asarray(leaf[device])), found)
                 if (begin + device) * self._count < self._schedule.look:
                     look = part if look is None else jax.tree.map(np.add, look, part)
                 total = part if total is None else jax.tree.map(np.add, total, part)
         assert total is not None
         assert look is not None
-        return _brought(total, look, self._schedule)
+        every = _brought(total, look, self._schedule)
+        begins = [0, *self._ends.tolist()]
+        return [jax.tree.map(lambda leaf, own=slice(*ends): leaf[own], every) for ends in itertools.pairwise(begins)]
 
 
 def evaluate_policy(
@@ -281,14 +330,13 @@ def evaluate_policy(
     checked: bool = False,
 ) -> dict[str, Brought]:
     """What one policy brings on each split."""
-    evaluate = PolicyEvaluation(
-        lambda _: policy, env, Schedule.of(env, splits["train"], requests), seed, one_device, checked
-    )
-    return {split: evaluate([0], params, check) for split, params in splits.items()}
+    schedule = Schedule.of(env, splits["train"], requests)
+    evaluate = PolicyEvaluation([Family(lambda _: policy, ALONE)], env, schedule, seed, one_device, checked)
+    return {split: evaluate(params, check)[0] for split, params in splits.items()}
 
 
 def evaluation_rows(who: Mapping[str, Any], found: Mapping[str, Brought], experts: tuple[str, ...]) -> pd.DataFrame:
-    """Sums by unit as a table: one row per row of the evaluation, split and unit that was met.
+    """Sums by unit as a table: one row per row of the evaluation, split and unit that was met, of episodes any unit.
 
     Columns: who the row is, `split`, `by` ("prompts", "episodes" or "look"), `unit`, `requests`, and of each metric the
     sum.
@@ -300,7 +348,7 @@ def evaluation_rows(who: Mapping[str, Any], found: Mapping[str, Brought], expert
             sums: UnitSums | None = getattr(brought, kind)
             if sums is None:
                 continue
-            met = np.flatnonzero(sums.counts.sum(axis=0) > 0)
+            met = np.flatnonzero((sums.counts.sum(axis=0) > 0) | (kind == "episodes"))
             columns: dict[str, Any] = {name: np.repeat(np.asarray(of), len(met)) for name, of in who.items()}
             columns |= {"split": split, "by": kind, "unit": np.tile(met.astype(np.int32), len(sums.counts))}
             columns["requests"] = sums.counts[:, met].ravel().astype(np.int32)
