@@ -13,7 +13,8 @@ import pandas as pd
 import jaxmoe
 from jaxmoe.analysis.intervals import Estimate, estimate
 from jaxmoe.env.baselines import drift_plus_penalty, lookahead, one_slot_optimum, random
-from jaxmoe.training.evaluation import Schedule, evaluate_policy
+from jaxmoe.training.evaluation import Schedule
+from jaxmoe.training.policies import evaluate_policy
 
 SCENARIOS = ("oneshot", "fading", "queueing")
 REQUESTS = 16_384

@@ -25,8 +25,9 @@ from jaxmoe.env.baselines import BASELINES
 from jaxmoe.experiment.trained import TrainedAgent, stacked
 from jaxmoe.training.baselines import BaselineEvaluation
 from jaxmoe.training.batches import batches
-from jaxmoe.training.evaluation import AgentEvaluation, PolicyEvaluation, Schedule
+from jaxmoe.training.evaluation import AgentEvaluation, Schedule
 from jaxmoe.training.inputs import checked_config, environments
+from jaxmoe.training.policies import ALONE, Family, PolicyEvaluation
 from jaxmoe.training.sizes import evaluated_per_device
 
 RESULTS = Path(__file__).parent / "results" / "unseen_networks.csv"
@@ -142,8 +143,9 @@ def of_baseline(met: Network, unseen: Sequence[Network], requests: int) -> dict[
     def misinformed(key: Any, observation: Any, state: Any, params: Any) -> Any:
         return informed(key, observation, state, params.replace(**numbers))
 
-    wrong = PolicyEvaluation(lambda _: misinformed, env, Schedule.of(env, splits["train"], requests))
-    return {RIGHT: right, WRONG: [{split: wrong([0], own) for split, own in each.items()} for _, each in places]}
+    family = Family(lambda _: misinformed, ALONE)
+    wrong = PolicyEvaluation([family], env, Schedule.of(env, splits["train"], requests))
+    return {RIGHT: right, WRONG: [{split: wrong(own)[0] for split, own in each.items()} for _, each in places]}
 
 
 def print_means(found: dict[str, list[Brought]]) -> None:

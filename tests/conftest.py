@@ -33,7 +33,7 @@ from jaxmoe.algorithms import registry  # noqa: E402
 from jaxmoe.env import scenarios  # noqa: E402
 from jaxmoe.env.baselines import BASELINES  # noqa: E402
 from jaxmoe.experiment import evaluating  # noqa: E402
-from jaxmoe.training import baseline_run, compiled, prepared  # noqa: E402
+from jaxmoe.training import baseline_cache, compiled, prepared  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)
 settings.register_profile("patient", deadline=None)  # the first example compiles
@@ -50,7 +50,7 @@ def _strict_promotion():
 def _forgotten_programs():
     """What a file has compiled goes with it: in one process all programs together are more than a process can map."""
     yield
-    for programs in (prepared._PREPARED, baseline_run._BASELINES, evaluating._AGENTS, evaluating._BASELINES):
+    for programs in (prepared._PREPARED, baseline_cache._PROGRAMS, evaluating._AGENTS):
         programs.clear()
     jax.clear_caches()
 

@@ -38,8 +38,9 @@ from jaxmoe.env.edge_experts import EdgeExperts
 from jaxmoe.env.params import EnvParams
 from jaxmoe.experiment.trained import stacked
 from jaxmoe.training import evaluation
-from jaxmoe.training.evaluation import AgentEvaluation, Schedule, evaluate_policy, sums
+from jaxmoe.training.evaluation import AgentEvaluation, Schedule, sums
 from jaxmoe.training.inputs import checked_config, environments
+from jaxmoe.training.policies import evaluate_policy
 
 LOCAL, EXPERTS = "gemma-2b-it", ("phi-3-mini-128k", "gpt-3.5-turbo", "reka-core", "qwen1.5-72b")
 RATES, AGENTS, ENV_STEPS = (1e-2, 3e-3), 64, 20_000

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from jaxmoe.analysis.comparison import family, shared_reach
+from jaxmoe.analysis.comparison import family, served, shared_reach
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking
 from jaxmoe.analysis.statistics import interval, iqm, performance_profile, profile_with_interval, with_interval
@@ -55,9 +55,11 @@ def baseline_chart(found: pd.DataFrame, winner: str, measure: str, name: str) ->
     axes.set_xlabel(f"{measure_words(measure)}, mean and 95 % interval")
     axes.grid(axis="y", visible=False)
     figure.legend(loc="outside upper right", ncols=3, handletextpad=0.3)
+    requests = served(found)
+    fewer = [f"{policy} the first {count:,}" for policy, count in requests.items() if count < max(requests.values())]
     caption = (
         "Means over requests with 95 % intervals over seeds, prompts and episodes; every policy serves the same "
-        "requests."
+        f"requests{''.join(f', {each}' for each in fewer)}."
     )
     return Drawing(f"{name}baselines", "The winner and every baseline", caption, figure, rows)
 

@@ -44,7 +44,8 @@ def against_baselines(
     """One row per split, policy and metric, with `COLUMNS`: the 95 % interval from `low` to `high`, and what it is of.
 
     Beside the metrics of an evaluation there are the `normalised` score, and how far the agents are `ahead` in QoS, of
-    which the interval is paired: all policies meet the same requests. Of several environments each counts alike.
+    which the interval is paired: all policies meet the same requests, or the first of them where to act takes long.
+    Of several environments each counts alike.
     `deployable` says of a baseline whether it reads no more than an agent may observe, `seeds` of agents how many there
     are in an environment, and `from_seeds` which share of the squared length of the interval comes from them.
 
@@ -180,12 +181,13 @@ def brought_by(rows: pd.DataFrame, by: str, metrics: Sequence[str]) -> Brought:
 
 
 def sums_by(rows: pd.DataFrame, by: str, metrics: Sequence[str]) -> UnitSums:
-    """Sums of an evaluation as arrays: rows by a column, units, metrics."""
-    who, units = (pd.factorize(rows[column], sort=True) for column in (by, "unit"))
-    shape = len(who[1]), len(units[1])
+    """Sums of an evaluation as arrays: rows by a column, units by their numbers, metrics."""
+    who, names = pd.factorize(rows[by], sort=True)
+    units = rows["unit"].to_numpy()
+    shape = len(names), int(units.max(initial=-1)) + 1
     sums, counts = np.zeros((*shape, len(metrics))), np.zeros(shape)
-    counts[who[0], units[0]] = rows["requests"].to_numpy(np.float64)
-    sums[who[0], units[0]] = rows[list(metrics)].to_numpy(np.float64)
+    counts[who, units] = rows["requests"].to_numpy(np.float64)
+    sums[who, units] = rows[list(metrics)].to_numpy(np.float64)
     return UnitSums(sums, counts)
 
 
@@ -260,21 +262,33 @@ def _normalised(*means: Means) -> Means:
 
 
 def quality_table(comparison: pd.DataFrame, title: str, highlight: str | None = None) -> "Table":
-    """How good each policy is: mean QoS, and normalised score with its interval, best policy first."""
+    """How good each policy is: mean QoS, and normalised score with its interval, best policy first.
+
+    Where some have served fewer requests than others it says how many.
+    """
     cells, splits = _cells(comparison), told(comparison["split"].unique())
     normalised = [split for (split, _, metric), of in cells.items() if metric == "normalised" and of.mean == of.mean]
     headings = [
         f"{split}\n{what}" for split in splits for what in (["QoS", "normalised"] if split in normalised else ["QoS"])
     ]
-    table = _table(title, headings)
+    requests = served(comparison)
+    differ = len(set(requests.values())) > 1
+    table = _table(title, [*headings, *(["requests"] if differ else [])])
     for policy in _by_quality(comparison):
         row: list[str] = []
         for split in splits:
             row.append(f"{cells[split, policy, 'qos'].mean:.3f}")
             if split in normalised:
                 row.append(f"{cells[split, policy, 'normalised']:.3f}")
+        row += [f"{requests[policy]:,}"] if differ else []
         table.add_row(policy, *row, style="bold" if policy == highlight else None)
     return table
+
+
+def served(comparison: pd.DataFrame) -> dict[str, int]:
+    """How many train requests each policy has served, by its name; of agents each."""
+    rows = comparison.query("split == 'train' and metric == 'qos'")
+    return dict(zip(rows["policy"].astype(str), rows["requests"].astype(int), strict=True))
 
 
 def behaviour_table(comparison: pd.DataFrame, title: str, highlight: str | None = None) -> "Table":

@@ -7,6 +7,7 @@ normal effects it holds the truth in at least 95 %, whatever the ratio of the va
 confidence interval for linear functions of means of k populations when the population variances are not equal"). Few
 prompts are often skewed, as one that nobody does well: of these and of episodes the skewness is taken out.
 Prompts and episodes are left out for all policies at once, because all meet the same ones; so differences are paired.
+Where a policy has met fewer of them it is paired on these, and what others brought on the rest varies alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -125,7 +126,7 @@ def estimate_and_share(
     means = [each.prompts.mean() for each in evaluations]
     value = np.atleast_1d(statistic(*means))
     episodes = [each.episodes for each in evaluations if each.episodes is not None]
-    of_units = _of_units(statistic, [each.prompts for each in evaluations], means, value, of)
+    of_units = _of_units(statistic, _padded([each.prompts for each in evaluations]), means, value, of)
     if len(episodes) == len(evaluations):
         of_units += _of_units(statistic, episodes, means, value, of)
     of_rows = _of_rows(statistic, evaluations, means, value, of)
@@ -139,11 +140,15 @@ def estimate_and_share(
 def _of_units(
     statistic: Statistic, parts: list[UnitSums], means: list[Means], value: Means, of: Quantile
 ) -> list[Means]:
-    """`g^2 V` of prompts or of episodes, [2, K], apart where environments cut them into other numbers of units."""
+    """`g^2 V` of prompts or of episodes, [2, K], apart where environments cut them into other numbers of units.
+
+    Its degrees of freedom are those of the policy that has met the fewest.
+    """
     found = []
     for size in {part.counts.shape[1] for part in parts}:
         alike = [part.counts.shape[1] == size for part in parts]
-        met = np.any([part.counts.sum(axis=0) > 0 for part, same in zip(parts, alike, strict=True) if same], axis=0)
+        met_by = [part.counts.sum(axis=0) > 0 for part, same in zip(parts, alike, strict=True) if same]
+        met, fewest = np.any(met_by, axis=0), max(2, int(np.sum(met_by, axis=1).min()))
         if met.sum() < 2:
             continue
         those = [
@@ -152,8 +157,18 @@ def _of_units(
         ]
         left = statistic(*np.broadcast_arrays(*those)).reshape(met.sum(), -1)
         influences = (met.sum() - 1) * (value - left)
-        found.append(np.square(without_skewness(influences, of)) * _variance(left, value))
+        found.append(np.square(without_skewness(influences, of, fewest - 1)) * _variance(left, value))
     return found
+
+
+def _padded(parts: list[UnitSums]) -> list[UnitSums]:
+    """The same with equally many units: a policy may not have met the last prompts."""
+    most = max(part.counts.shape[1] for part in parts)
+    missing = [most - part.counts.shape[1] for part in parts]
+    return [
+        UnitSums(np.pad(part.sums, ((0, 0), (0, more), (0, 0))), np.pad(part.counts, ((0, 0), (0, more))))
+        for part, more in zip(parts, missing, strict=True)
+    ]
 
 
 def _of_rows(
@@ -176,7 +191,9 @@ def _of_rows(
     return [np.tile(of(freedom) ** 2 * total, (2, 1))]
 
 
-def without_skewness(values: NDArray[np.float64], quantile: Quantile | None = None) -> NDArray[np.float64]:
+def without_skewness(
+    values: NDArray[np.float64], quantile: Quantile | None = None, freedom: int | None = None
+) -> NDArray[np.float64]:
     """How many standard errors the interval of a mean reaches below and above it, [2, K].
 
     Student's t with the skewness G of the N values taken out by Hall's transformation (1992, "On the removal of
@@ -187,6 +204,7 @@ def without_skewness(values: NDArray[np.float64], quantile: Quantile | None = No
     Args:
         values: of N independent things, such as prompts, [N, K].
         quantile: another one than Student's.
+        freedom: degrees of it, if not N - 1.
 
     >>> without_skewness(np.array([[1.0], [2.0], [3.0]])).round(2).ravel().tolist()
     [4.3, 4.3]
@@ -198,7 +216,7 @@ def without_skewness(values: NDArray[np.float64], quantile: Quantile | None = No
     skewness = np.divide(third, spread**3, out=np.zeros_like(third), where=spread > 0)
     is_skewed = np.abs(skewness) > LEAST_SKEWNESS
     divisor = np.where(is_skewed, skewness, 1.0)
-    ends = np.outer([1.0, -1.0], (t_quantile if quantile is None else quantile)(count - 1))
+    ends = np.outer([1.0, -1.0], (quantile or t_quantile)(freedom or count - 1))
     root = np.sqrt(count)
     transformed = 3 * root / divisor * (np.cbrt(1 + divisor * (ends / root - divisor / (6 * count))) - 1)
     return np.where(is_skewed, transformed, ends) * [[1.0], [-1.0]]

@@ -27,6 +27,10 @@ Policy = Callable[[Array, Float[Array, " O"], EnvState, EnvParams], Int[Array, "
 
 RIDGE_PENALTY = 1.0
 DRIFT_WEIGHT = 0.006  # QoS per second squared, found by simulation in `queueing`
+TRIED = 8  # first actions that `lookahead` tries, at most
+AFTERWARDS = 128  # actions that it chooses among in each slot of a future, at most
+ROLLOUTS, HORIZON = 16, 8  # futures of each first action, and slots of a future
+DEVICE_S = 1e-8  # of two CPU cores, for one device in one action of one slot: measured with 4 to 14 devices
 
 
 class Baseline(NamedTuple):
@@ -46,6 +50,7 @@ class Registered(NamedTuple):
     members: Callable[[Settings], Sequence[int]] | None
     label: Callable[[int], str]
     level: Callable[[Settings], float | None]
+    seconds: Callable[[Settings], float]
 
     def policy(self, env: "EdgeExperts", train: EnvParams, member: int | Array) -> Policy:
         """The policy of a member, of which there may be but one."""
@@ -69,6 +74,7 @@ def register_baseline(
     members: Callable[[Settings], Sequence[int]] | None = None,
     label: Callable[[int], str] = str,
     level: Callable[[Settings], float | None] = lambda _settings: None,
+    seconds: Callable[[Settings], float] = lambda _settings: 0.0,
 ) -> None:
     """Let a policy that does not learn be evaluated beside agents, on the same requests.
 
@@ -83,6 +89,8 @@ def register_baseline(
             is best on train prompts is kept.
         label: a member in words, as in `fixed_subset(6)`.
         level: the normalised score that it stands for in a scenario, 0 or 1; none of most.
+        seconds: of a baseline that thinks long, about how many a request takes on two CPU cores, in a scenario with
+            these settings; it then serves as many of the first requests as can be waited for.
 
     Raises:
         InputError: the name is taken, or is no name.
@@ -91,7 +99,7 @@ def register_baseline(
     if name in BASELINES:
         raise InputError(f"a baseline named {name!r} is registered already")
     told = (lambda _settings: knows) if isinstance(knows, str) else knows
-    BASELINES[name] = Registered(make, told, deployable, applies, members, label, level)
+    BASELINES[name] = Registered(make, told, deployable, applies, members, label, level, seconds)
 
 
 def suited_baselines(settings: Settings) -> tuple[str, ...]:
@@ -184,19 +192,27 @@ def drift_plus_penalty(env: "EdgeExperts", weight: float = DRIFT_WEIGHT) -> Base
 
     def act(key: Array, observation: Array, state: EnvState, params: EnvParams) -> Array:
         del key, observation
-        return jnp.argmax(_drift_values(state, params, env.settings, weight))
+        return jnp.argmax(_drift_values(state, params, env.settings, weight, jnp.arange(env.num_actions)))
 
     return Baseline("drift_plus_penalty", act)
 
 
-def lookahead(env: "EdgeExperts", rollouts: int = 16, horizon: int = 8, weight: float = DRIFT_WEIGHT) -> Baseline:
+def lookahead(
+    env: "EdgeExperts", rollouts: int = ROLLOUTS, horizon: int = HORIZON, weight: float = DRIFT_WEIGHT
+) -> Baseline:
     """Rollout planner (Bertsekas 2019, Reinforcement Learning and Optimal Control, section 2.4) on the true model.
 
     Each first action is tried in `rollouts` futures of `horizon` slots, the same for all first actions, in which
     drift-plus-penalty acts afterwards; the action with the best mean sum of QoS is taken. It knows the true model and
     this slot, not the future's draws.
+
+    Of more than `TRIED` first actions it tries those that drift-plus-penalty values most, so that what that policy
+    would do is among them: a rollout is no worse than its base policy whichever other actions it tries (simplified
+    rollout, same section). The one-slot optimum alone may be none of them, where a long queue makes it a bad choice.
+    Of more than `AFTERWARDS` actions the base policy knows those that ask the fewest devices.
     """
     settings = env.settings
+    afterwards = jnp.asarray(_of_fewest_devices(settings, AFTERWARDS))
 
     def act(key: Array, observation: Array, state: EnvState, params: EnvParams) -> Array:
         del observation
@@ -204,7 +220,8 @@ def lookahead(env: "EdgeExperts", rollouts: int = 16, horizon: int = 8, weight: 
         keys = jax.random.split(key, (rollouts, horizon))
 
         def slot(state: EnvState, key: Array) -> tuple[EnvState, Array]:
-            action = jnp.argmax(_drift_values(state, expected, settings, weight))
+            values = _drift_values(state, expected, settings, weight, afterwards)
+            action = afterwards[jnp.argmax(values)]
             state, outcome = rules.transition(state, action, rules.draw(key, settings), expected, settings)
             return state, outcome.qos
 
@@ -213,9 +230,11 @@ def lookahead(env: "EdgeExperts", rollouts: int = 16, horizon: int = 8, weight: 
             following, outcome = rules.transition(state, action, draws, expected, settings)
             return outcome.qos + jnp.sum(jax.lax.scan(slot, following, keys[1:])[1])
 
-        actions = jnp.arange(settings.num_actions, dtype=jnp.int32)
+        values = _drift_values(state, expected, settings, weight, jnp.arange(settings.num_actions, dtype=jnp.int32))
+        values = jnp.where(rules.action_mask(state, settings), values, -jnp.inf)  # others do the same as one of these
+        actions = jnp.sort(jax.lax.top_k(values, min(TRIED, settings.num_actions))[1])
         totals = jax.vmap(jax.vmap(future_qos, in_axes=(None, 0)), in_axes=(0, None))(actions, keys)
-        return jnp.argmax(jnp.mean(totals, axis=1))
+        return actions[jnp.argmax(jnp.mean(totals, axis=1))]
 
     return Baseline("lookahead", act)
 
@@ -270,14 +289,23 @@ def ridge(
     return np.concatenate([slopes, (mean_targets - mean_features @ slopes)[None, :]])
 
 
-def _drift_values(state: EnvState, params: EnvParams, settings: Settings, weight: float) -> Float[Array, " A"]:
+def _drift_values(
+    state: EnvState, params: EnvParams, settings: Settings, weight: float, actions: Int[Array, " A"]
+) -> Float[Array, " A"]:
     slot, params = rules.true_slot(state, params), by_episode(params, state.drawn)
 
     def value(chosen: Array) -> Array:
         outcome = rules.serve(slot, chosen, jnp.float32(0.0), params, settings)
         return outcome.qos - weight * jnp.sum(outcome.compute_s * state.backlog_s)
 
-    return jax.vmap(value)(jnp.asarray(device_choices(settings)))
+    return jax.vmap(value)(jnp.asarray(device_choices(settings))[actions])
+
+
+def _of_fewest_devices(settings: Settings, most: int) -> Int[np.ndarray, " A"]:
+    """At most so many actions, in their order: all that ask no more than some number of devices, one at least."""
+    devices = device_choices(settings).sum(axis=1)
+    within = next((limit for limit in range(devices.max(), 1, -1) if (devices <= limit).sum() <= most), 1)
+    return np.flatnonzero(devices <= within).astype(np.int32)
 
 
 def _observed_snr_db(state: EnvState, settings: Settings) -> Float[Array, "E R"]:
@@ -298,6 +326,12 @@ def _on_best_replicas(members: Array, state: EnvState, settings: Settings) -> In
     reachable = jnp.max(snr_db, axis=1) > -jnp.inf
     choices = jnp.where(members & reachable, 1 + jnp.argmax(snr_db, axis=1), 0)
     return encode_action(choices, settings)
+
+
+def _lookahead_seconds(settings: Settings) -> float:
+    """Of `lookahead` for a request: its futures, in each slot of which it tries actions."""
+    futures = min(TRIED, settings.num_actions) * ROLLOUTS
+    return DEVICE_S * futures * HORIZON * len(_of_fewest_devices(settings, AFTERWARDS)) * settings.num_devices
 
 
 def _several_slots(settings: Settings) -> bool:
@@ -352,5 +386,5 @@ register_baseline(
 )  # fmt: skip
 register_baseline(
     "lookahead", _alone(lookahead), knows="true scores and channels; plans ahead", deployable=False,
-    applies=_several_slots, level=lambda _settings: 1.0,
+    applies=_several_slots, level=lambda _settings: 1.0, seconds=_lookahead_seconds,
 )  # fmt: skip

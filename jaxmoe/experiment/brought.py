@@ -22,7 +22,7 @@ from jaxmoe.experiment import exporting
 from jaxmoe.policy import loading
 from jaxmoe.policy.bundle import Bundle, read_bundle
 from jaxmoe.table import ExpertTable
-from jaxmoe.training.evaluation import evaluate_policy
+from jaxmoe.training.policies import evaluate_policy
 
 if TYPE_CHECKING:
     from jaxmoe.env.baselines import Policy

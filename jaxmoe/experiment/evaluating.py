@@ -7,7 +7,7 @@ import jax
 import pandas as pd
 
 from jaxmoe.algorithms.registry import registered_algorithm
-from jaxmoe.analysis.comparison import agents_name, compared, comparison_frame
+from jaxmoe.analysis.comparison import agents_name, brought_by, compared, comparison_frame
 from jaxmoe.analysis.intervals import Brought
 from jaxmoe.devices import start_jax, use_caches
 from jaxmoe.env.baselines import BASELINES, levels
@@ -18,7 +18,8 @@ from jaxmoe.experiment.brought import bundle_of, evaluate_brought
 from jaxmoe.experiment.trained import TrainedAgent, stacked
 from jaxmoe.table import ExpertTable, given_table
 from jaxmoe.training import evaluation
-from jaxmoe.training.baselines import BaselineEvaluation, chosen_baselines
+from jaxmoe.training.baseline_cache import Asked, baseline_rows
+from jaxmoe.training.baselines import chosen_baselines
 from jaxmoe.training.batches import batches
 from jaxmoe.training.evaluation import AgentEvaluation, Schedule
 from jaxmoe.training.events import Callback, Noted
@@ -50,7 +51,6 @@ class Where(NamedTuple):
 
 
 _AGENTS: dict[Any, AgentEvaluation] = {}  # by all that shapes them
-_BASELINES: dict[Any, BaselineEvaluation] = {}
 
 
 def evaluate_policies(
@@ -183,20 +183,16 @@ def _rows(where: Where, agents: Mapping[str, dict[str, Brought]], policies: Mapp
             found[name] = evaluate_brought(
                 name, policy, where.env, where.splits, where.table, where.requests, where.seed
             )
+    metrics = evaluation.metric_names(where.table.experts)
     own = next(iter(found), None)  # how far it is ahead of the others is told
     if where.families:
-        evaluate_all = kept(
-            _BASELINES,
-            (where.families, *where.key),
-            lambda: BaselineEvaluation(where.env, where.splits["train"], where.requests, where.families, where.seed),
+        asked = Asked(where.env, where.splits, where.table, where.requests, where.families, where.seed)
+        rows_of = baseline_rows(
+            asked, tell=lambda names: where.callback(Noted(f"evaluating the baselines: {names}", progress=True))
         )
-        for split, named in evaluate_all(
-            where.splits,
-            tell=lambda family: where.callback(Noted(f"evaluating the baselines: {family}", progress=True)),
-        ).items():
-            for name, brought in named.items():
-                found.setdefault(name, {})[split] = brought
-    metrics = evaluation.metric_names(where.table.experts)
+        keys: Any
+        for keys, part in rows_of.groupby(["policy", "split"], sort=False):
+            found.setdefault(str(keys[0]), {})[str(keys[1])] = brought_by(part, "policy", metrics)
     rows: list[tuple[object, ...]] = []
     for split in where.splits:
         evaluations = {name: [brought[split]] for name, brought in found.items()}

@@ -340,7 +340,7 @@ class Experiment:
         engine = engine or Local()
         with locations.locked(self.storage) if engine.alone else contextlib.nullcontext(), stop.listening():
             self._forget()
-            jobs = self.contents.jobs
+            jobs = sorted(self.contents.jobs, key=lambda job: job.kind != "train")  # nothing waits for baselines
             if damaged := folder.set_aside_damaged(self.storage, jobs):
                 self._forget()
             for text in damaged:

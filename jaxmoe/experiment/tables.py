@@ -263,11 +263,12 @@ def _objective(spec: Spec, results: pd.DataFrame) -> Objective:
     metric = said.metric
     if metric in ("auto", "normalised"):  # QoS until baselines are evaluated, and where they are not told apart
         metric = "normalised" if told else "qos"
-    for name in (metric, *said.limits):
+    limits = {name: top for name, top in said.limits.items() if told or name != "normalised"}
+    for name in (metric, *limits):
         if len(results) and f"{split}_{name}" not in results:
             known = [str(column).removeprefix("train_") for column in results if str(column).startswith("train_")]
             raise InputError(f"objective: an evaluation has no metric {name!r}; choose among {', '.join(known)}")
-    return Objective(metric, split, said.statistic, dict(said.limits))
+    return Objective(metric, split, said.statistic, limits)
 
 
 def _latest_done(jobs: Mapping[int, Job], done: Mapping[int, Any]) -> dict[int, int]:

@@ -8,18 +8,13 @@ import contextlib
 import threading
 from collections.abc import Iterable
 
-from jaxmoe.training.attempt import Stop
+from jaxmoe.training.attempt import Stop, leaves_host_idle
 from jaxmoe.training.compiled import pinned
 from jaxmoe.training.events import SILENT, Advanced, Callback, Compiled, Event
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import is_done
 from jaxmoe.training.training_run import TrainingRun
-
-
-def compiles_ahead(platform: str) -> bool:
-    """Whether the host's cores are idle while agents train."""
-    return platform != "cpu"
 
 
 def compiling_ahead(job: Job, later: Iterable[Job], storage: Storage, callback: Callback, stop: Stop) -> Callback:
@@ -32,7 +27,7 @@ def compiling_ahead(job: Job, later: Iterable[Job], storage: Storage, callback: 
         callback: is told what this one is told.
         stop: whether somebody wants the end.
     """
-    if not compiles_ahead(job.platform):
+    if not leaves_host_idle(job.platform):
         return callback
     others = (each for each in later if each.kind == "train" and each.signature.key != job.signature.key)
     waiting = [each for each in [next((each for each in others if not is_done(storage, each)), None)] if each]

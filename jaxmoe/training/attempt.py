@@ -20,6 +20,11 @@ PROGRESS_S = 5.0  # s, between two notes of where a job stands
 Stop = Callable[[], bool]
 
 
+def leaves_host_idle(platform: str) -> bool:
+    """Whether the host has cores for other work while the devices of a platform compute."""
+    return platform != "cpu"
+
+
 class StoppedError(Exception):
     """Somebody wants the end."""
 

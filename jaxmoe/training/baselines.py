@@ -1,6 +1,7 @@
 """What baselines bring: every family of them, its best member by train prompts, on the same requests as agents."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -8,20 +9,24 @@ import jax
 import numpy as np
 
 from jaxmoe.analysis.intervals import Brought
-from jaxmoe.env.baselines import BASELINES, Registered, suited_baselines
+from jaxmoe.env.baselines import BASELINES, suited_baselines
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.errors import InputError
-from jaxmoe.training.evaluation import EVALUATION_SEED, Check, PolicyEvaluation, Schedule, Splits
+from jaxmoe.training.compiled import Check
+from jaxmoe.training.evaluation import EVALUATION_SEED, Schedule, Splits
+from jaxmoe.training.policies import Family, PolicyEvaluation
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
 
+LONGEST_S = 16.0  # about so long two CPU cores are at work on a baseline, on each split
+
 
 class BaselineEvaluation:
-    """Lets every baseline serve the same requests, on train and on test prompts.
+    """Lets baselines serve the same requests, on each split; those that serve equally many are one program.
 
     Of a family of policies, such as the fixed subsets, the one that is best on the train prompts is kept: nothing is
-    selected on test prompts.
+    selected on test prompts. Baselines that think long serve the first requests alone, as many as take `LONGEST_S`.
     """
 
     def __init__(
@@ -34,25 +39,44 @@ class BaselineEvaluation:
     ) -> None:
         """Prepare the chosen families; the predicting baseline learns from the train prompts of `train`."""
         schedule = Schedule.of(env, train, requests)
-        self._families: list[tuple[str, Registered, list[int], PolicyEvaluation]] = []
+        self._chosen, self._settings = chosen, env.settings
+        alike: dict[int, list[str]] = {}
         for name in chosen:
-            own = BASELINES[name]
-            evaluate = PolicyEvaluation(functools.partial(own.policy, env, train), env, schedule, seed)
-            self._families.append((name, own, own.numbers(env.settings), evaluate))
+            seconds = BASELINES[name].seconds(env.settings)
+            alike.setdefault(schedule.first_groups(LONGEST_S / seconds if seconds else math.inf), []).append(name)
+        self._programs = [
+            (
+                names,
+                PolicyEvaluation(
+                    [Family(functools.partial(own.policy, env, train), own.numbers(env.settings)) for own in families],
+                    env, schedule, seed, first_groups=groups,
+                ),
+            )
+            for groups, names in sorted(alike.items(), reverse=True)
+            for families in [[BASELINES[name] for name in names]]
+        ]  # fmt: skip
 
     def __call__(
         self, splits: Splits, check: Check = lambda: None, tell: Callable[[str], None] = lambda _: None
     ) -> dict[str, dict[str, Brought]]:
-        """What each baseline brings: by split and name; each family's name is told before its turn."""
-        found: dict[str, dict[str, Brought]] = {split: {} for split in splits}
-        for family, own, members, evaluate in self._families:
-            tell(family)
-            rows = {split: evaluate(members, params, check) for split, params in splits.items()}
-            best = int(np.argmax(rows["train"].mean()[:, 0]))
-            name = family if own.members is None else f"{family}({own.label(members[best])})"
-            for split, brought in rows.items():
-                found[split][name] = jax.tree.map(lambda leaf, best=best: leaf[[best]], brought)
-        return found
+        """What each baseline brings: by split and name; those of a program are told before their turn."""
+        brought: dict[str, dict[str, Brought]] = {}  # by family and split
+        for names, evaluate in self._programs:
+            tell(", ".join(names))
+            for split, params in splits.items():
+                for name, found in zip(names, evaluate(params, check), strict=True):
+                    brought.setdefault(name, {})[split] = found
+        every: dict[str, dict[str, Brought]] = {split: {} for split in splits}
+        for name in self._chosen:
+            best = int(np.argmax(brought[name]["train"].mean()[:, 0]))
+            for split, found in brought[name].items():
+                every[split][self._label(name, best)] = jax.tree.map(lambda leaf, best=best: leaf[[best]], found)
+        return every
+
+    def _label(self, name: str, best: int) -> str:
+        """A family with its best member."""
+        own = BASELINES[name]
+        return name if own.members is None else f"{name}({own.label(own.numbers(self._settings)[best])})"
 
 
 def chosen_baselines(asked: str | Iterable[str], settings: Settings) -> tuple[str, ...]:

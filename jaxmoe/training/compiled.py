@@ -67,13 +67,19 @@ class Compiled:
         kinds = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
         leaves, tree = jax.tree.flatten(kinds)
         options = _COMPILER_OPTIONS.get()
-        key = (tree, *leaves, *options.items(), *(getattr(jax.config, name) for name in PINNED))
+        key = (tree, *leaves, *in_force().items())
         with _LOCK:
             if key not in self._executables:
                 lowered = self._jitted.lower(*kinds)
                 with _our_cache():
                     self._executables[key] = lowered.compile(compiler_options=dict(options))
             return self._executables[key]
+
+
+def in_force() -> dict[str, str]:
+    """What shapes programs that are compiled now, beside themselves: what is pinned, and options of the compiler."""
+    pins = {name: str(getattr(jax.config, name)) for name in PINNED}
+    return pins | {name: str(value) for name, value in _COMPILER_OPTIONS.get().items()}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ neighbours pooled where there are many.
 """
 
 import copy
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms.algorithm import Algorithm
@@ -31,7 +31,7 @@ from jaxmoe.env.observation import observe
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState, Outcome
 from jaxmoe.training.batches import for_each_agent, joined
-from jaxmoe.training.compiled import Check, Compiled
+from jaxmoe.training.compiled import Check
 from jaxmoe.training.keys import EVALUATION, purpose_key
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ class Schedule(NamedTuple):
         """Whole episodes that make at least so many requests."""
         length = 1 if env.settings.one_slot else int(params.max_steps_in_episode)
         return cls(-(-requests // length), length)
+
+    def first_groups(self, most: float) -> int:
+        """How many of the first groups of policies hold at most so many requests; the first look's, at least."""
+        groups, each = self.groups(POLICY_GROUP)
+        return min(groups, max(-(-self.look // each), int(min(most / (each * self.length), groups))))
 
     def groups(self, requests: int) -> tuple[int, int]:
         """How many groups of about so many requests, and the episodes of one: whole groups of policies."""
@@ -223,21 +228,43 @@ class AgentEvaluation:
         check: Check = lambda: None,
     ) -> dict[str, Brought]:
         """What batches of policies bring on each split, in the first groups of requests, all if absent."""
-        batches = list(zip(policies, overrides, strict=True))
-        wanted = [(split, group) for split in self._splits for group in range(groups or self.groups)]
+        calls = self._calls(policies, overrides, groups or self.groups, check)
+        return self._gathered(fetched_in_turn(calls), len(policies), agents)
 
-        def serve(split: str, group: int, batch: tuple[Any, Any]) -> Sums:
+    def look(
+        self, policies: list[Any], overrides: list[dict[str, Array]], agents: int, check: Check = lambda: None
+    ) -> Callable[[], dict[str, Brought]]:
+        """Queue the first group of requests, and return what waits for it: devices may be given other work before."""
+        queued = [call() for call in self._calls(policies, overrides, 1, check)]
+        return lambda: self._gathered(iter(jax.device_get(queued)), len(policies), agents)
+
+    def _calls(
+        self, policies: list[Any], overrides: list[dict[str, Array]], groups: int, check: Check
+    ) -> Iterator[Callable[[], Sums]]:
+        """Of the program: for each split and group of requests one with each batch."""
+
+        def serve(params: EnvParams, group: int, batch: tuple[Any, Any]) -> Sums:
             check()
-            return self._run(None, batch, (self._splits[split], self._key, np.int32(group * self._count)))
+            found: Sums = self._run(None, batch, (params, self._key, np.int32(group * self._count)))
+            return found
 
-        fetched = fetched_in_turn(partial(serve, *each, batch) for each in wanted for batch in batches)
-        looks: dict[str, Sums] = {}
-        totals: dict[str, Sums] = {}
-        for split, _ in wanted:
-            found = jax.tree.map(_wide, joined(list(itertools.islice(fetched, len(batches))), agents))
-            looks.setdefault(split, found)
-            totals[split] = jax.tree.map(np.add, totals[split], found) if split in totals else found
-        return {split: _brought(total, looks[split], self._schedule) for split, total in totals.items()}
+        each = itertools.product(self._splits.values(), range(groups), list(zip(policies, overrides, strict=True)))
+        return (partial(serve, *one) for one in each)
+
+    def _gathered(self, fetched: Iterator[Sums], batches: int, agents: int) -> dict[str, Brought]:
+        """The sum over groups of what the calls gave, on the host in float64, and the first group alone."""
+        parts = list(fetched)
+        found = [
+            jax.tree.map(wide, joined(parts[begin : begin + batches], agents))
+            for begin in range(0, len(parts), batches)
+        ]
+        groups = len(found) // len(self._splits)
+        brought = {}
+        for number, split in enumerate(self._splits):
+            first, *others = found[number * groups : (number + 1) * groups]
+            total = functools.reduce(partial(jax.tree.map, np.add), others, first)
+            brought[split] = as_brought(total, first, self._schedule)
+        return brought
 
 
 def fetched_in_turn(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
@@ -252,75 +279,8 @@ def fetched_in_turn(calls: Iterable[Callable[[], Any]]) -> Iterator[Any]:
         queued.extend(call() for call in itertools.islice(left, 1))
 
 
-class PolicyEvaluation:
-    """Lets the members of a family of policies serve the same requests; compiled once for all numbers of a scenario."""
-
-    def __init__(
-        self,
-        make_member: Callable[[int | Array], Policy],
-        env: "EdgeExperts",
-        schedule: Schedule,
-        seed: int = EVALUATION_SEED,
-        one_device: bool = False,
-        checked: bool = False,
-    ) -> None:
-        """Prepare; policies that are functions of the host are served by one device alone; `checked` as in `sums`."""
-        devices = jax.local_devices()[: 1 if one_device else None]
-        self._schedule = schedule
-        self._groups, self._count = schedule.groups(POLICY_GROUP)
-        self._devices = len(devices)
-
-        def serve(member: Array, params: EnvParams, first: Array) -> Sums:
-            key = purpose_key(seed, EVALUATION)
-            return sums(make_member(member), env, params, key, schedule, self._count, first, checked)
-
-        def serve_all(members: Array, params: EnvParams, first: Array) -> Sums:
-            found = jax.vmap(serve, in_axes=(0, None, None))(members, params, first[0])
-            return jax.tree.map(lambda leaf: leaf[None], found)
-
-        whole, split = PartitionSpec(), PartitionSpec("groups")
-        mesh = Mesh(np.array(devices), ("groups",))
-        specs = (whole, whole, split)
-        sharded = jax.shard_map(serve_all, mesh=mesh, in_specs=specs, out_specs=split, check_vma=False)
-        self._run = Compiled(sharded, tuple(NamedSharding(mesh, spec) for spec in specs))
-
-    def __call__(self, members: list[int], params: EnvParams, check: Check = lambda: None) -> Brought:
-        """What each member brings, one row each."""
-        total: Sums | None = None
-        look: Sums | None = None
-        for begin in range(0, self._groups, self._devices):
-            check()
-            firsts = (begin + np.arange(self._devices, dtype=np.int32)) * self._count
-            found = self._run(np.array(members, np.int32), params, firsts)
-            for device in range(self._devices):
-                part = jax.tree.map(lambda leaf, device=device: _wide(np.asarray(leaf[device])), found)
-                if (begin + device) * self._count < self._schedule.look:
-                    look = part if look is None else jax.tree.map(np.add, look, part)
-                total = part if total is None else jax.tree.map(np.add, total, part)
-        assert total is not None
-        assert look is not None
-        return _brought(total, look, self._schedule)
-
-
-def evaluate_policy(
-    policy: Policy,
-    env: "EdgeExperts",
-    splits: Splits,
-    requests: int,
-    seed: int = EVALUATION_SEED,
-    check: Check = lambda: None,
-    one_device: bool = False,
-    checked: bool = False,
-) -> dict[str, Brought]:
-    """What one policy brings on each split."""
-    evaluate = PolicyEvaluation(
-        lambda _: policy, env, Schedule.of(env, splits["train"], requests), seed, one_device, checked
-    )
-    return {split: evaluate([0], params, check) for split, params in splits.items()}
-
-
 def evaluation_rows(who: Mapping[str, Any], found: Mapping[str, Brought], experts: tuple[str, ...]) -> pd.DataFrame:
-    """Sums by unit as a table: one row per row of the evaluation, split and unit that was met.
+    """Sums by unit as a table: one row per row of the evaluation, split and unit that was met, of episodes any unit.
 
     Columns: who the row is, `split`, `by` ("prompts", "episodes" or "look"), `unit`, `requests`, and of each metric the
     sum.
@@ -332,7 +292,7 @@ def evaluation_rows(who: Mapping[str, Any], found: Mapping[str, Brought], expert
             sums: UnitSums | None = getattr(brought, kind)
             if sums is None:
                 continue
-            met = np.flatnonzero(sums.counts.sum(axis=0) > 0)
+            met = np.flatnonzero((sums.counts.sum(axis=0) > 0) | (kind == "episodes"))
             columns: dict[str, Any] = {name: np.repeat(np.asarray(of), len(met)) for name, of in who.items()}
             columns |= {"split": split, "by": kind, "unit": np.tile(met.astype(np.int32), len(sums.counts))}
             columns["requests"] = sums.counts[:, met].ravel().astype(np.int32)
@@ -356,7 +316,7 @@ def results_of(curves: pd.DataFrame, found: Mapping[str, Brought], experts: tupl
     return pd.concat([last[own], pd.DataFrame(means)], axis=1)
 
 
-def _brought(total: Sums, look: Sums, schedule: Schedule) -> Brought:
+def as_brought(total: Sums, look: Sums, schedule: Schedule) -> Brought:
     """On the host; episodes of one request are no units of their own: by prompts they are counted already."""
     prompts, episodes, first = (
         UnitSums(np.asarray(sums), np.asarray(counts))
@@ -370,7 +330,8 @@ def _brought(total: Sums, look: Sums, schedule: Schedule) -> Brought:
     return Brought(prompts, episodes if schedule.length > 1 else None, seen)
 
 
-def _wide(leaf: np.ndarray) -> np.ndarray:
+def wide(leaf: np.ndarray) -> np.ndarray:
+    """In float64, in which sums of groups are added."""
     return leaf.astype(np.float64)
 
 

@@ -1,7 +1,7 @@
 """The loop around the program: how far agents are, in which phase of their schedules, and how fast they learn."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -92,8 +92,14 @@ class Trainer:
         """Whether every agent has stopped."""
         return bool(self.engine.stopped(self.batches).all())
 
-    def advance_to(self, end: int) -> Iterator[None]:
-        """Train until an iteration, and let the host look after each segment."""
+    def advance_to(self, end: int, meanwhile: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
+        """Train until an iteration, and let the host look after each segment.
+
+        Args:
+            end: the iteration.
+            meanwhile: called once a segment is queued; it ends what the devices were given before, and returns when
+                they were free.
+        """
         learning = int((~self.engine.stopped(self.batches)).sum())
         while self.reached < end:
             leg = next(leg for leg in self.legs if self.reached < leg.end)
@@ -101,6 +107,7 @@ class Trainer:
             began = time.monotonic()
             numbers = (self.reached, leg.schedule_length, leg.schedule_begin)
             self.batches = leg.engine.advance(self.batches, Clock(*map(jnp.int32, numbers)), length)
+            began = max(began, meanwhile())
             jax.block_until_ready([batch.totals for batch in self.batches])
             env_steps = length * self.engine.env_steps * learning
             self.pace.note(env_steps, length, time.monotonic() - began)

@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxmoe.analysis.intervals import Brought
 from jaxmoe.table.splits import choosing
 from jaxmoe.training import checkpoints
 from jaxmoe.training.arrays import pieces, read_arrays
-from jaxmoe.training.attempt import Attempt, StoppedError
+from jaxmoe.training.attempt import Attempt, StoppedError, leaves_host_idle
 from jaxmoe.training.evaluation import evaluation_rows, results_of
 from jaxmoe.training.events import Advanced, CheckpointSaved, Compiled, Evaluated, JobFinished, JobStarted, Noted
 from jaxmoe.training.inputs import checked_config
@@ -51,6 +51,7 @@ class TrainingRun(Attempt):
         self._warn_of_warm_up()
         trainer = Trainer(self._legs())
         self._saved_at, self._saving_s = time.monotonic(), 0.0
+        self._queued: Callable[[], float] = lambda: 0.0
         curves = self._begin(trainer)
         ends = sorted(set(map(self.prepared.iterations, job.evaluate_at)))
         found: dict[str, Brought] | None = None
@@ -60,7 +61,7 @@ class TrainingRun(Attempt):
             for end in (end for end in ends if end > trainer.measured):
                 if trainer.over:
                     break
-                for _ in trainer.advance_to(end):
+                for _ in trainer.advance_to(end, self._note_queued):
                     self._look(trainer, curves)
                 found = self._evaluate(trainer, curves, last=end == ends[-1])
             if found is None:
@@ -176,43 +177,57 @@ class TrainingRun(Attempt):
         """Evaluate the agents, and add a row of each that learns to the curves, which are always of the first look.
 
         What the kept policies bring on all requests is returned, if these are the policies that are evaluated here.
+        Where nothing depends on it and the host has nothing else to do, a look is queued only, and noted while the next
+        segment runs.
         """
-        engine = trainer.engine
+        engine, evaluate = trainer.engine, self.prepared.evaluate
         policies = [batch.state.policy for batch in trainer.batches]
         whole, learned = last and not engine.keeping.looks, ~engine.stopped(trainer.batches)
-        found = self.prepared.evaluate(policies, engine.overrides, engine.agents, None if whole else 1, self.check)
-        metrics = trainer.take_metrics() if trainer.reached > trainer.measured else {}
-        rows = pd.DataFrame(
-            {
-                "agent": np.asarray(self.job.rows, np.int64),
-                "env_steps": engine.ended_at(trainer.batches, trainer.reached) * engine.env_steps,
-                "diverged": engine.diverged(trainer.batches),
-                "requests": self.prepared.evaluate.requests(1),
-                **metrics,
-                **{f"{split}_qos": brought.first_look()[:, 0] for split, brought in found.items()},
-            }
-        )
-        if curves or self.job.start.kind != "states":  # else the job before has decided by this evaluation
-            chooses = self.job.keeping.split or choosing(found)
-            trainer.look(found[chooses].first_look()[:, 0], trainer.env_steps >= self.job.evaluation_distance)
-        curves.append(rows[learned] if curves else rows)
-        self._tell_evaluated(trainer, found, 1 if not whole else None)
-        return found if whole else None
+        agents = policies, engine.overrides, engine.agents
+        brought = evaluate(*agents, None, self.check) if whole else None
+        fetch = evaluate.look(*agents, self.check) if brought is None else None
+        columns = {
+            "agent": np.asarray(self.job.rows, np.int64),
+            "env_steps": engine.ended_at(trainer.batches, trainer.reached) * engine.env_steps,
+            "diverged": engine.diverged(trainer.batches),
+            "requests": evaluate.requests(1),
+            **(trainer.take_metrics() if trainer.reached > trainer.measured else {}),  # nothing stops the job from here
+        }
+        env_steps = trainer.env_steps
+
+        def note() -> float:
+            found, free = fetch() if fetch else brought or {}, time.monotonic()
+            qos = {f"{split}_qos": each.first_look()[:, 0] for split, each in found.items()}
+            rows = pd.DataFrame({**columns, **qos})
+            if curves or self.job.start.kind != "states":  # else the job before has decided by this evaluation
+                chooses = self.job.keeping.split or choosing(found)
+                trainer.look(qos[f"{chooses}_qos"], env_steps >= self.job.evaluation_distance)
+            curves.append(rows[learned] if curves else rows)
+            self._tell_evaluated(env_steps, found, None if whole else 1)
+            return free
+
+        self._queued = note
+        if last or engine.keeping.looks or not leaves_host_idle(self.job.platform):
+            self._note_queued()
+        return brought
+
+    def _note_queued(self) -> float:
+        """Note the evaluation that is queued, if one is; when the devices were done with it."""
+        noted, self._queued = self._queued, lambda: 0.0
+        return noted()
 
     def _evaluate_kept(self, trainer: Trainer) -> dict[str, Brought]:
         """What the kept policies bring on all requests."""
         engine = trainer.engine
         policies = engine.kept_policies(trainer.batches)
         found = self.prepared.evaluate(policies, engine.overrides, engine.agents, None, self.check)
-        self._tell_evaluated(trainer, found, None)
+        self._tell_evaluated(trainer.env_steps, found, None)
         return found
 
-    def _tell_evaluated(self, trainer: Trainer, found: Mapping[str, Brought], groups: int | None) -> None:
+    def _tell_evaluated(self, env_steps: int, found: Mapping[str, Brought], groups: int | None) -> None:
         qos = found["train"].mean()[:, 0]
         served = self.prepared.evaluate.requests(groups), self.prepared.evaluate.requests()
-        self.tell(
-            Evaluated(self.job.number, trainer.env_steps, float(qos.mean()), float(qos.max()), *served, groups is None)
-        )
+        self.tell(Evaluated(self.job.number, env_steps, float(qos.mean()), float(qos.max()), *served, groups is None))
 
     def _finish(self, trainer: Trainer, curves: list[pd.DataFrame], found: dict[str, Brought]) -> None:
         job, engine = self.job, trainer.engine

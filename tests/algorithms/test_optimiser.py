@@ -1,8 +1,11 @@
 """Adam with clipped gradients, by hand."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jaxmoe.algorithms import optimiser
@@ -44,3 +47,18 @@ def test_what_has_diverged_moves_nothing_from_then_on():
     again, _, diverged = optimiser.update(parameters, moments, found, 0.1, 1.0, diverged)
     assert bool(diverged)
     jax.tree.map(np.testing.assert_array_equal, again, parameters)
+
+
+def test_steps_are_those_of_optax():
+    keys = jax.random.split(jax.random.key(0), 4)
+    parameters = {"a": jax.random.normal(keys[0], (3, 2)), "b": jnp.zeros(4)}
+    theirs = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.01, eps=1e-5))
+    state, expected = theirs.init(parameters), parameters
+    moments, found = optimiser.initial(parameters), parameters
+    for key in keys:
+        gradient = jax.tree.map(lambda leaf, key=key: 2.0 * jax.random.normal(key, leaf.shape), parameters)
+        with jax.numpy_dtype_promotion("standard"):
+            changes, state = theirs.update(gradient, state)
+        expected = optax.apply_updates(expected, changes)
+        found, moments, _ = optimiser.update(gradient, moments, found, 0.01, 1.0)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, expected)

@@ -4,6 +4,7 @@ import io
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic
 from rich.console import Console
@@ -156,3 +157,18 @@ def test_drawn_points_have_a_margin_though_their_environments_differ(drawn):
     [ranking] = rankings(drawn)
     scores = ranking.scores("test")[ranking.order[:2]][..., ranking.measured_on].mean(axis=(1, 2))
     assert margin(ranking, "test").mean == pytest.approx(scores[0] - scores[1], abs=1e-4)
+
+
+def test_a_table_says_who_has_served_fewer_requests():
+    rows = rows_of({"agent": 0.5, "random": 0.2, "one_slot_optimum": 0.6})
+    rows.loc[rows["policy"] == "one_slot_optimum", "requests"] = 30
+    for table, said in ((rows, ["30", "40", "40"]), (rows.assign(requests=40), [])):
+        columns = {str(column.header): list(column.cells) for column in quality_table(table, "").columns}
+        assert columns.get("requests", []) == said
+
+
+def test_units_are_known_by_their_numbers():
+    rows = pd.DataFrame({"policy": "a", "unit": [0, 2], "requests": 10, "qos": [1.0, 3.0]})
+    found = sums_by(rows, "policy", ["qos"])
+    assert found.sums[0, :, 0].tolist() == [1.0, 0.0, 3.0]
+    assert found.counts.tolist() == [[10.0, 0.0, 10.0]]

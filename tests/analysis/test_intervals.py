@@ -127,6 +127,50 @@ def test_units_that_nobody_met_do_not_count():
     np.testing.assert_allclose(estimate(itself, [brought]), estimate(itself, [Brought(padded, None)]))
 
 
+def one_of_fewer(generator, served, episodes=32, slots=16, prompts=24):
+    """Two policies of the same mean on the same requests, of which the second serves the first episodes alone."""
+    met = generator.integers(prompts, size=(episodes, slots))
+    shared = generator.normal(size=prompts)[met] + generator.normal(size=(episodes, 1))
+    own = 0.3 * generator.normal(size=(2, prompts))[:, met] + 0.3 * generator.normal(size=(2, episodes, 1))
+    values = shared + own + 0.3 * generator.normal(size=(2, episodes, slots))
+    found = []
+    for each, count in zip(values, (episodes, served), strict=True):
+        prompt, episode = met[:count].ravel(), np.repeat(np.arange(count), slots)
+        units = [(prompt, prompts), (episode, episodes)]
+        sums = [np.bincount(of, each[:count].ravel(), size)[None, :, None] for of, size in units]
+        counts = [np.bincount(of, minlength=size)[None].astype(float) for of, size in units]
+        found.append(Brought(*map(UnitSums, sums, counts)))
+    return found
+
+
+def lead(one, other):
+    return one - other
+
+
+@pytest.mark.parametrize("served", [32, 16, 4])
+def test_a_difference_to_who_has_served_fewer_requests_is_held_by_its_interval(served):
+    generator, held, lengths = np.random.default_rng(0), 0, []
+    for _ in range(400):
+        evaluations = one_of_fewer(generator, served)
+        [found] = estimate(lead, evaluations)
+        held += found.low <= 0 <= found.high
+        lengths.append(found.high - found.low)
+        apart = [estimate(itself, [each])[0] for each in evaluations]
+    assert held / 400 >= 0.93
+    if served == 32:  # paired: what all meet alike cancels
+        assert np.mean(lengths) < 0.6 * min(each.high - each.low for each in apart)
+
+
+def test_units_that_the_last_policy_has_not_met_are_those_of_the_others():
+    whole, part = one_of_fewer(np.random.default_rng(0), 8)
+    cut = Brought(part.prompts, UnitSums(part.episodes.sums[:, :8], part.episodes.counts[:, :8]))
+    assert estimate(lead, [whole, part])[0].mean == estimate(lead, [whole, cut])[0].mean
+    fewer = Brought(UnitSums(part.prompts.sums[:, :-1], part.prompts.counts[:, :-1]), part.episodes)
+    padded = UnitSums(part.prompts.sums.copy(), part.prompts.counts.copy())
+    padded.sums[:, -1], padded.counts[:, -1] = 0.0, 0.0
+    np.testing.assert_allclose(estimate(lead, [whole, fewer]), estimate(lead, [whole, Brought(padded, part.episodes)]))
+
+
 def stuck(generator, shape):
     """15 % of agents are far below, the others close together; mean 0, standard deviation 1."""
     low = generator.random(shape) < 0.15

@@ -16,7 +16,8 @@ import jaxmoe
 from jaxmoe.env import baselines
 from jaxmoe.env.actions import device_choices
 from jaxmoe.env.observation import quantities
-from jaxmoe.training.evaluation import evaluate_policy
+from jaxmoe.env.params import Settings
+from jaxmoe.training.policies import evaluate_policy
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -329,6 +330,33 @@ def test_the_planner_plans_among_the_actions_there_are(few):
 
 
 # The planner
+
+
+def test_the_planner_tries_the_first_actions_that_its_base_policy_values_most(few):
+    env, params, states = few
+    values, clear = twin_values(env, as_numpy(params), states, drift_weight=0.006)
+    actions = actions_of(baselines.lookahead(env, rollouts=1, horizon=1), env, params, states)
+    ahead = (values > np.take_along_axis(values, actions[:, None], axis=1) + 1e-5).sum(axis=1)
+    assert ahead[clear].max() < baselines.TRIED
+    assert ahead.any()
+
+
+def test_of_many_actions_the_futures_know_those_of_fewest_devices():
+    def known(most, **settings):
+        return baselines._of_fewest_devices(Settings(num_experts=3, **settings), most).tolist()
+
+    assert known(8) == list(range(8))
+    assert known(7) == list(range(7))  # but the one that asks everybody
+    assert known(1) == [0, 1, 2, 4]
+    assert known(7, num_replicas=2) == [0, 1, 2, 3, 6, 9, 18]
+
+
+def test_a_request_of_the_planner_takes_seconds_that_many_actions_do_not_multiply():
+    seconds = baselines.BASELINES["lookahead"].seconds
+    shipped, seven = Settings(num_experts=4), Settings(num_experts=7)
+    assert seconds(seven) == pytest.approx(seconds(shipped) * 128 / 16 * 7 / 4)
+    assert seconds(replace(seven, num_replicas=2)) < 2 * seconds(seven)
+    assert seconds(shipped) == pytest.approx(65_536 * baselines.DEVICE_S)
 
 
 def test_lookahead_depends_on_its_key_alone():

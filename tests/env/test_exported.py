@@ -17,7 +17,7 @@ from jaxmoe.policy.bundle import read_bundle, write_bundle
 from jaxmoe.policy.onnx_graph import to_onnx
 from jaxmoe.policy.stablehlo import to_stablehlo
 from jaxmoe.policy.tensors import checksum
-from jaxmoe.training.evaluation import evaluate_policy
+from jaxmoe.training.policies import evaluate_policy
 
 WRITERS = {"safetensors": lambda _, tensors: save(tensors), "stablehlo": to_stablehlo, "onnx": to_onnx}
 

@@ -9,7 +9,9 @@ import pytest
 import tiny
 
 import jaxmoe
+from jaxmoe import devices
 from jaxmoe.errors import InputError
+from jaxmoe.training import baseline_cache
 
 FEW = {"requests": 128, "baselines": ["random", "one_slot_optimum"]}
 
@@ -54,6 +56,19 @@ def test_a_second_evaluation_compiles_nothing_even_with_other_numbers(found, com
     dear = found.evaluate(params={"latency_weight": 0.5}, **few)
     assert (qos(dear) < qos(first)).all()
     assert len(compilations) == compiled
+
+
+def test_what_baselines_brought_where_agents_were_trained_is_not_evaluated_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_CACHES", [tmp_path])
+    experiment = tiny.train()
+    monkeypatch.setattr(baseline_cache, "_evaluate", None)
+    rows = experiment.evaluate(agents=[0], requests=256, baselines=["random", "one_slot_optimum"])
+    shown, before = (
+        each.query("metric == 'qos'").set_index(["split", "policy"]) for each in (rows, experiment.comparison())
+    )
+    for policy in ("random", "one_slot_optimum"):
+        same = [each.xs(policy, level="policy")[["mean", "low", "high", "requests"]] for each in (shown, before)]
+        pd.testing.assert_frame_equal(*same)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Sweeps from end to end, in one process; see `test_kills`, `test_stopping` and `test_shards` for more of them."""
 
+import itertools
 import json
 import re
 import shutil
@@ -12,7 +13,10 @@ import tiny
 from safetensors.numpy import load_file
 
 import jaxmoe
+from jaxmoe.analysis.tables import Objective
 from jaxmoe.errors import InputError
+from jaxmoe.experiment import calls
+from jaxmoe.experiment.engines import Local
 from jaxmoe.training import sizes, training_run
 from jaxmoe.training.events import JobStarted, Noted, Planned
 
@@ -252,3 +256,29 @@ def test_a_swept_temperature_is_not_mixed_up_with_the_one_that_is_measured(tmp_p
     assert found.results["learn_temperature"].tolist() == [True] * 4  # as in a spec, and not 1.0
     assert found.curves.groupby("env_steps")["entropy"].apply(lambda of: of.notna().all()).iloc[-1]
     assert "temperature 0." in found.report().sentences[0]
+
+
+class TrainingAlone(Local):
+    """Leaves after the training jobs, as a process does that is stopped then."""
+
+    def __call__(self, jobs, *others):
+        return super().__call__(list(itertools.takewhile(lambda job: job.kind == "train", jobs)), *others)
+
+
+def test_agents_are_trained_and_shown_before_baselines_are_evaluated(tmp_path, monkeypatch):
+    spec = {**tiny.SPEC, "objective": {"limits": {"normalised": 0.5}}}
+    with monkeypatch.context() as changed:
+        changed.setattr(calls, "engine_named", lambda *_: TrainingAlone())
+        early = tiny.sweep(tmp_path / "out", spec=spec)
+    assert not early.complete
+    assert len(early.results) == 12
+    assert "train_normalised" not in early.results
+    assert early.tables.objective == Objective("qos", early.tables.chooses)
+    assert "baselines evaluated in 0 of 2 environments" in str(early.status())
+    events = []
+    whole = tiny.sweep(tmp_path / "out", spec=spec, callback=events.append)
+    assert [event.what for event in events if isinstance(event, JobStarted)] == ["baselines in oneshot"] * 2
+    assert whole.complete
+    assert whole.results["train_normalised"].notna().all()
+    assert whole.tables.objective.limits == {"normalised": 0.5}
+    pd.testing.assert_series_equal(whole.results["train_qos"], early.results["train_qos"])

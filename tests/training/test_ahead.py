@@ -1,11 +1,12 @@
-"""The programs of the next job are compiled while the present one trains."""
+"""What an idle host does while devices compute: the next job's programs are compiled, and evaluations are noted."""
 
 import threading
 
 import pytest
 
 from jaxmoe.experiment.engines import Local
-from jaxmoe.training import ahead
+from jaxmoe.training import ahead, training_run
+from jaxmoe.training.attempt import leaves_host_idle
 from jaxmoe.training.events import SILENT, JobFinished, JobStarted
 
 CHANGES = {"config__num_envs": [4, 8], "seeds": 1, "env_steps": 1024, "keep": "best"}
@@ -28,7 +29,8 @@ def run(planned, callback=SILENT):
 
 @pytest.fixture
 def forced(monkeypatch):
-    monkeypatch.setattr(ahead, "compiles_ahead", lambda platform: platform == "cpu")
+    for module in (ahead, training_run):
+        monkeypatch.setattr(module, "leaves_host_idle", lambda platform: platform == "cpu")
 
 
 @pytest.mark.usefixtures("quick_compilation", "forced")
@@ -55,6 +57,20 @@ def test_what_goes_wrong_in_the_thread_is_nobodys_concern(planned, monkeypatch):
 
 
 def test_on_a_cpu_the_cores_are_busy():
-    assert not ahead.compiles_ahead("cpu")
-    assert ahead.compiles_ahead("gpu")
-    assert ahead.compiles_ahead("tpu")
+    assert not leaves_host_idle("cpu")
+    assert leaves_host_idle("gpu")
+    assert leaves_host_idle("tpu")
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_an_evaluation_that_is_noted_while_the_next_segment_runs_is_the_same(planned, monkeypatch):
+    def tables():
+        storage, jobs = planned(evaluations=4, env_steps=2048)
+        assert Local()(jobs, storage, SILENT, lambda: False, 1e9) == []
+        names = [name for name in storage.list("jobs/") if name.endswith(".parquet")]
+        return [storage.read(name) for name in sorted(names, key=lambda name: name.rsplit("/", 1)[-1])]
+
+    expected, queued = tables(), []
+    monkeypatch.setattr(training_run, "leaves_host_idle", lambda platform: queued.append(platform) or True)
+    assert tables() == expected
+    assert len(queued) > 4

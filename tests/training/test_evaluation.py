@@ -14,11 +14,12 @@ from scipy import integrate
 import jaxmoe
 from jaxmoe.algorithms import ppo
 from jaxmoe.env import baselines
-from jaxmoe.env.baselines import suited_baselines
+from jaxmoe.env.baselines import BASELINES, suited_baselines
 from jaxmoe.env.params import Settings
 from jaxmoe.training import evaluation
 from jaxmoe.training.baselines import BaselineEvaluation
-from jaxmoe.training.evaluation import AgentEvaluation, Schedule, evaluate_policy, evaluation_rows, metric_names
+from jaxmoe.training.evaluation import AgentEvaluation, Schedule, evaluation_rows, metric_names
+from jaxmoe.training.policies import evaluate_policy
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -236,6 +237,25 @@ def test_no_baseline_beats_the_optimum_where_it_is_exact(found):
         best = found[split]["one_slot_optimum"].mean()[0, 0]
         assert found[split][name].mean()[0, 0] <= best + 1e-6
         assert found[split]["random"].mean()[0, 0] < best - 0.1
+
+
+def test_a_baseline_that_thinks_long_serves_the_first_requests_alone(table, monkeypatch, found):
+    monkeypatch.setitem(BASELINES, "slow", BASELINES["random"]._replace(seconds=lambda _: 1e3))
+    env, train = jaxmoe.make("oneshot", table)
+    own = BaselineEvaluation(env, train, 1600, ("slow", "random"))({"train": train})["train"]
+    assert list(own) == ["slow", "random"]
+    first = evaluate_policy(BASELINES["random"].policy(env, train, 0), env, {"train": train}, 1024)["train"]
+    assert [own[name].prompts.counts.sum() for name in own] == [1024, 1600]
+    np.testing.assert_array_equal(own["slow"].prompts.sums, first.prompts.sums)
+    np.testing.assert_array_equal(own["random"].prompts.sums, found["train"]["random"].prompts.sums)
+
+
+@pytest.mark.parametrize(
+    ("requests", "length", "most", "groups"),
+    [(8192, 64, 1e9, 32), (8192, 64, 2100, 8), (8192, 64, 10, 4), (512, 64, 10, 2), (1000, 1, 0.5, 4)],
+)
+def test_so_many_first_groups_hold_at_most_so_many_requests_and_the_first_look(requests, length, most, groups):
+    assert Schedule(-(-requests // length), length).first_groups(most) == groups
 
 
 def test_planners_are_for_scenarios_of_more_than_one_slot():
