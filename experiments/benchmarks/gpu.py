@@ -1,9 +1,10 @@
-"""jaxmoe and rejax side by side on one GPU: what training costs there, whether agents learn, whether results repeat.
+"""jaxmoe and its peers on one GPU: what training costs there, whether agents learn, whether results repeat.
 
-`ppo` and `replay` (DQN and SAC) race them, as `train_speed.py` does on a CPU, at the same sizes and in the same
-environment; ratios are of this card alone. `train` calls `jaxmoe.train`, as users do. Each takes less than four
-minutes on a large card. Each row is printed and written as soon as it is measured, and what there is no time for is
-left out and named. `gpu.sh` calls this script and brings the packages that the machine lacks.
+`ppo` and `replay` (DQN and SAC) race jaxmoe, rejax and in PPO, where `PUREJAXRL` names a checkout of it, PureJaxRL, as
+`train_speed.py` does on a CPU, at the same sizes and in the same environment; ratios are of this card alone. `train`
+calls `jaxmoe.train`, as users do. Each takes less than four minutes on a large card. Each row is printed and written as
+soon as it is measured, and what there is no time for is left out and named. `gpu.sh` calls this script and brings the
+packages that the machine lacks.
 """
 
 import argparse
@@ -23,9 +24,9 @@ from peers.driver import ROOT, Contender, Worker, print_aligned, write_csv
 from peers.machine import describe, describe_gpu, gpu_joules
 from peers.tasks import TASKS, Task
 
-PLANNED = Contender("jaxmoe, as planned", "jaxmoe", 1)
-ONE_BATCH = Contender("jaxmoe, one batch", "jaxmoe", 1, "one batch")
+JAXMOE = Contender("jaxmoe", "jaxmoe", 1)
 REJAX = Contender("rejax", "rejax", 1)
+PUREJAXRL = Contender("PureJaxRL", "purejaxrl", 1)
 ROUNDS = 3
 LEARNED = 0.98  # normalised score on train prompts
 AGREED = 1e-5  # relative, of means above 1, where CPU and GPU evaluate the same policy
@@ -34,6 +35,7 @@ SIZES = {1_024: 128, 4_096: 64, 16_384: 32}  # agents, and iterations in a round
 REPLAY = {"agents": 1_024, "iterations": 640}
 WHOLE = Task("131k env steps", "ppo", 512, 0, agents=1_024)
 LEARNING = Task("524k env steps", "ppo", 2_048, 0, agents=128)
+MEMORY = ("agents_per_device", "mib_per_agent", "memory_factor")
 TINY = {"agents": 8, "iterations": 2}  # with --dry-run
 
 Row = dict[str, Any]
@@ -50,7 +52,8 @@ class Bench:
         self.machine = {**describe(), **describe_gpu()}
         self.scratch = tempfile.TemporaryDirectory()
         with_rejax = (arguments.sites / "rejax").is_dir()
-        self.contenders = (PLANNED, ONE_BATCH, *([REJAX] if with_rejax else []))
+        self.purejaxrl = os.environ.get("PUREJAXRL", "") if with_rejax else ""  # it takes the packages of rejax
+        self.contenders = (JAXMOE, *([REJAX] if with_rejax else []))
         print(", ".join(f"{name} {value}" for name, value in self.machine.items()), flush=True)
         if not with_rejax:
             print("rejax is not there: jaxmoe is measured alone", flush=True)
@@ -58,15 +61,16 @@ class Bench:
     def start(self, contender: Contender, task: Task, **variables: str) -> Worker:
         """A worker on the card, with packages of its own and nothing compiled, unless variables say otherwise."""
         sites = self.arguments.sites
-        path = [sites / "rejax"] if contender.peer == "rejax" else []
+        path = [sites / "rejax"] if contender.peer in ("rejax", "purejaxrl") else []
+        path += [Path(self.purejaxrl)] if contender.peer == "purejaxrl" else []
         path += [ROOT, sites / "jaxmoe"]
         own = {"JAX_PLATFORMS": "cpu" if self.arguments.dry_run else "cuda,cpu", "JAXMOE_CACHE": "off"}
         own |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONPATH": os.pathsep.join(map(str, path))}
         return Worker(contender, sys.executable, task, own | variables)
 
-    def trainer(self, name: str, task: Task, width: str = "auto", kernels: str = "fastest", **variables: str) -> Worker:
+    def trainer(self, name: str, task: Task, kernels: str = "fastest", **variables: str) -> Worker:
         """A worker that calls `jaxmoe.train`, with a folder of its own unless one of this name is there."""
-        form = f"{width} {kernels} {Path(self.scratch.name) / name}"
+        form = f"{kernels} {Path(self.scratch.name) / name}"
         return self.start(Contender(name, "train", 1, form), task, **variables)
 
     def sized(self, task: Task) -> Task:
@@ -120,14 +124,13 @@ def parse() -> argparse.Namespace:
 
 
 def ppo(bench: Bench) -> Iterator[Step]:
-    """Races at all sizes; batches of the plan's width are the same program at each, and run at the smallest."""
-    contenders = bench.contenders
+    """Races at all sizes."""
+    contenders = (*bench.contenders, *([PUREJAXRL] if bench.purejaxrl else []))
     for agents, iterations in SIZES.items():
         task = bench.sized(TASKS["ppo"]._replace(agents=agents, iterations=iterations))
         yield f"PPO, {agents} agents", partial(race, bench, task, contenders)
         if bench.arguments.dry_run:
             return
-        contenders = bench.contenders[1:]
 
 
 def replay(bench: Bench) -> Iterator[Step]:
@@ -143,7 +146,6 @@ def train(bench: Bench) -> Iterator[Step]:
     yield "learning, deterministic", partial(learn_deterministic, bench)
     yield "a whole training", partial(whole, bench, "cold")
     yield "a whole training, compiled before", partial(whole, bench, "warm")
-    yield "a whole training in one batch", partial(whole, bench, "one batch")
 
 
 STEPS = {"ppo": ppo, "replay": replay, "train": train}
@@ -154,7 +156,7 @@ def race(bench: Bench, task: Task, contenders: tuple[Contender, ...]) -> None:
     with ended([bench.start(contender, task) for contender in contenders]) as workers:
         begun = [(worker.run("begin"), worker.run("train")) for worker in workers]
         rounds = [[with_energy(worker) for worker in workers] for _ in range(ROUNDS)]
-        limits = workers[0].run("limits")
+        limits, memory = workers[0].run("limits"), workers[0].run("memory")
     about = {"measured": "speed", "task": task.name, "agents": task.agents}
     speeds = [[answers[number]["env_steps_per_s"] for answers in rounds] for number in range(len(workers))]
     medians = dict(zip(contenders, map(statistics.median, speeds), strict=True))
@@ -173,6 +175,7 @@ def race(bench: Bench, task: Task, contenders: tuple[Contender, ...]) -> None:
             "traffic_share": 1e-9 * speed * limits["bytes_per_env_step"] / limits["copy_gb_per_s"],
             "device_mib": last.get("device_mib"),
             "host_mib": last["peak_mib"],
+            **({name: memory[name] for name in MEMORY} if contender == JAXMOE else {}),
             "joules_per_million": 1e6 * statistics.median(joules),
             "begin_s": begin["seconds"],
             "first_round_s": first["seconds"],
@@ -247,15 +250,14 @@ def learn_deterministic(bench: Bench) -> None:
 def whole(bench: Bench, form: str) -> None:
     """A training as users call it, with baselines and evaluations: without anything compiled, or after another one."""
     task = bench.sized(WHOLE)
-    width = str(task.agents) if form == "one batch" else "auto"
     caches = {"JAXMOE_CACHE": "on", "JAX_ENABLE_COMPILATION_CACHE": "true"}
-    caches["JAXMOE_CACHE_DIR"] = str(Path(bench.scratch.name) / f"cache {width}")
-    with ended([bench.trainer(form, task, width, **caches)]) as [worker]:
+    caches["JAXMOE_CACHE_DIR"] = str(Path(bench.scratch.name) / "cache")
+    with ended([bench.trainer(form, task, **caches)]) as [worker]:
         found = worker.run("train")
     names = (
         "width",
         "seconds",
-        "baselines_s",
+        "training_begins_s",
         "first_metrics_s",
         "training_env_steps_per_s",
         "compile_s",

@@ -48,22 +48,22 @@ class Compiled:
         """
         self._jitted = jax.jit(function, in_shardings=shardings, **options)
         self._shardings = shardings
-        self._executables: dict[Any, Callable[..., Any]] = {}
+        self._executables: dict[Any, jax.stages.Compiled] = {}
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the program, compiled now if it is not yet."""
         found = jax.device_put(arguments, self._shardings)
         return self._executable(found)(*found)
 
-    def compile(self, *arguments: Any) -> None:
+    def compile(self, *arguments: Any) -> jax.stages.Compiled:
         """Compile the program for arguments like these, of which shapes suffice."""
-        self._executable(jax.eval_shape(lambda *each: each, *arguments))
+        return self._executable(jax.eval_shape(lambda *each: each, *arguments))
 
     def shape(self, *arguments: Any) -> Any:
         """Shapes and types of what it returns; nothing is compiled."""
         return jax.eval_shape(self._jitted, *arguments)
 
-    def _executable(self, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    def _executable(self, arguments: tuple[Any, ...]) -> jax.stages.Compiled:
         kinds = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
         leaves, tree = jax.tree.flatten(kinds)
         options = _COMPILER_OPTIONS.get()

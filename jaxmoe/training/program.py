@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.stages import Compiled as Executable
 from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms.algorithm import AgentState, Algorithm, Clock
@@ -45,7 +46,7 @@ class Program(NamedTuple):
     shape: Callable[[Agents], Batch]  # of what `init` returns, without computing it
     look: Callable[[Batch, Array, int, bool], Batch]  # after an evaluation: QoS, the iteration, whether it counts
     keeping: Keeping
-    compile: Callable[[Agents, Array, bool, Check], None]  # without running; what makes agents only if they begin
+    compile: Callable[[Agents, Array, bool, Check], Executable]  # nothing is run; what makes agents only if they begin
 
     def learns(self, batch: Batch) -> bool:
         """Whether an agent of the batch has not stopped."""
@@ -64,7 +65,7 @@ class Engine(NamedTuple):
     look: Callable[[list[Batch], Float[np.ndarray, " A"], int, bool], list[Batch]]
     keeping: Keeping
     overrides: list[dict[str, Array]]  # of the agents of each batch
-    compile: Callable[[bool, Check], None]  # the same for these agents
+    compile: Callable[[bool, Check], Executable]  # the same for these agents; what trains them
 
     def metrics(self, parts: list[Batch]) -> tuple[list[Batch], dict[str, Float[np.ndarray, " A"]]]:
         """Take the sums of the metrics, and begin anew; the agents, and the means: NaN of what was never measured."""
@@ -152,16 +153,17 @@ def make_program(algorithm: Algorithm, env_params: Any, keeping: Keeping = KEEP_
     run_init, run_advance, run_look = for_each_agent(init_agent), for_each_agent(advance_agent), make_look(keeping)
     clock = Clock(*(jnp.int32(0) for _ in Clock._fields))
 
-    def compile_all(agents: Agents, root: Array, begins: bool, check: Check) -> None:
+    def compile_all(agents: Agents, root: Array, begins: bool, check: Check) -> Executable:
         batch = run_init.shape(None, agents, (env_params, root))
         if begins:
             check()
             run_init.compile(None, agents, (env_params, root))
         check()
-        run_advance.compile(batch, agents, (env_params, clock, np.int32(0)))
+        trains = run_advance.compile(batch, agents, (env_params, clock, np.int32(0)))
         check()
         if keeping.looks:
             run_look.compile(batch, agents.seed.astype(np.float32), (np.int32(0), np.bool_(True)))
+        return trains
 
     return Program(
         env_steps=algorithm.env_steps,

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jaxmoe.algorithms.registry import speed
 from jaxmoe.training.program import Agents, Program
 
-# Memory of a batch in training over its agents' states, where the states are smallest (replay of 10,000): arguments and
-# temporary memory of the compiled program. `experiments/benchmarks/memory_factors.py`; those of a GPU by `gpu.sh`.
+# Memory of a batch in training over its agents' states, by `experiments/benchmarks/memory_factors.py` and, on one H200,
+# `gpu.sh`, rounded up; those of PPO there by a variant of its program. A TPU has none of its own yet.
 MEMORY_FACTORS = {
-    "cpu": {"ppo": 3.0, "dqn": 1.4, "sac": 1.6},
-    "gpu": {"ppo": 3.0, "dqn": 1.4, "sac": 1.6},
+    "cpu": {"ppo": 2.8, "dqn": 1.3, "sac": 1.6},
+    "gpu": {"ppo": 2.8, "dqn": 1.3, "sac": 1.6},
 }
 MEMORY_SHARE = {"cpu": 0.5}  # of the memory, that a job may take
 MEMORY_SHARE_ELSEWHERE = 0.75

@@ -1,15 +1,16 @@
-"""jaxmoe's own training program on all local devices, in batches as planned, or in the form `one batch` in one."""
+"""jaxmoe's own training program on all local devices, in batches as a plan has them."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import psutil
 
 from jaxmoe.algorithms.algorithm import Clock
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env.scenarios import make
 from jaxmoe.training.program import Agents, bind, make_program
-from jaxmoe.training.sizes import agents_per_device
+from jaxmoe.training.sizes import agents_per_device, bytes_per_agent
 from peers import tasks, worker
 from peers.flops import bytes_per_env_step, flops_per_env_step, uses
 from peers.gemm import copy_gb_per_s, gemm_peak_gflops
@@ -25,7 +26,8 @@ def main() -> None:
     each = jax.tree.map(lambda value: jnp.full(task.agents, value, jnp.float32), hypers)
     program = make_program(registered_algorithm(task.algorithm).make(env, config, params), params)
     agents_of_task = Agents(jnp.arange(task.agents), each, {})
-    width = task.agents if worker.form() == "one batch" else agents_per_device(jax.default_backend())
+    each_bytes = bytes_per_agent(program, type(hypers), ())
+    width = planned_width(task, each_bytes)
     engine = bind(program, agents_of_task, width, jax.random.key(0))
     warmup = -(-task.replay_capacity // task.env_steps)  # iterations until the replay is full
     agents, done = None, 0
@@ -57,9 +59,29 @@ def main() -> None:
         products = {"tflops_default": 1e-3 * gemm_peak_gflops(), "tflops_float32": 1e-3 * gemm_peak_gflops("highest")}
         return {"env_steps": 0, **needs, **products, "copy_gb_per_s": copy_gb_per_s()}
 
+    def memory() -> dict[str, float]:
+        """Memory of the program that trains a batch, over that of its agents' states."""
+        needs = engine.compile(False, lambda: None).memory_analysis()
+        factor = (needs.argument_size_in_bytes + needs.temp_size_in_bytes) / (width * each_bytes)
+        return {
+            "env_steps": 0,
+            "agents_per_device": width,
+            "mib_per_agent": each_bytes / 2**20,
+            "memory_factor": factor,
+        }
+
     net = uses(task, env.num_actions), env.observation_space(params).shape[0], tasks.HIDDEN
     commands = {"begin": begin, "train": train, "step": step_command(task, env, params), "gemm": gemm, "limits": limits}
+    commands["memory"] = memory
     worker.serve(("jax", "jaxlib"), commands)
+
+
+def planned_width(task: tasks.Task, each_bytes: int) -> int:
+    """Agents that a plan would let one device train at once, of all memory that it has."""
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit", psutil.virtual_memory().total)
+    memory = task.algorithm, jax.default_backend(), jax.local_device_count(), limit / 2**30
+    return agents_per_device(*memory, task.agents, each_bytes)
 
 
 def settings(task: tasks.Task) -> tuple[Any, Any]:

@@ -1,7 +1,6 @@
 """Whole trainings through `jaxmoe.train`, as users call it: how long they take, what they learn, whether they repeat.
 
-Its form is `WIDTH KERNELS FOLDER`: agents per device, "auto" as the plan chooses; "fastest" kernels, or "deterministic"
-ones; and where the experiment is kept.
+Its form is `KERNELS FOLDER`: "fastest" kernels, or "deterministic" ones; and where the experiment is kept.
 """
 
 import hashlib
@@ -22,9 +21,8 @@ REQUESTS = 8192  # served by the first agent where two machines are compared
 
 def main() -> None:
     task = worker.task()
-    width, kernels, folder = worker.form().split(" ", 2)
-    devices: dict[str, Any] = {"devices.deterministic": kernels == "deterministic"}
-    devices |= {} if width == "auto" else {"devices.agents_per_device": int(width)}
+    kernels, folder = worker.form().split(" ", 1)
+    devices = {"devices.deterministic": kernels == "deterministic"}
 
     def train(baselines: Any) -> dict[str, Any]:
         began, times = time.perf_counter(), {}
@@ -34,7 +32,7 @@ def main() -> None:
             if isinstance(event, Evaluated) and event.env_steps:
                 times.setdefault("first_metrics_s", now)
             elif isinstance(event, JobStarted) and "baselines" not in event.what:
-                times["baselines_s"] = now  # planning too
+                times["training_begins_s"] = now
 
         env_steps = task.iterations * task.env_steps
         called = {"seeds": task.agents, "env_steps": env_steps, "baselines": baselines, "overrides": devices}
