@@ -62,7 +62,8 @@ class Bench:
         """A worker on the card, with packages of its own and nothing compiled, unless variables say otherwise."""
         sites = self.arguments.sites
         path = [sites / "rejax"] if contender.peer in ("rejax", "purejaxrl") else []
-        path += [Path(self.purejaxrl)] if contender.peer == "purejaxrl" else []
+        checkout = Path(self.purejaxrl).resolve()
+        path += [checkout, checkout / "purejaxrl"] if contender.peer == "purejaxrl" else []  # its modules say either
         path += [ROOT, sites / "jaxmoe"]
         own = {"JAX_PLATFORMS": "cpu" if self.arguments.dry_run else "cuda,cpu", "JAXMOE_CACHE": "off"}
         own |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "PYTHONPATH": os.pathsep.join(map(str, path))}

@@ -24,7 +24,7 @@ from typing import NamedTuple
 RESULTS = Path(__file__).parent / "results"
 GPU = RESULTS / "gpu_ppo.csv"
 AGENTS, ENV_STEPS = 1_000_000, 131_072  # of the large study
-MOST_AGENTS = 4096  # of a job, as in jaxmoe/training/sizes.py
+MOST_AGENTS = 16_384  # of a job on a GPU, as in jaxmoe/training/sizes.py
 FIRST_LOOK = 1024  # requests of an evaluation on the way
 BYTES_PER_AGENT, FILES_PER_JOB = 33_100, 6.8  # left by 100,000 agents in 26 jobs: large_experiments.py
 DRIVER_MIB_PER_AGENT = 0.0217  # peak of "sweep again" with 100,000 agents, over theirs: large_experiments.py
@@ -136,7 +136,8 @@ def seconds(study: Study, compilation: float, speed: float, served: float) -> fl
 def million() -> str:
     """A million PPO agents on many GPUs, by what one did."""
     with GPU.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["measured"] == "speed" and row["contender"] != "rejax"]
+        speeds_of = (row for row in csv.DictReader(file) if row["measured"] == "speed")
+        rows = [row for row in speeds_of if row["contender"].startswith("jaxmoe")]
     speeds = {128 if "planned" in row["contender"] else int(row["agents"]): row for row in rows}
     lines = [
         f"{AGENTS:,} PPO agents of {ENV_STEPS:,} env steps, by the speeds of one {rows[0]['card']}",

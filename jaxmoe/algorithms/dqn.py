@@ -161,5 +161,5 @@ def epsilon_greedy(
 register_algorithm(
     "dqn", make, Hypers, Config, preferences="action_values",
     summary="Train DQN agents: deep Q-learning, double if asked for.",
-    speeds={"cpu": 55e3, "gpu": 3.5e6, "tpu": 3.5e6},
+    speeds={"cpu": 55e3, "gpu": 7.6e6, "tpu": 7.6e6},
 )  # fmt: skip

@@ -221,5 +221,5 @@ def shuffles(key: Array, count: int, size: int) -> Int[Array, "count size"]:
 register_algorithm(
     "ppo", make, Hypers, Config, preferences="logits",
     summary="Train PPO agents: proximal policy optimisation.",
-    speeds={"cpu": 270e3, "gpu": 9.5e6, "tpu": 9.5e6},
+    speeds={"cpu": 270e3, "gpu": 28e6, "tpu": 28e6},
 )  # fmt: skip

@@ -199,5 +199,5 @@ def current_temperature(log_temperature: Float[Array, ""], hypers: Hypers) -> Fl
 register_algorithm(
     "sac", make, Hypers, Config, preferences="logits",
     summary="Train SAC agents: soft actor-critic for discrete actions.",
-    speeds={"cpu": 20e3, "gpu": 1.7e6, "tpu": 1.7e6},
+    speeds={"cpu": 20e3, "gpu": 3.2e6, "tpu": 3.2e6},
 )  # fmt: skip

@@ -29,9 +29,10 @@ class Use(NamedTuple):
 
 def uses(task: tasks.Task, actions: int) -> list[Use]:
     """The networks of an algorithm: PPO has an actor and a critic, DQN one, SAC an actor and two critics."""
-    if task.algorithm == "ppo":  # the actor acts, the critic values what is seen before and after the step
+    if task.algorithm == "ppo":  # the actor acts, the critic values what is seen and what follows the last step
         updates = tasks.EPOCHS * tasks.MINIBATCHES / (tasks.NUM_ENVS * tasks.ROLLOUT_LENGTH)
-        return [Use(actions, 1, tasks.EPOCHS, updates), Use(1, 2, tasks.EPOCHS, updates)]
+        valued = 1 + 1 / tasks.ROLLOUT_LENGTH
+        return [Use(actions, 1, tasks.EPOCHS, updates), Use(1, valued, tasks.EPOCHS, updates)]
     updates, examples = 1 / tasks.NUM_ENVS, tasks.BATCH_SIZE / tasks.NUM_ENVS
     if task.algorithm == "dqn":  # it acts; network and target value what comes next
         return [Use(actions, 1 + 2 * examples, examples, updates)]

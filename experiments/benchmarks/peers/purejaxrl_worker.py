@@ -1,12 +1,13 @@
 """PureJaxRL's PPO as it is, from a checkout: `vmap` over the keys of its `make_train`.
 
 It trains from the first step to the last in one call and gives no states to go on from, so that every round trains
-fresh agents, whose initialisation is a small part of it. The checkout is found on `PYTHONPATH`.
+fresh agents, whose initialisation is a small part of it. The checkout is found on `PYTHONPATH`. On a CPU several agents
+can wait for ever in the QR decompositions of their initial weights; one agent, and a GPU, do not.
 """
 
 import sys
-from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 import gymnax
 import jax
@@ -15,10 +16,8 @@ from jaxmoe.env.scenarios import make
 from peers import tasks, worker
 from peers.rejax_worker import OneSlotExperts
 
-# Its wrappers import brax, of which PPO needs nothing.
-brax = ModuleType("brax")
-brax.envs = ModuleType("brax.envs")  # type: ignore[attr-defined]
-sys.modules |= {"brax": brax, "brax.envs": brax.envs}
+UNUSED = ("brax", "brax.envs", "brax.envs.wrappers", "brax.envs.wrappers.training", "navix")  # imported beside PPO
+sys.modules |= dict.fromkeys(UNUSED, MagicMock())
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import rejax
+from gymnax.environments.environment import Environment
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxmoe.env.edge_experts import EdgeExperts
@@ -22,8 +23,10 @@ from peers.stepping import step_command
 class OneSlotExperts(EdgeExperts):
     """`EdgeExperts` for gymnax 0.0.9, whose `step` takes the same five values of `step_env` but knows no truncation.
 
-    `oneshot` truncates nothing, so that only two names are missing.
+    `oneshot` truncates nothing, so that only two names are missing, and `step` is gymnax' own.
     """
+
+    step = Environment.step
 
     def __init__(self, settings: Settings, params: EnvParams) -> None:
         super().__init__(settings)
