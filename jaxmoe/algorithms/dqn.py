@@ -162,4 +162,5 @@ register_algorithm(
     "dqn", make, Hypers, Config, preferences="action_values",
     summary="Train DQN agents: deep Q-learning, double if asked for.",
     speeds={"cpu": 55e3, "gpu": 7.6e6, "tpu": 7.6e6},
+    memory_factor=1.3,
 )  # fmt: skip

@@ -18,6 +18,7 @@ class Registered(NamedTuple):
     preferences: Preferences
     summary: str
     speeds: Mapping[str, float]  # env steps per second of one device with many agents, by platform
+    memory_factor: float | None  # memory of a batch in training over its agents' states
 
 
 _ALGORITHMS: dict[str, Registered] = {}
@@ -32,6 +33,7 @@ def register_algorithm(
     preferences: Preferences = "logits",
     summary: str = "",
     speeds: Mapping[str, float] | None = None,
+    memory_factor: float | None = None,
 ) -> None:
     """Let an algorithm be trained, swept, reported and exported under a name.
 
@@ -45,6 +47,8 @@ def register_algorithm(
         summary: one sentence for the command line.
         speeds: env steps per second of one device by platform ("cpu", "gpu", "tpu"), from which jobs get their sizes;
             without it those of the slowest that is known.
+        memory_factor: memory that training a batch takes over that of its agents' states, on any platform; without it
+            the largest that is known.
 
     Raises:
         InputError: the name is taken, or is no name.
@@ -58,7 +62,7 @@ def register_algorithm(
     if name in _ALGORITHMS:
         raise InputError(f"an algorithm named {name!r} is registered already")
     _ALGORITHMS[name] = Registered(
-        name, make, Hypers, Config, preferences, summary or f"Train {name.upper()} agents.", speeds or {}
+        name, make, Hypers, Config, preferences, summary or f"Train {name.upper()} agents.", speeds or {}, memory_factor
     )
 
 
@@ -78,3 +82,9 @@ def speed(name: str, platform: str) -> float:
     """Env steps per second of one device; of an algorithm that says none, those of the slowest."""
     known = [each.speeds[platform] for each in _ALGORITHMS.values() if platform in each.speeds]
     return registered_algorithm(name).speeds.get(platform, min(known))
+
+
+def memory_factor(name: str) -> float:
+    """Memory of a batch in training over its agents' states; of an algorithm that says none, the largest."""
+    known = [each.memory_factor for each in _ALGORITHMS.values() if each.memory_factor]
+    return registered_algorithm(name).memory_factor or max(known)

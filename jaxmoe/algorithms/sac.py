@@ -200,4 +200,5 @@ register_algorithm(
     "sac", make, Hypers, Config, preferences="logits",
     summary="Train SAC agents: soft actor-critic for discrete actions.",
     speeds={"cpu": 20e3, "gpu": 3.2e6, "tpu": 3.2e6},
+    memory_factor=1.6,
 )  # fmt: skip

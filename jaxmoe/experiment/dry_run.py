@@ -63,7 +63,7 @@ def describe_plan(
         count = sum(len(job.rows) for job in jobs)
         most = max(len(job.rows) for job in jobs)
         algorithm, width = jobs[0].signature.algorithm, jobs[0].agents_per_device
-        memory = sizes.training_bytes(algorithm, machine.platform, most, width * machine.devices, each)
+        memory = sizes.training_bytes(algorithm, most, width * machine.devices, each)
         steps, states, largest = steps + jobs[0].env_steps * count, states + each * count, max(largest, memory)
         at_once = machine.devices * (machine.processes if part.count == 1 else 1)  # of what these jobs are done by
         rate = speed(algorithm, machine.platform) * at_once

@@ -1,6 +1,7 @@
 """How large agents are and how fast they train, as far as a plan needs it: nothing is compiled or measured for it.
 
-Algorithms say their own speeds; ours are those of `experiments/benchmarks/train_speed.py` (two CPU cores; one H200).
+Algorithms say their own speeds and memory; ours are those of `train_speed.py` (two CPU cores), `gpu.sh` (one H200) and,
+rounded up, `memory_factors.py` in `experiments/benchmarks`.
 """
 
 import math
@@ -9,15 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxmoe.algorithms.registry import speed
+from jaxmoe.algorithms.registry import memory_factor, speed
 from jaxmoe.training.program import Agents, Program
 
-# Memory of a batch in training over its agents' states, by `experiments/benchmarks/memory_factors.py` and, on one H200,
-# `gpu.sh`, rounded up; those of PPO there by a variant of its program. A TPU has none of its own yet.
-MEMORY_FACTORS = {
-    "cpu": {"ppo": 2.8, "dqn": 1.3, "sac": 1.6},
-    "gpu": {"ppo": 2.8, "dqn": 1.3, "sac": 1.6},
-}
 MEMORY_SHARE = {"cpu": 0.5}  # of the memory, that a job may take
 MEMORY_SHARE_ELSEWHERE = 0.75
 JOB_S = 120.0  # s, about as long a job trains
@@ -50,7 +45,7 @@ def agents_per_device(algorithm: str, platform: str, devices: int, memory_gib: f
     each = -(-agents // devices)
     if platform == "cpu":
         return min(CACHE_AGENTS, each)
-    return max(1, min(each, int(_share(platform) * memory_gib * 2**30 / (memory_factor(algorithm, platform) * agent))))
+    return max(1, min(each, int(_share(platform) * memory_gib * 2**30 / (memory_factor(algorithm) * agent))))
 
 
 def evaluated_per_device(platform: str, devices: int, agents: int) -> int:
@@ -58,15 +53,9 @@ def evaluated_per_device(platform: str, devices: int, agents: int) -> int:
     return min(CACHE_AGENTS if platform == "cpu" else MOST_EVALUATED, -(-agents // devices))
 
 
-def memory_factor(algorithm: str, platform: str) -> float:
-    """Memory of a batch in training over its agents' states; of a plugin's algorithm our largest."""
-    known = MEMORY_FACTORS["cpu" if platform == "cpu" else "gpu"]
-    return known.get(algorithm, max(known.values()))
-
-
-def training_bytes(algorithm: str, platform: str, agents: int, at_once: int, agent: int) -> int:
+def training_bytes(algorithm: str, agents: int, at_once: int, agent: int) -> int:
     """Memory that a job takes: the states of its agents, and what the training of those at once adds."""
-    return int(agent * (agents + (memory_factor(algorithm, platform) - 1) * min(agents, at_once)))
+    return int(agent * (agents + (memory_factor(algorithm) - 1) * min(agents, at_once)))
 
 
 def _share(platform: str) -> float:
@@ -95,7 +84,7 @@ def agents_per_job(algorithm: str, platform: str, devices: int, memory_gib: floa
     """
     by_time = JOB_S * devices * speed(algorithm, platform) / env_steps
     memory = memory_gib * 2**30 * (1 if platform == "cpu" else devices)
-    by_memory = _share(platform) * memory / (memory_factor(algorithm, platform) * agent)
+    by_memory = _share(platform) * memory / (memory_factor(algorithm) * agent)
     return max(1, int(min(by_time, by_memory, MOST_AGENTS.get(platform, MOST_AGENTS_ELSEWHERE))))
 
 

@@ -109,7 +109,8 @@ def test_an_experiment_that_was_confirmed_is_extended(watched, folder, tmp_path)
     out = shutil.copytree(folder, tmp_path / "out")
     found = jaxmoe.load(out).extend(seeds=4)
     assert found.complete
-    tiny.assert_equal_tables(found, tiny.sweep(None, {"seeds": 4}))
+    [width] = {job.agents_per_device for job in found.contents.jobs if job.kind == "train"}
+    tiny.assert_equal_tables(found, tiny.sweep(None, {"seeds": 4, "devices.agents_per_device": width}))
     assert len(found.tables.confirmations[0].results) == 6
 
 

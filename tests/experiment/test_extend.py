@@ -67,6 +67,7 @@ def test_chosen_seeds_must_hold_those_that_are_there(tmp_path, swept):
 @pytest.mark.parametrize("method", [pytest.param("random", marks=pytest.mark.slow), "sobol"])
 def test_more_samples_change_none_and_are_as_planned_at_once(method):
     own = {"search": {"method": method, "samples": 3}, "hypers": BOX, "params.latency_weight": {"uniform": [0.0, 0.01]}}
+    own["devices.agents_per_device"] = 2  # or what is planned at once would be wider
     found = tiny.sweep(None, own)
     first = found.results
     assert found.extend(samples=5).complete
@@ -161,9 +162,10 @@ def test_nothing_to_add_is_refused(swept):
 
 
 def test_an_extension_in_memory():
-    found = tiny.train(seeds=2)
+    width = {"devices.agents_per_device": 2}
+    found = tiny.train(seeds=2, overrides=width)
     assert found.extend(seeds=3).complete
-    tiny.assert_equal_tables(found, tiny.train(seeds=3))
+    tiny.assert_equal_tables(found, tiny.train(seeds=3, overrides=width))
 
 
 def test_an_extension_whose_time_is_up_goes_on_with_the_same_command(tmp_path, swept):

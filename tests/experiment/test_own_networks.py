@@ -166,7 +166,7 @@ def test_agents_are_trained_in_networks_drawn_anew_and_told_or_not(tmp_path):
     spec = {
         "algorithm": "ppo", **FEW, "scenario": "queueing",
         "params": {"seconds_per_word": {"grid": [ANEW, hidden, 0.035]}, "slot_s": SLOTS},
-        "baselines": ["random", "predict_then_optimise"],
+        "baselines": ["random", "predict_then_optimise"], "devices": {"agents_per_device": 2},
     }  # fmt: skip
     exp = jaxmoe.sweep(spec, tmp_path / "out")
     cells = exp.results["seconds_per_word"].unique().tolist()

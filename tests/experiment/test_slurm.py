@@ -167,7 +167,7 @@ def test_a_machine_without_gpus_plans_for_them_where_it_is_told_what_it_cannot_k
     assert "--shard auto --time-budget 420" in script
     assert "--partition=gpu" in (out / "launch" / "finish.sh").read_text()
     refused = tiny.command("run", out)
-    assert (refused.code, refused.stderr.splitlines()[-1][:14]) == (2, "jaxmoe: job 0 ")
+    assert (refused.code, refused.stderr.splitlines()[-1][:14]) == (2, "jaxmoe: job 2 ")
     assert "is planned for gpu, and this process has cpu; results would differ" in refused.stderr
 
 

@@ -218,7 +218,7 @@ def test_an_agent_that_diverges_is_counted_and_harms_no_other(found, swept):
 def test_automatic_jobs_take_about_so_long_and_fit_the_memory(monkeypatch):
     assert sizes.agents_per_job("ppo", "cpu", 2, 8.0, 10_000_000, 150_000) == 6
     assert sizes.agents_per_job("ppo", "cpu", 2, 8.0, 512, 150_000) == sizes.MOST_AGENTS["cpu"]
-    fitting = int(0.75 * 8 * 2**30 / (sizes.memory_factor("sac", "gpu") * 24_000_000))
+    fitting = int(0.75 * 8 * 2**30 / (sizes.memory_factor("sac") * 24_000_000))
     assert sizes.agents_per_job("sac", "gpu", 1, 8.0, 512, 24_000_000) == fitting
     monkeypatch.setattr(sizes, "JOB_S", 0.02)
     found = tiny.sweep(None, {"devices": {"agents_per_job": "auto", "count": 1}, "baselines": "none", "seeds": 8})
