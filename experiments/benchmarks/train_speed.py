@@ -88,8 +88,9 @@ def task_names(text: str) -> list[str]:
 
 
 def contenders(task: Task) -> tuple[Contender, ...]:
-    """Who can do a task: Stable-Baselines3 has no soft actor-critic for discrete actions."""
-    return (JAXMOE, *REJAX, *(SB3 if task.algorithm != "sac" else ()))
+    """Who can do a task: Stable-Baselines3 has no discrete soft actor-critic, and one agent cannot be split."""
+    divided = task.agents % REJAX[1].devices == 0
+    return (JAXMOE, *(REJAX if divided else REJAX[:1]), *(SB3 if task.algorithm != "sac" else ()))
 
 
 def prepare(folder: Path, requirements: tuple[str, ...]) -> str:
