@@ -23,7 +23,7 @@ REPLAY_CAPACITY = 10_000
 # Environment steps of all agents in a round, for some seconds on two cores; and the least iterations of an agent.
 ROUND_STEPS = {"ppo": 2_000_000, "dqn": 500_000, "sac": 200_000}
 LEAST_ITERATIONS = {"ppo": 2, "dqn": 32, "sac": 16}
-FEW_AGENTS = 16  # fewer cost as much as so many: a batch of them is padded
+FEW_AGENTS = 16  # a round of fewer has as many iterations
 PRICED_STEPS = 1_000_000  # of one agent: what the tables and the figure give the cost of
 
 # Safe for colour-blind readers, and told apart by marker and line in grey.
