@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from peers.driver import Contender, Worker, write_csv
 from peers.machine import CORES, describe, undisturbed
 from peers.tasks import Task
@@ -110,9 +111,11 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.grid(color="#dddddd", linewidth=0.5)
         axes.spines[["top", "right"]].set_visible(False)
     cost.set_yscale("log")
+    cost.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     cost.yaxis.set_major_formatter("{x:g}")
+    cost.yaxis.set_minor_formatter(NullFormatter())
     memory.set_ylim(bottom=0)
-    cost.legend(frameon=False, fontsize=8)
+    figure.legend(*cost.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
