@@ -40,7 +40,7 @@ def agents_per_device(algorithm: str, platform: str, devices: int, memory_gib: f
     >>> [agents_per_device("ppo", "cpu", 16, 8.0, agents, 2**18) for agents in (1, 32, 1024)]
     [1, 2, 8]
     >>> [agents_per_device("ppo", "gpu", 1, 80.0, agents, 2**18) for agents in (1_024, 10**6)]
-    [1024, 81920]
+    [1024, 87771]
     """
     each = -(-agents // devices)
     if platform == "cpu":
