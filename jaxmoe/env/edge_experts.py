@@ -60,12 +60,8 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
         of_slot, of_episode = draws
         after, next_state, reward, terminated, info = self._serve(of_slot, state, action, params)
         truncated = self.is_truncated(next_state, params)
-        begun = rules.begin(of_episode, params, self.settings)
-        observation, following = jax.tree.map(
-            partial(jax.lax.select, terminated | truncated),
-            (observe(begun, params, self.settings), begun),
-            (after, next_state),
-        )
+        ended, begun = terminated | truncated, self._begin(of_episode, params)
+        observation, following = jax.tree.map(partial(jax.lax.select, ended), begun, (after, next_state))
         info |= {"terminated": terminated, "truncated": truncated, "final_observation": after}
         return observation, following, reward, terminated, truncated, info
 
@@ -92,7 +88,10 @@ class EdgeExperts(environment.Environment[EnvState, EnvParams]):
 
     def reset_env(self, key: Array, params: EnvParams) -> tuple[Float[Array, " O"], EnvState]:
         """Begin an episode."""
-        state = rules.begin(rules.draw(key, self.settings), params, self.settings)
+        return self._begin(rules.draw(key, self.settings), params)
+
+    def _begin(self, draws: Draws, params: EnvParams) -> tuple[Float[Array, " O"], EnvState]:
+        state = rules.begin(draws, params, self.settings)
         return observe(state, params, self.settings), state
 
     def observe(

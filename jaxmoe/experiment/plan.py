@@ -215,8 +215,9 @@ def make_round(
     widths = {job.signature.key: job.agents_per_device for each in earlier for job in each.jobs}
     of_agent: dict[int, int] = {}
     for signature, numbers, agents in by_signature.values():
-        largest = _largest(settled, signature, numbers, phases)
-        width = widths.get(signature.key) or _width(settled, signature, numbers, len(agents), largest)
+        agent = _agent_bytes(signature, settled.table, spec, numbers)
+        largest = _largest(settled, signature, phases, agent)
+        width = widths.get(signature.key) or _width(settled, signature, len(agents), largest, agent)
         multiple = width * settled.machine.devices  # that are trained at once
         if largest < multiple and spec.devices.agents_per_job != "auto":
             multiple = 1
@@ -275,24 +276,22 @@ def _of_one_kind(column: "pd.Series[Any]") -> "pd.Series[Any]":
     return column.where(column.isna() | texts, column.map(str)) if texts.any() else column
 
 
-def _width(settled: Settled, signature: Signature, numbers: tuple[str, ...], agents: int, largest: int) -> int:
-    """Agents that one device trains at once, of so many agents in jobs of this size at most."""
+def _width(settled: Settled, signature: Signature, agents: int, largest: int, agent: int) -> int:
+    """Agents that one device trains at once, of so many agents of so many bytes in jobs of this size at most."""
     wanted, machine = settled.spec.devices.agents_per_device, settled.machine
     if wanted != "auto":
         return wanted
     jobs = max(-(-agents // largest), machine.processes)
-    agent = _agent_bytes(signature, settled.table, settled.spec, numbers)
     return sizes.agents_per_device(
         signature.algorithm, machine.platform, machine.devices, machine.memory_gib, -(-agents // jobs), agent
     )
 
 
-def _largest(settled: Settled, signature: Signature, numbers: tuple[str, ...], phases: tuple[Phase, ...]) -> int:
-    """Agents of a job, at most."""
+def _largest(settled: Settled, signature: Signature, phases: tuple[Phase, ...], agent: int) -> int:
+    """Agents of so many bytes in a job, at most."""
     wanted, machine = settled.spec.devices.agents_per_job, settled.machine
     if wanted != "auto":
         return wanted
-    agent = _agent_bytes(signature, settled.table, settled.spec, numbers)
     return sizes.agents_per_job(
         signature.algorithm, machine.platform, machine.devices, machine.memory_gib, phases[-1].until, agent
     )

@@ -45,7 +45,7 @@ def agents_per_device(algorithm: str, platform: str, devices: int, memory_gib: f
     each = -(-agents // devices)
     if platform == "cpu":
         return min(CACHE_AGENTS, each)
-    return max(1, min(each, int(_share(platform) * memory_gib * 2**30 / (memory_factor(algorithm) * agent))))
+    return max(1, min(each, int(_fitting(algorithm, platform, memory_gib, agent))))
 
 
 def evaluated_per_device(platform: str, devices: int, agents: int) -> int:
@@ -58,8 +58,10 @@ def training_bytes(algorithm: str, agents: int, at_once: int, agent: int) -> int
     return int(agent * (agents + (memory_factor(algorithm) - 1) * min(agents, at_once)))
 
 
-def _share(platform: str) -> float:
-    return MEMORY_SHARE.get(platform, MEMORY_SHARE_ELSEWHERE)
+def _fitting(algorithm: str, platform: str, memory_gib: float, agent: int) -> float:
+    """Agents that can be trained at once in the share of so much memory that a job may take."""
+    share = MEMORY_SHARE.get(platform, MEMORY_SHARE_ELSEWHERE)
+    return share * memory_gib * 2**30 / (memory_factor(algorithm) * agent)
 
 
 def bytes_per_agent(program: Program, make_hypers: Any, numbers: tuple[str, ...]) -> int:
@@ -83,8 +85,7 @@ def agents_per_job(algorithm: str, platform: str, devices: int, memory_gib: floa
         agent: bytes of one.
     """
     by_time = JOB_S * devices * speed(algorithm, platform) / env_steps
-    memory = memory_gib * 2**30 * (1 if platform == "cpu" else devices)
-    by_memory = _share(platform) * memory / (memory_factor(algorithm) * agent)
+    by_memory = _fitting(algorithm, platform, memory_gib * (1 if platform == "cpu" else devices), agent)
     return max(1, int(min(by_time, by_memory, MOST_AGENTS.get(platform, MOST_AGENTS_ELSEWHERE))))
 
 
