@@ -257,11 +257,8 @@ def test_an_error_of_a_job_is_told_once_and_the_others_go_on(tmp_path):
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_ctrl_c_saves_and_leaves_the_cluster_clean(tmp_path):
-    longer = {**TWO, "algorithm": "ppo", "seeds": 1, "env_steps": 2_000_000}  # much longer than a worker tells nothing
-    longer["devices"] = {
-        **longer.get("devices", {}),
-        "agents_per_device": 2,
-    }  # or the cluster would plan narrower batches
+    longer = {**TWO, "algorithm": "ppo", "seeds": 1, "env_steps": 8_000_000}  # much longer than a worker tells nothing
+    longer["devices"] = {**TWO["devices"], "agents_per_device": 2}  # or the cluster would plan narrower batches
     spec, out, alone = tiny.spec_file(tmp_path / "spec.toml", longer), tmp_path / "out", tmp_path / "alone"
     storage = storage_at(out)
     rarely = ["sweep", spec, "--out", out, "--engine", "ray", "--checkpoint-every", "1h"]
