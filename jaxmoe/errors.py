@@ -1,8 +1,13 @@
 """Errors that a user can mend."""
 
+from jaxmoe.names import sentence
+
 
 class InputError(ValueError):
-    """Bad input: one sentence that says what was wrong, where, and what is allowed."""
+    """Bad input: one sentence that says what was wrong, where, and what is allowed; one line, and of bounded length."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(sentence(said))
 
 
 class StorageError(InputError):

@@ -27,6 +27,7 @@ LAYERS = (  # an arrow may only point down; parts of one layer do not know each 
     {"plugins"},
     {"values", "files", "progress", "devices"},
     {"errors"},
+    {"names"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 KNOWN_TO_ALGORITHMS = {"algorithms", "policy", "errors", "devices"}

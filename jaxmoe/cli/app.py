@@ -21,6 +21,7 @@ from jaxmoe.cli.scenario import scenario_app
 from jaxmoe.cli.table import table_app
 from jaxmoe.cli.training import train_app
 from jaxmoe.errors import InputError
+from jaxmoe.names import sentence
 
 PANELS = {
     "Data": ("collect", "table", "scenario"),
@@ -92,5 +93,5 @@ def main() -> None:
 def _sentence(error: Exception) -> str:
     """What the operating system says, with the file that it says it of; other errors as they are."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        return sentence(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    return sentence(str(error))
