@@ -19,6 +19,7 @@ from jaxmoe.env.exported import policy_function
 from jaxmoe.env.params import EnvParams
 from jaxmoe.errors import InputError
 from jaxmoe.experiment import exporting
+from jaxmoe.names import short
 from jaxmoe.policy import loading
 from jaxmoe.policy.bundle import Bundle, read_bundle
 from jaxmoe.table import ExpertTable
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
 
 TRIED = 3  # observations that a policy of the host is tried on before it is believed
+_NOT_OF_JAX = (  # what JAX says of a function that computes with numbers, as NumPy does
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 ALLOWED = "an experiment, a trained agent, a policy or its file, or a function"
 
 
@@ -73,7 +79,14 @@ def evaluate_brought(
             raise host.failures[0]
         return found
     traced = _of_jax(name, policy, env)
-    found = evaluate_policy(traced.act, env, splits, requests, seed, checked=True)
+    try:
+        found = evaluate_policy(traced.act, env, splits, requests, seed, checked=True)
+    except _NOT_OF_JAX:
+        host = _of_numpy(name, policy, env)
+        found = evaluate_policy(host.act, env, splits, requests, seed, one_device=True)
+        if host.failures:
+            raise host.failures[0] from None
+        return found
     if traced.failures:
         raise traced.failures[0]
     if any(np.isnan(brought.prompts.sums).any() for brought in found.values()):
@@ -136,6 +149,29 @@ def _of_host(name: str, policy: Callable[[np.ndarray], Any], env: "EdgeExperts")
     return _Watched(act, failures)
 
 
+def _of_numpy(name: str, policy: Callable[..., Any], env: "EdgeExperts") -> _Watched:
+    """A function of key, observation, state and params in NumPy, called for one request after the other."""
+    failures: list[Exception] = []
+
+    def answer(*given: Any) -> np.ndarray:
+        if not failures:
+            try:
+                found = policy(*jax.tree.map(np.asarray, given))
+                action = np.asarray(found)
+                if action.shape != () or action.dtype.kind not in "iuf" or not _legal(action, env):
+                    raise _no_action(name, short(found), env)
+                return action.astype(np.int32)
+            except Exception as error:
+                failures.append(error)
+        return np.zeros((), np.int32)
+
+    def act(key: Array, observation: Array, state: Any, params: EnvParams) -> Array:
+        seen = (jax.random.key_data(key), observation, state, params)
+        return jax.pure_callback(answer, jax.ShapeDtypeStruct((), jnp.int32), *seen, vmap_method="sequential")
+
+    return _Watched(act, failures)
+
+
 def _of_jax(name: str, policy: Callable[..., Any], env: "EdgeExperts") -> _Watched:
     """A function of JAX, its actions that do not exist as -1."""
     failures: list[Exception] = []
@@ -145,7 +181,7 @@ def _of_jax(name: str, policy: Callable[..., Any], env: "EdgeExperts") -> _Watch
         try:
             action = jnp.asarray(found)
         except (TypeError, ValueError):
-            failures.append(_no_action(name, repr(found), env))
+            failures.append(_no_action(name, short(found), env))
             return jnp.int32(-1)
         if action.shape != () or action.dtype.kind not in "iuf":
             failures.append(_no_action(name, f"{action.dtype} of shape {action.shape}", env))

@@ -31,6 +31,7 @@ from jaxmoe.experiment.spec import RayJob, Spec, first_difference, load_spec
 from jaxmoe.plugins import Plugin, recorded
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.arrays import pieces
+from jaxmoe.training.compiled import GENERATOR
 from jaxmoe.training.job import Job, read_jobs, write_jobs
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import TABLE, checksum, in_parallel, parquet, read_done, read_table
@@ -56,6 +57,7 @@ def begin(
         "scenarios": scenarios,
         "plugins": [each._asdict() for each in plugins],
         "devices": given.machine._asdict(),
+        "generator": GENERATOR,
         "keep_states": given.keep_states,
         "start": given.start,
     }

@@ -23,6 +23,7 @@ from jaxmoe.devices import cache_in_use
 
 PROGRAMS_BYTES = 4 * 2**30  # of compiled programs that are kept; the oldest go
 DETERMINISTIC = {"xla_gpu_deterministic_ops": True, "xla_gpu_autotune_level": 0}  # no kernel is chosen by its speed
+GENERATOR = "threefry2x32"  # of all keys, whatever the caller's is
 PINNED = ("jax_default_prng_impl", "jax_threefry_partitionable", "jax_enable_x64", "jax_default_matmul_precision")
 
 Check = Callable[[], None]  # called between two programs; raises to end what is done
@@ -94,7 +95,7 @@ def pinned(matmul_precision: str, deterministic: bool = False) -> Iterator[None]
     options = _COMPILER_OPTIONS.set(DETERMINISTIC if by_rule else {})
     try:
         with (
-            jax.default_prng_impl("threefry2x32"),
+            jax.default_prng_impl(GENERATOR),
             jax.threefry_partitionable(True),
             jax.enable_x64(False),
             jax.default_matmul_precision(None if matmul_precision == "default" else matmul_precision),

@@ -235,6 +235,30 @@ def test_a_function_of_the_host_that_fails_on_the_way():
         jaxmoe.evaluate(failing, requests=128, baselines="none")
 
 
+def test_a_function_of_an_environment_in_numpy_is_the_same_one_in_jax():
+    def in_numpy(key, observation, state, params):
+        del key, params
+        busy = np.asarray(state.backlog_s)  # JAX cannot trace it, whereupon it is called with numbers
+        return int(np.argmin(busy)) + int(np.argmax(observation[:4]))
+
+    def in_jax(key, observation, state, params):
+        del key, params
+        return jnp.argmin(state.backlog_s) + jnp.argmax(observation[:4])
+
+    rows = jaxmoe.evaluate(in_numpy, policies={"jax": in_jax}, requests=128, baselines="none")
+    assert qos(rows)["policy"] == pytest.approx(qos(rows)["jax"], abs=1e-5)
+
+
+@pytest.mark.parametrize("gives", [99, -1, 3.5, None, "3", [1, 2]])
+def test_a_function_of_an_environment_in_numpy_gives_actions_that_exist(gives):
+    def policy(key, observation, state, params):
+        del key, state, params
+        return gives if float(observation[0]) > -1 else 0
+
+    with pytest.raises(InputError, match=r"policy 'policy' must give one action from 0 to 15 for .*, and gave "):
+        jaxmoe.evaluate(policy, requests=128, baselines="none")
+
+
 def test_agents_policies_and_experiments_are_evaluated_as_what_they_are(found, tmp_path):
     few = {"requests": 64, "baselines": "none"}
     own = qos(found.evaluate(agents=[3], **few))["ppo (1 agent)"]
