@@ -31,7 +31,7 @@ def visible(text: str, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(sign if sign.isprintable() or sign in keep or sign in _JOINERS else _escaped(sign) for sign in text)
+    return "".join(sign if _is_seen(sign) or sign in keep else _escaped(sign) for sign in text)
 
 
 def short(value: Any, longest: int = QUOTED) -> str:
@@ -120,6 +120,11 @@ def first_alike(names: Iterable[str]) -> tuple[str, str] | None:
         if before != name:
             return before, name
     return None
+
+
+def _is_seen(sign: str) -> bool:
+    """Letters, blanks of any width, and what joins letters."""
+    return sign.isprintable() or sign in _JOINERS or unicodedata.category(sign) == "Zs"
 
 
 def _unseen(sign: str) -> bool:

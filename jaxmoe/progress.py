@@ -4,11 +4,24 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+
+from jaxmoe.names import visible
+
+
+class Terminal(Console):
+    """Where commands print: texts come from data, and hold neither markup nor anything that moves a cursor."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print texts with every character visible; what rich draws itself is as rich draws it."""
+        super().print(*(visible(each, keep="\n\t") if isinstance(each, str) else each for each in objects), **options)
 
 
 class Standing(Protocol):
@@ -67,7 +80,7 @@ def reporting(console: Console | None = None, *, quiet: bool = False) -> Iterato
     if quiet:
         yield SILENT
         return
-    console = console or Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console = console or Terminal(stderr=True)
     with _bar(console) if console.is_terminal else _lines(console) as report:
         yield report
 
@@ -77,7 +90,7 @@ def _lines(console: Console) -> Iterator[Display]:
     began, told = time.monotonic(), -math.inf
 
     def line(text: str) -> None:
-        console.print(f"{time.monotonic() - began:7.1f} s  {text}", soft_wrap=True, markup=False, emoji=False)
+        console.print(f"{time.monotonic() - began:7.1f} s  {text}", soft_wrap=True)
 
     def progress(at: Standing) -> None:
         nonlocal told
@@ -94,9 +107,9 @@ def _bar(console: Console) -> Iterator[Display]:
         task = bar.add_task("", total=None)
 
         def progress(at: Standing) -> None:
-            bar.update(task, description=str(at), total=1.0, completed=at.share_done)
+            bar.update(task, description=visible(str(at)), total=1.0, completed=at.share_done)
 
-        yield Display(stage=lambda text: bar.update(task, description=text), progress=progress)
+        yield Display(stage=lambda text: bar.update(task, description=visible(text)), progress=progress)
 
 
 def diverged(agents: int) -> str:

@@ -18,7 +18,8 @@ import psutil
 import pytest
 from command_line import Done, run
 
-SECONDS = 20
+SECONDS = 20  # of the processor; and of the clock, on machines that others use too:
+CLOCK_SECONDS = 6 * SECONDS
 BYTES = 10**9
 LONGEST = 600  # characters of a sentence, without the names of the files in it
 
@@ -59,13 +60,17 @@ def within_limits() -> Iterator[None]:
         raise AssertionError(f"more than {SECONDS} s")
 
     began, peak = psutil.Process().memory_info().rss, _peak()
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(SECONDS)
+    timers = {signal.SIGPROF: (signal.ITIMER_PROF, SECONDS), signal.SIGALRM: (signal.ITIMER_REAL, CLOCK_SECONDS)}
+    before = {number: signal.signal(number, late) for number in timers}
+    for timer, seconds in timers.values():
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for timer, _ in timers.values():
+            signal.setitimer(timer, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert _peak() == peak or _peak() - began < BYTES, f"{(_peak() - began) / 1e9:.1f} GB"
 
 

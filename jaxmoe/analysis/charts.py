@@ -22,8 +22,10 @@ from jaxmoe.analysis.style import (
     SPLIT_COLOURS,
     SPLIT_MARKERS,
     SPLIT_NAMES,
+    WIDE_LABEL,
     Drawing,
     canvas,
+    label_of,
     plain_numbers,
 )
 from jaxmoe.analysis.tables import measure_words
@@ -50,7 +52,7 @@ def baseline_chart(found: pd.DataFrame, winner: str, measure: str, name: str) ->
             part["mean"], np.arange(len(order)) + shift, xerr=[low.clip(lower=0), high.clip(lower=0)],
             fmt=SPLIT_MARKERS[split], ms=3.5, lw=1, color=SPLIT_COLOURS[split], label=SPLIT_NAMES[split],
         )  # fmt: skip
-    axes.set_yticks(range(len(order)), order)
+    axes.set_yticks(range(len(order)), [label_of(policy, WIDE_LABEL) for policy in order])
     axes.get_yticklabels()[order.index(winner)].set_fontweight("bold")
     axes.set_xlabel(f"{measure_words(measure)}, mean and 95 % interval")
     axes.grid(axis="y", visible=False)
@@ -173,7 +175,7 @@ def trade_off_chart(table: pd.DataFrame, name: str) -> Drawing:
     for policy, cost, at in zip(named["policy"], named["cost"], heights, strict=True):
         side = -1 if cost > left + 0.4 * (right - left) else 1
         axes.annotate(
-            str(policy), (cost, at), xytext=(5 * side, 0), textcoords="offset points", va="center", fontsize=5.5,
+            label_of(policy), (cost, at), xytext=(5 * side, 0), textcoords="offset points", va="center", fontsize=5.5,
             ha="left" if side > 0 else "right", color=MUTED, bbox=UNDERLAY,
         )  # fmt: skip
     axes.set_xlabel("computing and transmission cost of a request")
@@ -206,8 +208,8 @@ def expert_chart(ranking: Ranking, name: str) -> Drawing:
     shares = expert_table(ranking)
     figure, axes = canvas(0.6 + 0.22 * len(shares))
     heat_cells(axes, shares.to_numpy(), formatted("{:.0%}", shares.to_numpy()), (0.0, 1.0))
-    axes.set_xticks(np.arange(shares.shape[1]) + 0.5, list(shares.columns))
-    axes.set_yticks(np.arange(len(shares)) + 0.5, list(shares.index))
+    axes.set_xticks(np.arange(shares.shape[1]) + 0.5, [label_of(expert) for expert in shares.columns])
+    axes.set_yticks(np.arange(len(shares)) + 0.5, [label_of(policy, WIDE_LABEL) for policy in shares.index])
     axes.invert_yaxis()
     caption = f"Share of requests, on {SPLIT_NAMES[ranking.tables.chooses]}, in which a policy asks an expert."
     return Drawing(f"{name}experts", "Which experts are asked", caption, figure, shares.reset_index())
@@ -261,7 +263,7 @@ def behaviour_chart(behaviour: pd.DataFrame, experts: list[str], name: str) -> D
             found = _asked_by(behaviour[f"{column}_{expert}"], behaviour[f"asked_{expert}"])
             axes.plot(
                 found["at"], found["asked"], color=COLOURS[number % len(COLOURS)], ls=DASHES[number % len(DASHES)],
-                marker=MARKERS[number % len(MARKERS)], ms=2.5, label=expert if column == "snr_db" else None,
+                marker=MARKERS[number % len(MARKERS)], ms=2.5, label=label_of(expert) if column == "snr_db" else None,
             )  # fmt: skip
             frames.append(found.assign(against=column, expert=expert))
         axes.set_xlabel(label)
@@ -283,7 +285,8 @@ def subset_chart(behaviour: pd.DataFrame, experts: list[str], name: str) -> Draw
     at = mean_snr_db.groupby(bins).mean()
     figure, axes = canvas(2.6)
     hatches = ("", "//", "..", "xx", "\\\\", "--", "")
-    stack = axes.stackplot(at, shares.to_numpy().T, labels=list(shares), colors=COLOURS, edgecolor=PAPER, lw=0.4)
+    labels = [label_of(subset, WIDE_LABEL) for subset in shares]
+    stack = axes.stackplot(at, shares.to_numpy().T, labels=labels, colors=COLOURS, edgecolor=PAPER, lw=0.4)
     for area, hatch in zip(stack, hatches, strict=False):
         area.set_hatch(hatch)
     axes.set_xlim(at.min(), at.max())
@@ -377,7 +380,7 @@ def _draw_levels(axes: Axes, levels: pd.Series) -> None:
     for policy, level, at in zip(levels.index, levels, heights, strict=True):
         axes.axhline(level, color=MUTED, lw=0.7, ls=":")
         axes.annotate(
-            policy, (1.0, at), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
+            label_of(policy), (1.0, at), xycoords=("axes fraction", "data"), xytext=(3, 0), textcoords="offset points",
             va="center", fontsize=5.5, color=MUTED, annotation_clip=False,
         )  # fmt: skip
 

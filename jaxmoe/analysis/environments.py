@@ -10,7 +10,7 @@ from jaxmoe.analysis.charts import heat_cells
 from jaxmoe.analysis.comparison import against_baselines, family
 from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.ranking import Ranking, environment_words, listed, value, words
-from jaxmoe.analysis.style import COLOURS, DASHES, INK, MARKERS, Drawing, canvas
+from jaxmoe.analysis.style import COLOURS, DASHES, INK, MARKERS, Drawing, canvas, label_of
 from jaxmoe.table.splits import told
 
 
@@ -125,7 +125,7 @@ def _line(found: ByEnvironment, name: str) -> Drawing:
         errors = [rows["ahead"] - rows["low"], rows["high"] - rows["ahead"]]
         axes.errorbar(
             rows[axis], rows["ahead"], yerr=errors, color=COLOURS[number], ls=DASHES[number], marker=MARKERS[number],
-            ms=3, lw=1, label=rival,
+            ms=3, lw=1, label=label_of(rival),
         )  # fmt: skip
     axes.axhline(0, color=INK, lw=0.6)
     axes.set_xlabel(words(axis))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from jaxmoe.analysis.style import Drawing, inline_svg
+from jaxmoe.names import slug, visible
 
 
 class Section(NamedTuple):
@@ -28,21 +29,23 @@ def page(title: str, lead: str, opening: str, sections: Sequence[Section], foot:
         sections: what follows.
         foot: one line at the end.
     """
-    links = " ".join(f'<a href="#{section.anchor}">{escape(section.heading)}</a>' for section in sections)
-    parts = [f'<section id="{each.anchor}"><h2>{escape(each.heading)}</h2>{each.body}</section>' for each in sections]
+    links = " ".join(f'<a href="#{slug(each.anchor)}">{as_html(each.heading)}</a>' for each in sections)
+    parts = [
+        f'<section id="{slug(each.anchor)}"><h2>{as_html(each.heading)}</h2>{each.body}</section>' for each in sections
+    ]
     return "\n".join(
         [
             "<!doctype html>",
             '<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title>",
+            f"<title>{as_html(title)}</title>",
             '<link rel="icon" href="data:,">',
             f"<style>{_resource('page.css')}</style></head><body>",
-            f"<header><span>{escape(lead)}</span>",
+            f"<header><span>{as_html(lead)}</span>",
             f'<nav>{links}<button id="theme" type="button">light / dark</button></nav></header>',
             f"<main>{opening}",
             *parts,
-            f"</main><footer>{escape(foot)}</footer>",
+            f"</main><footer>{as_html(foot)}</footer>",
             f"<script>{_resource('page.js')}</script></body></html>",
             "",
         ]
@@ -51,8 +54,8 @@ def page(title: str, lead: str, opening: str, sections: Sequence[Section], foot:
 
 def figure(drawing: Drawing) -> str:
     """A figure with its caption."""
-    caption = f"<b>{escape(drawing.title)}.</b> {escape(drawing.caption)}"
-    return f'<figure id="figure-{drawing.name}">{inline_svg(drawing)}<figcaption>{caption}</figcaption></figure>'
+    caption = f"<b>{as_html(drawing.title)}.</b> {as_html(drawing.caption)}"
+    return f'<figure id="figure-{slug(drawing.name)}">{inline_svg(drawing)}<figcaption>{caption}</figcaption></figure>'
 
 
 def figures(drawings: Iterable[Drawing]) -> str:
@@ -71,7 +74,7 @@ def table(rows: pd.DataFrame, *, texts: Iterable[str] = (), winner: str | None =
     """
     read, sort = set(texts), ' aria-sort="none"' if sortable else ""
     heads = "".join(
-        f'<th scope="col"{_class("text" if name in read else "")}{sort}>{escape(str(name))}</th>' for name in rows
+        f'<th scope="col"{_class("text" if name in read else "")}{sort}>{as_html(str(name))}</th>' for name in rows
     )
     lines = []
     for cells in rows.itertuples(index=False, name=None):
@@ -88,19 +91,25 @@ def table(rows: pd.DataFrame, *, texts: Iterable[str] = (), winner: str | None =
 def tiles(found: Iterable[tuple[str, str, str]]) -> str:
     """Numbers that matter: the number, what it is, and a remark."""
     each = (
-        f"<div class=tile><span>{escape(a)}</span><b>{escape(b)}</b><span>{escape(c)}</span></div>" for a, b, c in found
+        f"<div class=tile><span>{as_html(a)}</span><b>{as_html(b)}</b><span>{as_html(c)}</span></div>"
+        for a, b, c in found
     )
     return f'<div class="tiles">{"".join(each)}</div>'
 
 
 def paragraph(text: str, kind: str = "") -> str:
     """A paragraph; its kind may be `note` or `warning`."""
-    return f"<p{_class(kind)}>{escape(text)}</p>"
+    return f"<p{_class(kind)}>{as_html(text)}</p>"
 
 
 def code(text: str) -> str:
     """A text as it stands."""
-    return f"<pre>{escape(text)}</pre>"
+    return f"<pre>{as_html(text)}</pre>"
+
+
+def as_html(text: str) -> str:
+    """A text as HTML in which it is a text, and every character is seen."""
+    return escape(visible(text, keep="\n"))
 
 
 def _cell(cell: object, read: bool) -> str:
@@ -109,8 +118,8 @@ def _cell(cell: object, read: bool) -> str:
     mark = (
         "text" if read else "ahead" if text.startswith("+") else "behind" if text.startswith("\N{MINUS SIGN}") else ""
     )
-    data = "" if value is None else f' data-value="{escape(str(value))}"'
-    return f"<td{_class(mark)}{data}>{escape(text)}</td>"
+    data = "" if value is None else f' data-value="{as_html(str(value))}"'
+    return f"<td{_class(mark)}{data}>{as_html(text)}</td>"
 
 
 def _class(name: str) -> str:

@@ -9,6 +9,7 @@ from jaxmoe.analysis.status import standing
 from jaxmoe.analysis.style import files_of, style
 from jaxmoe.analysis.tables import Tables
 from jaxmoe.errors import InputError
+from jaxmoe.names import slug, to_csv
 
 REPORT = "report.html"
 
@@ -44,6 +45,6 @@ def make_report(tables: Tables) -> Report:
         for drawing in drawings:
             files |= {f"figures/{name}": content for name, content in files_of(drawing).items()}
         for name, table in [pair for each in found for pair in each.tables.items()]:
-            files[f"figures/{name}.csv"] = table.to_csv(index=False).encode()
+            files[f"figures/{slug(name)}.csv"] = to_csv(table)
     sentences = [sentence for each in found for sentence in each.sentences]
     return Report(files, sentences, len(drawings))

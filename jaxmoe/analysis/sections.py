@@ -1,7 +1,6 @@
 """The sections of a report."""
 
 import json
-from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -147,7 +146,7 @@ def _opening(ranking: Ranking, found: Answer, fresh: Ranking | None, prefix: str
     verb = f"wins among {len(ranking.configurations):,} configurations" if several else "is the only configuration"
     survived = not ranking.diverged().all()
     heading = f"In {ranking.scenario}, {f'{found.winner} {verb}' if survived else 'every agent diverged'}"
-    left = [f"<h1>{escape(heading)}</h1>"]
+    left = [f"<h1>{page.as_html(heading)}</h1>"]
     if survived:
         left.append(page.tiles(_tiles(ranking, found, metric)))
         left += [paragraph(text) for text in found.verdicts(told(ranking.tables.splits))]

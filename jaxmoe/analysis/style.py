@@ -1,24 +1,33 @@
 """How figures look: the width of an IEEE column, embedded fonts, colours that colour-blind readers tell apart.
 
 Colours are those of Okabe and Ito (2008); lines differ in dashes and markers too, and heat maps grow lighter with the
-value (cividis), so that a grey print can be read. On a web page the same figures take its colours, light or dark.
+value (cividis), so that a grey print can be read. On a web page the same figures take its colours, light or dark. Names
+in other scripts are drawn in fonts that are installed.
 """
 
+import functools
 import io
 import math
 import re
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import Formatter, LogLocator, NullFormatter, StrMethodFormatter
 
+from jaxmoe.names import slug, to_csv, visible
+
+FONT = "DejaVu Sans"  # which comes with matplotlib
+LABEL, WIDE_LABEL = 28, 48  # characters of a name in a figure
 COLUMN_IN = 3.5  # width of an IEEE column
 INK, MUTED, GRID, PAPER = "#1b1b1f", "#6a6a72", "#dddde2", "#fefefe"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d00")
@@ -29,10 +38,10 @@ SPLIT_NAMES = {"train": "train prompts", "validation": "validation prompts", "te
 SPLIT_MARKERS = {"train": "o", "validation": "^", "test": "s"}
 HEAT = "cividis"
 _ON_PAGE = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--line)", PAPER: "var(--page)"}
-_REFERRED_TO = r"(?:[pmh]|C[0-9a-f]+_[0-9a-f]+_)[0-9a-f]{10}"  # matplotlib's names of clips, markers, hatches, paths
+_REFERRED_TO = r"(?:[pmh]|image|C[0-9a-f]+_[0-9a-f]+_)[0-9a-f]{10}"  # clips, markers, hatches, paths
 _SETTINGS = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
+    "font.sans-serif": [FONT],
     "font.size": 7.0,
     "axes.titlesize": 7.5,
     "axes.labelsize": 7.0,
@@ -68,7 +77,7 @@ _SETTINGS = {
 class Drawing(NamedTuple):
     """A figure with what it shows."""
 
-    name: str  # of its files
+    name: str  # of its files, once it is a slug
     title: str
     caption: str  # how to read it
     figure: Figure
@@ -90,17 +99,48 @@ def canvas(height_in: float = 2.3, columns: int = 1) -> tuple[Figure, Any]:
     return figure, figure.subplots(1, columns, squeeze=False)[0] if columns > 1 else figure.subplots()
 
 
+def label_of(name: object, longest: int = LABEL) -> str:
+    r"""A name as a figure shows it: on one line, not too long, and in letters that an installed font has.
+
+    >>> label_of("action"), label_of("x" * 40, 8), label_of("a\nb")
+    ('action', 'xxxxxxx…', 'a\\nb')
+    """
+    text = visible(str(name))
+    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    text = "".join(sign if _has_a_font(sign) else sign.encode("unicode_escape").decode() for sign in text)
+    return f" {text}" if text.startswith("_") else text  # or legends would leave it out
+
+
+def _has_a_font(sign: str) -> bool:
+    """Whether figures can show a letter; where our own font lacks it, another one is added that has it."""
+    if ord(sign) in _letters(font_manager.findfont(FONT)):
+        return True
+    for font in font_manager.fontManager.ttflist:
+        if "Last Resort" not in font.name and ord(sign) in _letters(font.fname):
+            if font.name not in mpl.rcParams["font.sans-serif"]:
+                mpl.rcParams["font.sans-serif"] = [*mpl.rcParams["font.sans-serif"], font.name]
+            return True
+    return False
+
+
+@functools.cache
+def _letters(path: str) -> frozenset[int]:
+    """What a font has signs for."""
+    return frozenset(FT2Font(path).get_charmap())
+
+
 def files_of(drawing: Drawing) -> dict[str, bytes]:
     """PDF, PNG and CSV by their names."""
     options: dict[str, dict[str, Any]] = {
         "pdf": {"metadata": {"CreationDate": None}},
         "png": {"dpi": 300, "facecolor": "white"},
     }
-    found = {f"{drawing.name}.csv": drawing.data.to_csv(index=False).encode()}
+    name = slug(drawing.name)
+    found = {f"{name}.csv": to_csv(drawing.data)}
     for kind, how in options.items():
         content = io.BytesIO()
         drawing.figure.savefig(content, format=kind, **how)
-        found[f"{drawing.name}.{kind}"] = content.getvalue()
+        found[f"{name}.{kind}"] = content.getvalue()
     return found
 
 
@@ -111,12 +151,11 @@ def inline_svg(drawing: Drawing) -> str:
     svg = text.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (?:width|height)="[^"]*pt"', "", svg, count=2)
-    svg = re.sub(rf'(id="|#)({_REFERRED_TO})', rf"\1{drawing.name}-\2", svg)
+    svg = re.sub(rf'(id="|#)({_REFERRED_TO})', rf"\g<1>{slug(drawing.name)}-\2", svg)
     svg = re.sub(r' id="[a-zA-Z][\w.]*_\d+"', "", svg)  # of groups that nothing refers to
     for colour, on_page in _ON_PAGE.items():
         svg = svg.replace(colour, on_page)
-    title = drawing.title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(visible(drawing.title))}" ', 1)
 
 
 def number_axis(axes: Axes, values: Sequence[float], horizontal: bool = True) -> None:

@@ -1,6 +1,5 @@
 """`table report`: what the experts of a table are worth, as one web page and figures for a paper."""
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.page import Section, paragraph
 from jaxmoe.analysis.ranking import listed
 from jaxmoe.analysis.report import REPORT
-from jaxmoe.analysis.style import COLOURS, MARKERS, MUTED, Drawing, canvas, files_of, style
+from jaxmoe.analysis.style import COLOURS, MARKERS, MUTED, WIDE_LABEL, Drawing, canvas, files_of, label_of, style
 from jaxmoe.errors import InputError
 from jaxmoe.files import claim_folder, write_text
 from jaxmoe.table import ExpertTable
@@ -88,7 +87,7 @@ def _opening(values: pd.DataFrame, subsets: pd.DataFrame) -> str:
         texts.append(f"Asked beside all others, {listed(harmful)} lowers the score.")
     if idle:
         texts.append(f"Asked beside all others, {listed(idle)} adds nothing that could be told from chance.")
-    return f"<h1>{escape(heading)}</h1>{page.tiles(tiles)}" + "".join(map(paragraph, texts))
+    return f"<h1>{page.as_html(heading)}</h1>{page.tiles(tiles)}" + "".join(map(paragraph, texts))
 
 
 def _value_chart(values: pd.DataFrame) -> Drawing:
@@ -101,7 +100,7 @@ def _value_chart(values: pd.DataFrame) -> Drawing:
             color=COLOURS[number], label=label,
         )  # fmt: skip
     axes.axhline(0, color=MUTED, lw=0.7)
-    axes.set_xticks(range(len(values)), values["expert"])
+    axes.set_xticks(range(len(values)), [label_of(expert) for expert in values["expert"]])
     axes.set_ylabel("points of score")
     axes.grid(axis="x", visible=False)
     figure.legend(loc="outside upper left", ncols=3, handletextpad=0.3)
@@ -114,7 +113,7 @@ def _subset_chart(subsets: pd.DataFrame) -> Drawing:
     figure, axes = canvas(0.5 + 0.17 * len(rows))
     errors = [rows["score"] - rows["low"], rows["high"] - rows["score"]]
     axes.errorbar(rows["score"], range(len(rows)), xerr=errors, fmt="o", color=COLOURS[0], lw=1)
-    axes.set_yticks(range(len(rows)), rows["subset"])
+    axes.set_yticks(range(len(rows)), [label_of(subset, WIDE_LABEL) for subset in rows["subset"]])
     axes.set_xlabel("score, from 0 to 10")
     axes.grid(axis="y", visible=False)
     caption = f"The best {len(rows)} of {len(subsets)} subsets; means and 95 % intervals over prompts."
@@ -168,7 +167,7 @@ def _texts(table: ExpertTable, raw: Path | None) -> str:
         words = example.text.split()
         shown = " ".join(words[:EXAMPLE_WORDS]) + (" …" if len(words) > EXAMPLE_WORDS else "")
         heading = f"{example.experts}: score {example.score:.1f}, {len(words)} words"
-        parts.append(f"<h3>{escape(heading)}</h3>{paragraph(shown)}")
+        parts.append(f"<h3>{page.as_html(heading)}</h3>{paragraph(shown)}")
     return paragraph(f"Prompt: {table.meta.prompts[0]}", "note") + "".join(parts)
 
 

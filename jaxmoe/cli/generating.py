@@ -176,7 +176,7 @@ def _print_generated(found: "Generated", names: list[str], snr_db: list[float], 
     experts = Table("expert", "relevance", "SNR dB", "words", "subtask")
     for name, channel in zip(names, snr_db, strict=True):
         task, written = found.tasks[name], found.words.get(name)
-        experts.add_row(name, f"{task.relevance:.1f}", f"{channel:g}", str(written or "-"), _visible(task.subtask))
+        experts.add_row(name, f"{task.relevance:.1f}", f"{channel:g}", str(written or "-"), visible(task.subtask))
     print_table(experts)
     OUT.print(f"\nchosen: {subset_name(found.decision.subset, names)}", soft_wrap=True)
     if found.decision.values:
@@ -190,15 +190,7 @@ def _print_generated(found: "Generated", names: list[str], snr_db: list[float], 
     )
     money = "at an unknown price" if found.cost_usd is None else f"for {in_dollars(found.cost_usd)}"
     OUT.print(f"{len(found.text.split())} words, {found.requests} requests {money}\n", soft_wrap=True)
-    OUT.print(_visible(found.text), soft_wrap=True)
-
-
-def _visible(text: str) -> str:
-    """A text as a terminal may show it: without the characters that steer one."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    )
+    OUT.print(found.text, soft_wrap=True)
 
 
 def _numbers(option: str, text: str) -> list[float]:

@@ -11,6 +11,7 @@ import jaxmoe
 from jaxmoe.cli.output import ERR, OUT
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
+from jaxmoe.names import to_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,8 +206,14 @@ def write_table_file(out: Path | None, rows: "pd.DataFrame") -> None:
     """Write a tidy table to the file that an option names, if it names one; see `require_table_file`."""
     if out is not None:
         out = with_home(out)
-        write = rows.to_csv if out.suffix == ".csv" else rows.to_parquet
-        write_whole(out, lambda path: write(path, index=False), overwrite=False)
+
+        def write(path: Path) -> None:
+            if out.suffix == ".csv":
+                path.write_bytes(to_csv(rows))
+            else:
+                rows.to_parquet(path, index=False)
+
+        write_whole(out, write, overwrite=False)
 
 
 def require_table_file(out: Path | None) -> None:

@@ -10,15 +10,16 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
 
+from jaxmoe.names import visible
 from jaxmoe.policy.contract import FILE_FORMATS
+from jaxmoe.progress import Terminal
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
-OUT = Console(highlight=False, markup=False, emoji=False)  # names and texts come from data: no signs of markup in them
-ERR = Console(stderr=True, highlight=False, markup=False, emoji=False)
+OUT, ERR = Terminal(), Terminal(stderr=True)
 GAP = 2  # characters between columns
 
 
@@ -61,8 +62,8 @@ def _print_block(table: Table, block: list[Column], width: int, console: Console
         own = min(_widest(column), _least(column) + max(0, spare))
         spare -= own - _least(column)
         total += own + GAP
-        shown.add_column(str(column.header), justify=column.justify, width=own, overflow="fold")
-    cells = zip(*(column.cells for column in block), strict=True)
+        shown.add_column(visible(str(column.header)), justify=column.justify, width=own, overflow="fold")
+    cells = zip(*map(_texts, block), strict=True)
     for row, texts in zip(table.rows, cells, strict=True):
         shown.add_row(*texts, style=row.style)
     before = console.width
@@ -71,13 +72,18 @@ def _print_block(table: Table, block: list[Column], width: int, console: Console
     console.width = before
 
 
+def _texts(column: Column) -> list[str]:
+    """The cells of a column, every character visible."""
+    return [visible(str(cell), keep="\n") for cell in column.cells]
+
+
 def _widest(column: Column) -> int:
-    return max(cell_len(line) for text in (column.header, *column.cells) for line in str(text).split("\n") or [""])
+    return max(cell_len(line) for text in (str(column.header), *_texts(column)) for line in text.split("\n"))
 
 
 def _least(column: Column) -> int:
     """Width in which no word, and no number with its interval, is broken."""
-    cells = [part for text in column.cells for part in ([str(text)] if column.no_wrap else str(text).split())]
+    cells = [part for text in _texts(column) for part in ([text] if column.no_wrap else text.split())]
     return max((cell_len(part) for part in (*str(column.header).split(), *cells)), default=0)
 
 

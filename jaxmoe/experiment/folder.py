@@ -13,35 +13,66 @@
 changed. Files that jaxmoe has not made are never touched.
 """
 
-import io
 import json
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
+from pydantic import Field
 
 import jaxmoe
 from jaxmoe.errors import InputError, StorageError
+from jaxmoe.experiment.reading import read_plan
 from jaxmoe.experiment.rounds import Machine, Round, Settled
 from jaxmoe.experiment.spec import RayJob, Spec, first_difference, load_spec
 from jaxmoe.plugins import Plugin, recorded
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.arrays import pieces
 from jaxmoe.training.compiled import GENERATOR
-from jaxmoe.training.job import Job, read_jobs, write_jobs
+from jaxmoe.training.documents import Document, Noted, noted, read_document, read_noted, sealed
+from jaxmoe.training.job import JOBS, PLAN, Job, read_round_document, round_folder, write_jobs
 from jaxmoe.training.storage import Storage
-from jaxmoe.training.stored import TABLE, checksum, in_parallel, parquet, read_done, read_table
+from jaxmoe.training.stored import TABLE, checksum, in_parallel, parquet, read_done, read_table, result_name
 
 FORMAT = 2
 EXPERIMENT = "experiment.json"
 START = "start/policy.safetensors"
+_RESTORE = "restore it from a copy"
 _OF_AN_ATTEMPT = {f"{name}.parquet" for name in ("results", "curves", "evaluation")} | {
     f"{name}.safetensors" for name in ("policies", "state")
 }
+
+
+class _Format(Document):
+    format: int
+
+
+class _Table(Document):
+    digest: str
+
+
+class _Devices(Document):
+    platform: str
+    devices: Annotated[int, Field(ge=1, le=10**6)]
+    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    processes: Annotated[int, Field(ge=1, le=10**6)] = 1
+
+
+class _About(_Format):
+    """What `experiment.json` says; the spec and the scenarios are read by who knows them."""
+
+    jaxmoe: str
+    spec: dict[str, Any]
+    table: _Table
+    scenarios: dict[str, Any]
+    plugins: list[dict[str, str]]
+    devices: _Devices
+    keep_states: bool
+    start: Literal["", "start/policy.safetensors"]
+    files: dict[str, Noted] = Field(default_factory=dict)  # absent in what earlier versions wrote
 
 
 def begin(
@@ -61,7 +92,9 @@ def begin(
         "keep_states": given.keep_states,
         "start": given.start,
     }
-    begun = storage.create(EXPERIMENT, (json.dumps(about, indent=1) + "\n").encode())
+    if start:
+        about["files"] = {START: noted(_start_file(start))}
+    begun = storage.create(EXPERIMENT, sealed(about))
     storage.create(TABLE, _table_file(table))
     if start:
         storage.create(START, _start_file(start))
@@ -77,29 +110,18 @@ def read_about(storage: Storage) -> dict[str, Any]:
     """
     name = f"{storage.where}/{EXPERIMENT}"
     try:
-        about = json.loads(storage.read(EXPERIMENT))
+        about = read_document(storage, EXPERIMENT, _Format, _RESTORE)
+        if about["format"] != FORMAT:
+            by = about.get("jaxmoe", "another version")
+            raise InputError(
+                f"{name} has format {about['format']}, and this version of jaxmoe reads format {FORMAT}; it was "
+                f"written by jaxmoe {by}, which reads it"
+            )
+        return read_document(storage, EXPERIMENT, _About, _RESTORE)
     except FileNotFoundError:
         raise InputError(f"{storage.where} {without_experiment(storage)}") from None
-    except InputError:  # a link in its place
-        raise
-    except (ValueError, RecursionError):
-        raise InputError(f"{name} is damaged: it is no JSON; restore it from a copy") from None
     except OSError as error:
         raise StorageError(f"{name} cannot be read: {error.strerror or error}") from None
-    if not isinstance(about, dict) or not isinstance(about.get("format"), int):
-        raise InputError(f"{name} is damaged: it does not say its format; restore it from a copy")
-    if about["format"] != FORMAT:
-        raise InputError(
-            f"{name} has format {about['format']}, and this version of jaxmoe reads format {FORMAT}; it was written by "
-            f"jaxmoe {about.get('jaxmoe', 'of another version')}, which reads it"
-        )
-    kinds = {"spec": dict, "table": dict, "scenarios": dict, "devices": dict, "keep_states": bool, "start": str}
-    for key, kind in (kinds | {"plugins": list}).items():
-        if not isinstance(about.get(key), kind):
-            raise InputError(f"{name} is damaged: {key} is missing or of another kind; restore it from a copy")
-    if about["start"] not in ("", START) or not isinstance(about["table"].get("digest"), str):
-        raise InputError(f"{name} is damaged: it names files that are none of its own; restore it from a copy")
-    return about
 
 
 def spec_of(about: Mapping[str, Any]) -> Spec:
@@ -112,15 +134,9 @@ def settled(storage: Storage) -> Settled:
     about = read_about(storage)
     spec = spec_of(about)
     devices = about["devices"]
-    try:
-        machine = Machine(
-            str(devices["platform"]), int(devices["devices"]), float(devices["memory_gib"]),
-            int(devices.get("processes", 1)),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{storage.where}/{EXPERIMENT} is damaged: devices are described otherwise ({error})"
-        ) from None
+    machine = Machine(
+        devices["platform"], devices["devices"], float(devices["memory_gib"]), devices.get("processes", 1)
+    )
     table = read_table(storage, about["table"]["digest"])
     return Settled(spec, table, machine, about["keep_states"], about["start"], plugins_of(about))
 
@@ -148,18 +164,20 @@ def require_same(
         )
     if about["table"]["digest"] != table.meta.digest:
         raise InputError(f"{storage.where} was begun with another expert table; choose another output folder")
-    if start and storage.size(START) is not None and storage.read(START) != _start_file(start):
+    if start and storage.size(START) is not None and _read_start(storage, about) != _start_file(start):
         raise InputError(f"{storage.where} was begun from another policy; choose another output folder")
 
 
 def write_round(storage: Storage, planned: Round) -> None:
     """Write a round; where another process has planned the same meanwhile, its version stays."""
-    name = f"rounds/{planned.number:03d}"
-    storage.create(f"{name}/plan.parquet", parquet(planned.agents))
-    storage.create(f"{name}/jobs.jsonl", write_jobs(planned.jobs))
-    about = {"number": planned.number, "kind": planned.kind, "why": planned.why, "agents": len(planned.agents)}
+    name = round_folder(planned.number)
+    about: dict[str, Any] = {"number": planned.number, "kind": planned.kind, "why": planned.why}
+    about |= {"agents": len(planned.agents), "files": {}}
     about |= {"jobs": [[job.number, len(job.rows), job.kind, job.env_steps] for job in planned.jobs]}
-    storage.create(f"{name}/round.json", (json.dumps(about, indent=None) + "\n").encode())
+    for file, content in ((PLAN, parquet(planned.agents)), (JOBS, write_jobs(planned.jobs))):
+        ours = storage.create(f"{name}/{file}", content)
+        about["files"][file] = noted(content if ours else storage.read(f"{name}/{file}"))
+    storage.create(f"{name}/round.json", sealed(about, indent=None))
 
 
 def round_numbers(storage: Storage) -> list[int]:
@@ -172,32 +190,9 @@ def round_numbers(storage: Storage) -> list[int]:
 
 def read_round(storage: Storage, number: int) -> Round:
     """A round that is planned."""
-    name = f"rounds/{number:03d}"
-    about = round_about(storage, number)
-    try:
-        agents = pd.read_parquet(io.BytesIO(storage.read(f"{name}/plan.parquet")))
-        jobs = read_jobs(storage, f"{name}/jobs.jsonl")
-    except FileNotFoundError as error:
-        raise InputError(f"{storage.where} lacks a file of its plan: {error.filename}") from None
-    except ValueError as error:
-        raise InputError(f"{storage.where}/{name} cannot be read: {error}") from None
+    about = read_round_document(storage, number)
+    agents, jobs = read_plan(storage, number)
     return Round(number, about["kind"], about["why"], agents, jobs)
-
-
-def round_about(storage: Storage, number: int) -> dict[str, Any]:
-    """What `round.json` says."""
-    name = f"rounds/{number:03d}/round.json"
-    try:
-        about = json.loads(storage.read(name))
-        if (
-            not isinstance(about["kind"], str)
-            or not isinstance(about["why"], dict)
-            or not isinstance(about["jobs"], list)
-        ):
-            raise ValueError("an entry is of another kind")
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{storage.where}/{name} is damaged ({error}); restore it from a copy") from None
-    return about
 
 
 def set_aside_damaged(storage: Storage, jobs: list[Job]) -> list[str]:
@@ -210,7 +205,7 @@ def set_aside_damaged(storage: Storage, jobs: list[Job]) -> list[str]:
         if about is None:
             return None
         for file, expected in about["files"].items():
-            name = f"{job.folder}/{about['attempt']}/{file}"
+            name = result_name(job, about, file)
             there = present.get(name)
             if there is None or there.bytes != expected["bytes"] or checksum(storage, name) != expected["sha256"]:
                 return about["attempt"], name
@@ -258,6 +253,10 @@ def _table_file(table: ExpertTable) -> bytes:
         path = Path(folder) / "table.parquet"
         table.save(path)
         return path.read_bytes()
+
+
+def _read_start(storage: Storage, about: Mapping[str, Any]) -> bytes:
+    return read_noted(storage, START, about.get("files", {}).get(START), _RESTORE)
 
 
 def _start_file(start: Mapping[str, Any]) -> bytes:

@@ -4,9 +4,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+from pydantic import RootModel
+
 from jaxmoe.errors import InputError
+from jaxmoe.training.documents import read_document
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import checksum
+
+
+class _Files(RootModel[dict[str, list[str]]]):
+    """Digests of what was made under a name."""
 
 
 class Made:
@@ -16,11 +23,10 @@ class Made:
         self.storage, self.name = storage, name
         self.folder = name.rpartition("/")[0]
         try:
-            found = json.loads(storage.read(name))
-        except (FileNotFoundError, ValueError):
+            found = read_document(storage, name, _Files, "")
+        except (FileNotFoundError, InputError):  # then nothing is ours
             found = {}
-        entries = found.items() if isinstance(found, dict) else ()
-        self.before: dict[str, list[str]] = {file: [*map(str, of)] for file, of in entries if isinstance(of, list)}
+        self.before: dict[str, list[str]] = found
         self.now: dict[str, list[str]] = {}
 
     def write(self, file: str, content: bytes) -> None:
@@ -40,6 +46,18 @@ class Made:
         self.before[file] = [*self.before.get(file, []), digest]
         self._note(self.before)  # or a crash would make it a stranger
         self.storage.write(name, content)
+
+    def read(self, file: str) -> bytes | None:
+        """A file as it was made; nothing where there is none. Raises `InputError` where it was changed."""
+        try:
+            content = self.storage.read(self._name(file))
+        except FileNotFoundError:
+            return None
+        if hashlib.sha256(content).hexdigest() not in self.before.get(file, []):
+            raise InputError(
+                f"{self.storage.where}/{self._name(file)} is not as jaxmoe made it; remove it, to have it made again"
+            )
+        return content
 
     def close(self, remove_others: bool = False) -> None:
         """Write the list; if wanted, remove what was made before and is not any more."""

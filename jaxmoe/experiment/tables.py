@@ -1,6 +1,5 @@
 """The tidy tables of an experiment, put together from its jobs; the same whatever the order in which they were done."""
 
-import io
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -11,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from jaxmoe.analysis.comparison import brought_by, comparison, family, normalised_score
 from jaxmoe.analysis.intervals import told_apart
@@ -20,6 +18,7 @@ from jaxmoe.analysis.tables import BaselineFacts, JobFacts, Objective, Tables, w
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.folder import EXPERIMENT, read_about, read_round, round_numbers, spec_of
 from jaxmoe.experiment.made import Made
+from jaxmoe.experiment.reading import read_rows, read_watched
 from jaxmoe.experiment.rounds import Round, current_spec
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.table.splits import SPLITS, choosing
@@ -99,9 +98,17 @@ def tables_of(storage: Storage, contents: Contents | None = None, name: str = ""
     confirmations = [
         _tables(storage, contents, own, baselines, name, objective=whole.objective) for own in confirmed.values()
     ]
-    watched = _read(storage, BEHAVIOUR) if storage.size(BEHAVIOUR) is not None else None
+    watched = Made(storage, MADE).read(BEHAVIOUR)
     finished = [each for each in confirmations if each.complete]
-    return Tables(**{**vars(whole), "confirmations": finished, "behaviour": watched})
+    return Tables(
+        **{
+            **vars(whole),
+            "confirmations": finished,
+            "behaviour": None
+            if watched is None
+            else read_watched(watched, f"{storage.where}/{BEHAVIOUR}", whole.experts),
+        }
+    )
 
 
 def finish(storage: Storage, contents: Contents | None = None) -> Tables:
@@ -155,8 +162,8 @@ def _tables(
     def load_curves(chosen: Collection[int] | None) -> pd.DataFrame:
         wanted = None if chosen is None else set(chosen)
         numbers = [n for n in sorted(done) if wanted is None or wanted & set(jobs[n].rows)]
-        files = [_file(jobs[n], done[n], "curves.parquet") for n in numbers]
-        frames = [_chosen(rows, wanted) for rows in in_parallel(lambda name: _read(storage, name), files)]
+        found = in_parallel(lambda n: read_rows(storage, jobs[n], done[n], "curves.parquet"), numbers)
+        frames = [_chosen(rows.to_pandas(), wanted) for rows in found]
         if not frames:
             return pd.DataFrame()
         curves = pd.concat(frames, ignore_index=True)
@@ -172,9 +179,10 @@ def _tables(
     def load_evaluation(chosen: Collection[int]) -> pd.DataFrame:
         wanted = set(chosen)
         numbers = sorted({of_agent[agent] for agent in wanted if agent in of_agent})
-        files = [_file(jobs[n], done[n], "evaluation.parquet") for n in numbers]
-        found = zip(numbers, in_parallel(lambda name: _read(storage, name), files), strict=True)
-        frames = [_chosen(rows, wanted, of_agent, number) for number, rows in found]
+        found = in_parallel(lambda n: read_rows(storage, jobs[n], done[n], "evaluation.parquet"), numbers)
+        frames = [
+            _chosen(rows.to_pandas(), wanted, of_agent, number) for number, rows in zip(numbers, found, strict=True)
+        ]
         return pd.concat([frame.astype({"split": str, "by": str}) for frame in frames], ignore_index=True)
 
     spec = contents.spec.model_dump(mode="json")
@@ -285,7 +293,7 @@ def _results(
 ) -> pd.DataFrame:
     def own(number: int) -> pa.Table:
         """Rows of the agents whose last job this is."""
-        rows = _read_arrow(storage, _file(jobs[number], done[number], "results.parquet"), columns)
+        rows = read_rows(storage, jobs[number], done[number], "results.parquet", columns)
         others = [agent for agent in jobs[number].rows if of_agent[agent] != number]
         return rows.filter(~pc.field("agent").isin(others)) if others else rows
 
@@ -294,14 +302,11 @@ def _results(
 
 
 def _baselines(storage: Storage, contents: Contents) -> pd.DataFrame:
-    files = [
-        _file(job, contents.done[job.number], "evaluation.parquet")
-        for job in contents.jobs
-        if job.kind == "baselines" and job.number in contents.done
-    ]
-    frames = in_parallel(lambda name: _read(storage, name), files)
-    if not frames:
+    jobs = [job for job in contents.jobs if job.kind == "baselines" and job.number in contents.done]
+    found = in_parallel(lambda job: read_rows(storage, job, contents.done[job.number], "evaluation.parquet"), jobs)
+    if not found:
         return pd.DataFrame()
+    frames = [rows.to_pandas() for rows in found]
     table = pd.concat([frame.astype({"split": str, "by": str}) for frame in frames], ignore_index=True)
     return table.sort_values("environment", kind="stable", ignore_index=True)
 
@@ -364,23 +369,3 @@ def _chosen(
         position, agents = pd.factorize(rows["agent"])  # a dictionary is slow to map by where it is large
         rows = rows[np.array([of_agent.get(agent) == job for agent in agents.tolist()], bool)[position]]
     return rows
-
-
-def _file(job: Job, about: Mapping[str, Any], name: str) -> str:
-    return f"{job.folder}/{about['attempt']}/{name}"
-
-
-def _read(storage: Storage, name: str) -> pd.DataFrame:
-    """A table of a job."""
-    return _read_arrow(storage, name).to_pandas()
-
-
-def _read_arrow(storage: Storage, name: str, columns: Collection[str] | None = None) -> pa.Table:
-    """A table of a job; if columns are said, those of them that it has."""
-    try:
-        file = pq.ParquetFile(io.BytesIO(storage.read(name)))
-        return file.read(None if columns is None else [each for each in file.schema_arrow.names if each in columns])
-    except FileNotFoundError:
-        raise InputError(f"{storage.where}/{name} is missing; give the command of the experiment again") from None
-    except (OSError, ValueError) as error:  # pyarrow's own exceptions are of these
-        raise InputError(f"{storage.where}/{name} cannot be read: {error}") from None

@@ -15,7 +15,7 @@ from jaxmoe.table.splits import SPLITS
 from jaxmoe.training.arrays import read_arrays
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Storage
-from jaxmoe.training.stored import checksum, numbers_in
+from jaxmoe.training.stored import numbers_in, require_whole
 from jaxmoe.values import plain, whole
 
 
@@ -63,12 +63,7 @@ def trained_agents(
     found: dict[int, TrainedAgent] = {}
     for job_number, agents in by_job.items():
         job, about = job_of[agents[0]][0], contents.done[job_number]
-        name = f"{job.folder}/{about['attempt']}/policies.safetensors"
-        if checksum(storage, name) != about["files"]["policies.safetensors"]["sha256"]:
-            raise InputError(
-                f"{storage.where}/{name} is damaged: it is not what was written; give the command of the experiment "
-                "again, which trains its agents anew"
-            )
+        name = require_whole(storage, job, about, "policies.safetensors")
         order = sorted(agents, key=lambda agent: job_of[agent][1])
         arrays = read_arrays(storage, name, [job_of[agent][1] for agent in order])
         for row, agent in enumerate(order):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxmoe.training.documents import sealed
 from jaxmoe.training.events import Advanced, Callback, JobStarted
 from jaxmoe.training.job import Job
 from jaxmoe.training.prepared import experiment_table
@@ -90,4 +91,4 @@ class Attempt:
             "device": device(),
             **about,
         }
-        self.storage.create(f"{self.job.folder}/done.json", json.dumps(finite(done), indent=1).encode())
+        self.storage.create(f"{self.job.folder}/done.json", sealed(finite(done)))

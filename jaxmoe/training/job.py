@@ -6,15 +6,20 @@ kind of device: who its agents are stands in the plan (`rounds/NNN/plan.parquet`
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from jaxmoe.errors import InputError
+from jaxmoe.training.documents import Document, Noted, read_document, read_noted
 from jaxmoe.training.storage import Storage
 
+PLAN, JOBS = "plan.parquet", "jobs.jsonl"  # files of a round
 LONGEST_LINE = 256 * 2**20  # bytes of jobs.jsonl that are read at once
+_OF_ROUND = re.compile(rf"rounds/(\d{{3,6}})/{re.escape(JOBS)}")
+_RESTORE = "restore it from a copy"
 Count = Annotated[int, Field(ge=1, le=2**53)]
 Whole = Annotated[int, Field(ge=0, le=2**53)]
 Precision = Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"]  # as JAX calls them
@@ -139,6 +144,16 @@ class Job(NamedTuple):
 _ADAPTER = TypeAdapter(Job)
 
 
+class _Round(Document):
+    """What `round.json` says."""
+
+    number: Whole
+    kind: Literal["spec", "extension", "confirmation"]
+    why: dict[str, Any]
+    jobs: list[list[int | str]]
+    files: dict[str, Noted] = Field(default_factory=dict)  # absent in what earlier versions wrote
+
+
 def parse_job(line: str | bytes, source: str) -> Job:
     """A job from its line. Raises `InputError` for anything that no job can be."""
     try:
@@ -186,30 +201,59 @@ def write_jobs(jobs: Iterable[Job]) -> bytes:
     return b"".join(f"{job.to_json()}\n".encode() for job in jobs)
 
 
-def read_jobs(storage: Storage, name: str) -> list[Job]:
+def round_folder(number: int) -> str:
+    """Where a round is."""
+    return f"rounds/{number:03d}"
+
+
+def read_round_document(storage: Storage, number: int) -> dict[str, Any]:
+    """What `round.json` says of what was planned at once.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    return read_document(storage, f"{round_folder(number)}/round.json", _Round, _RESTORE)
+
+
+def read_planned(storage: Storage, number: int, file: str) -> bytes:
+    """A file of a round, compared with the checksum that its `round.json` says.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is not what was written.
+    """
+    try:
+        about = read_round_document(storage, number).get("files", {}).get(file)
+    except FileNotFoundError:  # it is being planned, or was so until a process was killed
+        about = None
+    return read_noted(storage, f"{round_folder(number)}/{file}", about, _RESTORE)
+
+
+def read_jobs(storage: Storage, number: int) -> list[Job]:
     """The jobs of a round."""
-    lines = enumerate(_lines(storage, name), 1)
-    return [parse_job(line, f"{storage.where}/{name}, line {number}") for number, line in lines]
+    where = f"{storage.where}/{round_folder(number)}/{JOBS}"
+    return [parse_job(line, f"{where}, line {at}") for at, line in enumerate(_lines(storage, number), 1)]
 
 
 def find_job(storage: Storage, number: int) -> Job:
     """The job of a number, in whatever round it is planned; other lines are only read where none begins with it."""
     begins = f'{{"number":{number},'.encode()  # as `Job.to_json` writes it
-    names = [name for name in storage.list("rounds/") if name.endswith("/jobs.jsonl")]
-    for name in names:
-        for at, line in enumerate(_lines(storage, name), 1):
+    rounds = [int(found[1]) for name in storage.list("rounds/") if (found := _OF_ROUND.fullmatch(name))]
+    for each in rounds:
+        for at, line in enumerate(_lines(storage, each), 1):
             if line.startswith(begins):
-                return parse_job(line, f"{storage.where}/{name}, line {at}")
-    for job in (job for name in names for job in read_jobs(storage, name)):
+                return parse_job(line, f"{storage.where}/{round_folder(each)}/{JOBS}, line {at}")
+    for job in (job for each in rounds for job in read_jobs(storage, each)):
         if job.number == number:
             return job
     raise InputError(f"{storage.where} has no job {number}")
 
 
-def _lines(storage: Storage, name: str) -> list[bytes]:
+def _lines(storage: Storage, number: int) -> list[bytes]:
+    name = f"{round_folder(number)}/{JOBS}"
     if (storage.size(name) or 0) > LONGEST_LINE:
         raise InputError(f"{storage.where}/{name} is larger than any list of jobs")
-    return storage.read(name).splitlines()
+    return read_planned(storage, number, JOBS).splitlines()
 
 
 def even_sizes(count: int, largest: int, multiple: int = 1) -> list[int]:

@@ -2,20 +2,21 @@
 
 import hashlib
 import io
-import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from jaxmoe.errors import InputError
 from jaxmoe.table import ExpertTable, load_table
 from jaxmoe.training.arrays import ReadRows, rows_of
-from jaxmoe.training.job import Job
+from jaxmoe.training.documents import Document, Noted, Whole, read_document, read_noted
+from jaxmoe.training.job import PLAN, Job, read_planned
 from jaxmoe.training.storage import Content, Storage
 
 TABLE = "table/table.parquet"
@@ -23,6 +24,55 @@ Given = TypeVar("Given")
 Answer = TypeVar("Answer")
 READERS = 16  # files that are read at once
 _HASHED_BYTES = 64 * 2**20  # at once
+_FILES = {"train": {"results.parquet", "curves.parquet", "evaluation.parquet", "policies.safetensors"}}
+_FILES |= {"baselines": {"evaluation.parquet"}}
+_DO_AGAIN = "delete it to have this job done again"
+_ANEW = "give the command of the experiment again, which does this job anew"
+
+
+class _Baseline(Document):
+    knows: str
+    deployable: bool
+    level: float | None
+
+
+class _Done(Document):
+    """What `done.json` says; the network is read by who needs it."""
+
+    attempt: Annotated[str, Field(pattern=r"^[0-9A-Za-z]{1,64}$")]
+    files: dict[Annotated[str, Field(pattern=r"^[a-z]+\.(parquet|safetensors)$")], Noted]
+    state: Noted | None = None
+    seconds: float = 0.0
+    versions: dict[str, str] = Field(default_factory=dict)
+    device: dict[str, str | int] = Field(default_factory=dict)
+    env_steps_per_s: float | None = None
+    diverged: Whole = 0
+
+
+class _BaselinesDone(_Done):
+    baselines: dict[str, _Baseline]
+
+
+class _Trained(_Done):
+    env_steps: Whole
+    hypers: list[str]
+    preferences: str
+    network: dict[str, Any]
+
+
+class _Progress(Document):
+    env_steps: Whole
+    env_steps_total: Annotated[int, Field(ge=1, le=2**53)]
+    where: str = ""
+    attempt: str = ""
+    diverged: Whole | None = 0
+    requests: Whole | None = 0
+    requests_total: Whole | None = 0
+    env_steps_per_s: float | None = None
+    train_qos: float | None = None
+
+
+_DONE: dict[str, type[_Done]] = {"train": _Trained, "baselines": _BaselinesDone}
 
 
 def is_done(storage: Storage, job: Job) -> bool:
@@ -48,35 +98,57 @@ def _finished(storage: Storage, job: Job, size: Callable[[str], int | None]) -> 
 
 
 def read_done(storage: Storage, job: Job) -> dict[str, Any] | None:
-    """What `done.json` of a job says; nothing where there is none."""
+    """What `done.json` of a job says; nothing where there is none.
+
+    Raises:
+        InputError: it is damaged.
+    """
     name = f"{job.folder}/done.json"
     try:
-        about = json.loads(storage.read(name))
-        if (
-            not isinstance(about["attempt"], str)
-            or not about["attempt"].isalnum()
-            or not isinstance(about["files"], dict)
-        ):
-            raise ValueError("an entry is of another kind")
-        if any("/" in file or not isinstance(of["bytes"], int) for file, of in about["files"].items()):
-            raise ValueError("a file is described otherwise")
+        about = read_document(storage, name, _DONE[job.kind], _DO_AGAIN)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{storage.where}/{name} is not what was written ({error}); delete it to have this job done again"
-        ) from None
+    if missing := _FILES[job.kind] - set(about["files"]):
+        raise InputError(f"{storage.where}/{name} is damaged: it says nothing of {min(missing)}; {_DO_AGAIN}")
     return about
+
+
+def result_name(job: Job, about: Mapping[str, Any], file: str) -> str:
+    """A file of the attempt that counts."""
+    return f"{job.folder}/{about['attempt']}/{file}"
+
+
+def read_result(storage: Storage, job: Job, about: Mapping[str, Any], file: str) -> bytes:
+    """A file of the attempt that counts, compared with its checksum.
+
+    Raises:
+        InputError: it is missing, or not what was written.
+    """
+    name = result_name(job, about, file)
+    try:
+        return read_noted(storage, name, about["files"][file], _ANEW)
+    except FileNotFoundError:
+        raise InputError(f"{storage.where}/{name} is missing; {_ANEW}") from None
+
+
+def require_whole(storage: Storage, job: Job, about: Mapping[str, Any], file: str) -> str:
+    """The name of a file of the attempt that counts, whose checksum is compared without reading it at once.
+
+    Raises:
+        InputError: it is missing, or not what was written.
+    """
+    name, expected = result_name(job, about, file), about["files"][file]
+    if storage.size(name) != expected["bytes"] or checksum(storage, name) != expected["sha256"]:
+        raise InputError(f"{storage.where}/{name} is damaged: it is not what was written; {_ANEW}")
+    return name
 
 
 def progress_of(storage: Storage, job: Job) -> dict[str, Any] | None:
     """The last note of where a job stands; nothing where there is none that can be read."""
     try:
-        at = json.loads(storage.read(f"{job.folder}/progress.json"))
-        whole = {name: int(at[name]) for name in ("env_steps", "env_steps_total")}
-    except (ValueError, KeyError, TypeError, OSError):
+        return read_document(storage, f"{job.folder}/progress.json", _Progress, "")
+    except (InputError, OSError):
         return None
-    return {**at, **whole} if whole["env_steps_total"] > 0 else None
 
 
 def in_parallel(read: Callable[[Given], Answer], each: Iterable[Given]) -> list[Answer]:
@@ -107,7 +179,7 @@ def read_table(storage: Storage, digest: str) -> ExpertTable:
 
 def plan_rows(storage: Storage, job: Job) -> pd.DataFrame:
     """The rows of the plan that a job is about, in its order; of baselines, one agent's in each environment."""
-    plan = pd.read_parquet(io.BytesIO(storage.read(f"rounds/{job.round:03d}/plan.parquet")))
+    plan = pd.read_parquet(io.BytesIO(read_planned(storage, job.round, PLAN)))
     by = "agent" if job.kind == "train" else "environment"
     rows = plan.drop_duplicates(by).set_index(by, drop=False)
     if missing := set(job.rows) - set(rows.index):
@@ -130,7 +202,7 @@ def state_rows(storage: Storage, number: int) -> ReadRows:
     """Reads rows of the kept states of a finished job."""
     folder = f"jobs/{number:06d}"
     try:
-        about = json.loads(storage.read(f"{folder}/done.json"))
+        about = read_document(storage, f"{folder}/done.json", _Done, _DO_AGAIN)
     except FileNotFoundError:
         raise InputError(f"{storage.where}: job {number}, whose agents go on, is not done yet") from None
     name = f"{folder}/{about['attempt']}/state.safetensors"

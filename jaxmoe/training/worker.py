@@ -1,7 +1,6 @@
 """`python -m jaxmoe.training.worker DIR JOB`: runs one job of an experiment in a process of its own."""
 
 import argparse
-import json
 import sys
 from typing import Any
 
@@ -9,10 +8,18 @@ from jaxmoe.devices import use_caches
 from jaxmoe.env.scenarios import adopt_scenarios
 from jaxmoe.errors import InputError
 from jaxmoe.plugins import load_plugins, require_plugins
+from jaxmoe.training.documents import Document, read_document
 from jaxmoe.training.job import find_job
 from jaxmoe.training.remote import storage_at
 from jaxmoe.training.running import Finished, run_job
 from jaxmoe.training.storage import Storage
+
+
+class _About(Document):
+    """What a job needs of its experiment."""
+
+    plugins: list[dict[str, str]]
+    scenarios: dict[str, Any]
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +56,7 @@ def do_job(storage: Storage, number: int, trust_plugins: bool = False, **running
         running: what `run_job` takes.
     """
     job = find_job(storage, number)
-    about = json.loads(storage.read("experiment.json"))
+    about = read_document(storage, "experiment.json", _About, "restore it from a copy")
     require_plugins(about["plugins"], storage.where, trust_plugins)
     adopt_scenarios(about["scenarios"], storage.where)
     return run_job(job, storage, **running)

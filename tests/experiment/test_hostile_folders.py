@@ -206,9 +206,9 @@ DAMAGED = {
     "zeros": (bytes(512), "experiment.json is damaged: it is no JSON; restore it from a copy"),
     "no text": (b"\xff\xfe\x00{", "experiment.json is damaged: it is no JSON; restore it from a copy"),
     "deep": (b"[" * 100_000, "experiment.json is damaged: it is no JSON; restore it from a copy"),
-    "a list": (b"[]", "experiment.json is damaged: it does not say its format"),
-    "a number": (b"2", "experiment.json is damaged: it does not say its format"),
-    "a text as format": (about(format="2"), "experiment.json is damaged: it does not say its format"),
+    "a list": (b"[]", "experiment.json is damaged: it is no list of names with values"),
+    "a number": (b"2", "experiment.json is damaged: it is no list of names with values"),
+    "a text as format": (about(format="2"), "experiment.json is damaged: format is missing or of another kind"),
     "later": (about(format=3), "has format 3, and this version of jaxmoe reads format 2; it was written by jaxmoe 9.9"),
     "no spec": (about(spec=None), "experiment.json is damaged: spec is missing or of another kind"),
     "a foreign key": (
@@ -217,9 +217,10 @@ DAMAGED = {
     ),
     "a foreign file": (
         about(start="../../precious"),
-        "experiment.json is damaged: it names files that are none of its",
+        "experiment.json is damaged: start is missing or of another kind",
     ),
-    "no digest": (about(table={}), "experiment.json is damaged: it names files that are none of its own"),
+    "no digest": (about(table={}), "experiment.json is damaged: table.digest is missing or of another kind"),
+    "changed by hand": (about(sha256=64 * "0"), "experiment.json is damaged: it is not what was written"),
 }
 
 

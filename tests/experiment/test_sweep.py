@@ -174,9 +174,7 @@ def test_what_a_job_says_of_itself_when_that_is_damaged_is_one_sentence(swept, t
     out = shutil.copytree(swept, tmp_path / "out")
     (out / "jobs" / "000002" / "done.json").write_text("{")
     before = tiny.contents(out)
-    with pytest.raises(
-        InputError, match=r"000002/done.json is not what was written .*; delete it to have this job done"
-    ):
+    with pytest.raises(InputError, match=r"000002/done.json is damaged: .*; delete it to have this job done"):
         tiny.sweep(out)
     assert tiny.contents(out) == before
     (out / "jobs" / "000002" / "done.json").unlink()

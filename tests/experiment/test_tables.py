@@ -128,7 +128,7 @@ def test_the_order_in_which_jobs_are_done_does_not_matter(storage, tables):
     pd.testing.assert_frame_equal(tables_of(storage).load_curves(None), tables.load_curves(None))
 
 
-@pytest.mark.parametrize(("damage", "message"), [(b"PAR1", "cannot be read"), (None, "is missing")])
+@pytest.mark.parametrize(("damage", "message"), [(b"PAR1", "is not what was written"), (None, "is missing")])
 def test_a_table_that_cannot_be_read_is_one_sentence(storage, damage, message):
     contents, name = read_contents(storage), f"{attempt_of(storage, 3)}/results.parquet"
     if damage is None:

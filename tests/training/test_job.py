@@ -190,7 +190,7 @@ def test_jobs_are_found_in_whatever_round_they_are_planned():
     for number, planned in enumerate(rounds):
         storage.write(f"rounds/{number:03d}/jobs.jsonl", write_jobs(planned))
         storage.write(f"rounds/{number:03d}/notes.jsonl.txt", b"not ours")
-    assert read_jobs(storage, "rounds/000/jobs.jsonl") == rounds[0]
+    assert read_jobs(storage, 0) == rounds[0]
     assert find_job(storage, 17) == JOB
     with pytest.raises(InputError, match="memory has no job 18"):
         find_job(storage, 18)

@@ -163,7 +163,7 @@ def test_a_job_whose_results_are_missing_or_cut_short_is_not_done(whole):
 def test_a_done_that_says_anything_else_is_one_sentence(planned, content):
     storage, [job] = planned()
     storage.write("jobs/000000/done.json", content)
-    with pytest.raises(InputError, match=r"done\.json is not what was written .*; delete it to have"):
+    with pytest.raises(InputError, match=r"done\.json is damaged: .*; delete it to have"):
         run_job(job, storage)
 
 

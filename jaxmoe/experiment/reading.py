@@ -1,0 +1,144 @@
+"""The plan and the tables of jobs, compared with their checksums and with what they must hold as they are read."""
+
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jaxmoe.errors import InputError
+from jaxmoe.table.splits import SPLITS
+from jaxmoe.training.job import PLAN, Job, read_jobs, read_planned, round_folder
+from jaxmoe.training.storage import Storage
+from jaxmoe.training.stored import read_result, result_name
+
+Kind = Callable[[pa.DataType], bool]
+UNITS = ("prompts", "episodes", "look")  # what sums of an evaluation are by
+CELLS = 10**9  # of a table, at most
+
+
+def _text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _plain(kind: pa.DataType) -> bool:
+    return _text(kind) or _number(kind)
+
+
+_WHOLE: Kind = pa.types.is_integer
+_TRAINED: dict[str, Kind] = {"agent": _WHOLE, "env_steps": _WHOLE, "diverged": pa.types.is_boolean}
+_EVALUATED: dict[str, Kind] = {"split": _text, "by": _text, "unit": _WHOLE, "requests": _WHOLE, "qos": _number}
+_PLANNED: dict[str, Kind] = dict.fromkeys(("agent", "configuration", "environment", "seed"), _WHOLE)
+_PLANNED |= {"algorithm": _text, "scenario": _text}
+_NEEDED: dict[tuple[str, str], dict[str, Kind]] = {  # by the kind of the job, and the file
+    ("train", "results.parquet"): _TRAINED,
+    ("train", "curves.parquet"): _TRAINED,
+    ("train", "evaluation.parquet"): {"agent": _WHOLE, **_EVALUATED},
+    ("baselines", "evaluation.parquet"): {"environment": _WHOLE, "policy": _text, **_EVALUATED},
+}
+
+
+def read_plan(storage: Storage, number: int) -> tuple[pd.DataFrame, list[Job]]:
+    """Who is planned in a round, and its jobs.
+
+    Raises:
+        InputError: a file is missing, not what was written, or its parts do not fit each other.
+    """
+    where = f"{storage.where}/{round_folder(number)}"
+    try:
+        rows = _table(read_planned(storage, number, PLAN), f"{where}/{PLAN}", _PLANNED, _plain)
+        jobs = read_jobs(storage, number)
+    except FileNotFoundError as error:
+        raise InputError(f"{storage.where} lacks a file of its plan: {error.filename}") from None
+    agents = rows.to_pandas()
+    known = {"train": set(agents["agent"].tolist()), "baselines": set(agents["environment"].tolist())}
+    numbers = set(map(str, agents.columns))
+    if len(known["train"]) < len(agents) or (agents[["agent", "environment", "configuration", "seed"]] < 0).any(
+        axis=None
+    ):
+        raise _damaged(f"{where}/{PLAN}", "agents are numbered otherwise")
+    for job in jobs:
+        if job.round != number or not known[job.kind].issuperset(job.rows) or not numbers.issuperset(job.numbers):
+            raise _damaged(where, f"the plan and job {job.number} do not fit each other")
+    return agents, jobs
+
+
+def read_rows(
+    storage: Storage, job: Job, about: Mapping[str, Any], file: str, columns: Collection[str] | None = None
+) -> pa.Table:
+    """A table of a finished job; if columns are said, those of them that it has.
+
+    Args:
+        storage: of the experiment.
+        job: whose table.
+        about: what its `done.json` says.
+        file: the table's.
+        columns: that are wanted; all if absent.
+
+    Raises:
+        InputError: it is missing, not what was written, or lacks what it must hold.
+    """
+    name, needed = f"{storage.where}/{result_name(job, about, file)}", _NEEDED[job.kind, file]
+    rows = _table(read_result(storage, job, about, file), name, needed, _number, columns)
+    who = "agent" if job.kind == "train" else "environment"
+    if who in rows.column_names:
+        _require_theirs(rows[who], job.rows, file, name)
+    for column, known in (("split", SPLITS), ("by", UNITS)):
+        if column in rows.column_names and not set(pc.unique(rows[column]).to_pylist()) <= set(known):
+            raise _damaged(name, f"{column} holds something else than {', '.join(known)}")
+    if "requests" in needed and "requests" in rows.column_names and len(rows) and pc.min(rows["requests"]).as_py() < 0:
+        raise _damaged(name, "requests are negative")
+    return rows
+
+
+def read_watched(content: bytes, name: str, experts: Sequence[str]) -> pd.DataFrame:
+    """What confirmed agents did, as it was kept. Raises `InputError` where it is of other experts, or no such table."""
+    needed: dict[str, Kind] = {"scenario": _text, "subset": _text}
+    for expert in experts:
+        needed |= dict.fromkeys((f"snr_db_{expert}", f"relevance_{expert}", f"asked_{expert}"), _number)
+    return _table(content, name, needed, _plain).to_pandas()
+
+
+def _table(
+    content: bytes, name: str, needed: Mapping[str, Kind], others: Kind, columns: Collection[str] | None = None
+) -> pa.Table:
+    """A table whose columns are of the kinds that are needed, and of another one at most."""
+    try:
+        file = pq.ParquetFile(io.BytesIO(content))
+        kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
+        for column, kind in needed.items():
+            if column not in kinds or not kind(kinds[column]):
+                raise _damaged(name, f"the column {column} is missing or of another kind")
+        for column, found in kinds.items():
+            if column not in needed and not others(found):
+                raise _damaged(name, f"the column {column} is of another kind")
+        if len(kinds) < len(file.schema_arrow.names) or file.metadata.num_rows * len(kinds) > CELLS:
+            raise _damaged(name, "it is larger than any that jaxmoe writes")
+        rows = file.read(None if columns is None else [each for each in kinds if each in columns])
+        rows.validate(full=True)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # pyarrow's own exceptions are of these
+        raise InputError(f"{name} cannot be read: {error}") from None
+    if any(rows[column].null_count for column in needed if column in rows.column_names):
+        raise _damaged(name, "there are gaps in it")
+    return rows
+
+
+def _require_theirs(found: pa.ChunkedArray, rows: Sequence[int], file: str, name: str) -> None:
+    """Raise unless a table is about those of the job; of the results, with one row about each."""
+    once = file == "results.parquet" and len(found) != len(rows)
+    if once or set(pc.unique(found).to_pylist()) != set(rows):
+        raise _damaged(name, "it is about others than its job")
+
+
+def _damaged(name: str, why: str) -> InputError:
+    return InputError(f"{name} is damaged: {why}; restore it from a copy")
