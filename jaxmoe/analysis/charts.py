@@ -26,7 +26,9 @@ from jaxmoe.analysis.style import (
     Drawing,
     canvas,
     label_of,
+    legend_columns,
     plain_numbers,
+    slanted,
 )
 from jaxmoe.analysis.tables import measure_words
 from jaxmoe.table.splits import SPLITS, choosing
@@ -208,7 +210,8 @@ def expert_chart(ranking: Ranking, name: str) -> Drawing:
     shares = expert_table(ranking)
     figure, axes = canvas(0.6 + 0.22 * len(shares))
     heat_cells(axes, shares.to_numpy(), formatted("{:.0%}", shares.to_numpy()), (0.0, 1.0))
-    axes.set_xticks(np.arange(shares.shape[1]) + 0.5, [label_of(expert) for expert in shares.columns])
+    names = [label_of(expert) for expert in shares.columns]
+    axes.set_xticks(np.arange(shares.shape[1]) + 0.5, names, **slanted(names))
     axes.set_yticks(np.arange(len(shares)) + 0.5, [label_of(policy, WIDE_LABEL) for policy in shares.index])
     axes.invert_yaxis()
     caption = f"Share of requests, on {SPLIT_NAMES[ranking.tables.chooses]}, in which a policy asks an expert."
@@ -269,7 +272,7 @@ def behaviour_chart(behaviour: pd.DataFrame, experts: list[str], name: str) -> D
         axes.set_xlabel(label)
         axes.set_ylim(-0.03, 1.03)
     pair[0].set_ylabel("share of requests asking it")
-    figure.legend(loc="outside upper left", ncols=min(4, len(experts)))
+    figure.legend(loc="outside upper left", ncols=legend_columns(list(map(label_of, experts)), 4))
     caption = "Share of requests in which the winner's agents ask an expert, by what they observe of it."
     return Drawing(f"{name}behaviour", "What the policy looks at", caption, figure, pd.concat(frames))
 
@@ -293,7 +296,7 @@ def subset_chart(behaviour: pd.DataFrame, experts: list[str], name: str) -> Draw
     axes.set_ylim(0, 1)
     axes.set_xlabel("mean SNR of all links, as observed (dB)")
     axes.set_ylabel("share of requests")
-    figure.legend(loc="outside upper left", ncols=2)
+    figure.legend(loc="outside upper left", ncols=legend_columns(labels, 2))
     caption = "Which experts the winner's agents ask together, as channels get better."
     data = shares.reset_index(drop=True).assign(snr_db=at.to_numpy())
     return Drawing(f"{name}subsets", "Chosen subsets", caption, figure, data)

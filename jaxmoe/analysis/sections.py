@@ -20,6 +20,7 @@ from jaxmoe.analysis.statistics import divergence_rate, sure
 from jaxmoe.analysis.status import Standing
 from jaxmoe.analysis.style import Drawing
 from jaxmoe.analysis.tables import Tables, measure_words
+from jaxmoe.names import slug
 from jaxmoe.progress import duration
 from jaxmoe.table.splits import told
 
@@ -77,7 +78,7 @@ def standing_note(tables: Tables, at: Standing) -> str:
 
 def of_ranking(ranking: Ranking, several: bool) -> Found:
     """Everything about one scenario."""
-    prefix = f"{ranking.scenario}_" if several else ""
+    prefix = f"{slug(ranking.scenario)}_" if several else ""
     where = f" ({ranking.scenario})" if several else ""
     found = answer(ranking)
     fresh = confirmed(ranking, ranking.winner)

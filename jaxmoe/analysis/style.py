@@ -27,7 +27,7 @@ from matplotlib.ticker import Formatter, LogLocator, NullFormatter, StrMethodFor
 from jaxmoe.names import slug, to_csv, visible
 
 FONT = "DejaVu Sans"  # which comes with matplotlib
-LABEL, WIDE_LABEL = 28, 48  # characters of a name in a figure
+LABEL, WIDE_LABEL = 28, 36  # characters of a name in a figure
 COLUMN_IN = 3.5  # width of an IEEE column
 INK, MUTED, GRID, PAPER = "#1b1b1f", "#6a6a72", "#dddde2", "#fefefe"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6d00")
@@ -109,6 +109,20 @@ def label_of(name: object, longest: int = LABEL) -> str:
     text = text if len(text) <= longest else f"{text[: longest - 1]}…"
     text = "".join(sign if _has_a_font(sign) else sign.encode("unicode_escape").decode() for sign in text)
     return f" {text}" if text.startswith("_") else text  # or legends would leave it out
+
+
+def legend_columns(labels: Sequence[str], most: int) -> int:
+    """How many names fit beside each other in a legend as wide as a column, each with its mark.
+
+    >>> legend_columns(["action", "setting"], 4), legend_columns(["x" * 28], 4)
+    (4, 1)
+    """
+    return max(1, min(most, int(COLUMN_IN / (0.35 + 0.055 * max(map(len, labels), default=0)))))
+
+
+def slanted(labels: Sequence[str]) -> dict[str, Any]:
+    """How names stand below an axis: slanted where they would run into each other."""
+    return {"rotation": 25, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, labels)) > 48 else {}
 
 
 def _has_a_font(sign: str) -> bool:

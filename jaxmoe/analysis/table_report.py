@@ -12,7 +12,18 @@ from jaxmoe.analysis.intervals import Estimate
 from jaxmoe.analysis.page import Section, paragraph
 from jaxmoe.analysis.ranking import listed
 from jaxmoe.analysis.report import REPORT
-from jaxmoe.analysis.style import COLOURS, MARKERS, MUTED, WIDE_LABEL, Drawing, canvas, files_of, label_of, style
+from jaxmoe.analysis.style import (
+    COLOURS,
+    MARKERS,
+    MUTED,
+    WIDE_LABEL,
+    Drawing,
+    canvas,
+    files_of,
+    label_of,
+    slanted,
+    style,
+)
 from jaxmoe.errors import InputError
 from jaxmoe.files import claim_folder, write_text
 from jaxmoe.table import ExpertTable
@@ -100,7 +111,8 @@ def _value_chart(values: pd.DataFrame) -> Drawing:
             color=COLOURS[number], label=label,
         )  # fmt: skip
     axes.axhline(0, color=MUTED, lw=0.7)
-    axes.set_xticks(range(len(values)), [label_of(expert) for expert in values["expert"]])
+    shown = [label_of(expert) for expert in values["expert"]]
+    axes.set_xticks(range(len(values)), shown, **slanted(shown))
     axes.set_ylabel("points of score")
     axes.grid(axis="x", visible=False)
     figure.legend(loc="outside upper left", ncols=3, handletextpad=0.3)

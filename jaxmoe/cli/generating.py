@@ -176,7 +176,7 @@ def _print_generated(found: "Generated", names: list[str], snr_db: list[float], 
     experts = Table("expert", "relevance", "SNR dB", "words", "subtask")
     for name, channel in zip(names, snr_db, strict=True):
         task, written = found.tasks[name], found.words.get(name)
-        experts.add_row(name, f"{task.relevance:.1f}", f"{channel:g}", str(written or "-"), visible(task.subtask))
+        experts.add_row(name, f"{task.relevance:.1f}", f"{channel:g}", str(written or "-"), task.subtask)
     print_table(experts)
     OUT.print(f"\nchosen: {subset_name(found.decision.subset, names)}", soft_wrap=True)
     if found.decision.values:
