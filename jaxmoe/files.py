@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxmoe.errors import InputError
+from jaxmoe.errors import InputError, StorageError
 
 
 def with_home(path: str | os.PathLike[str]) -> Path:
@@ -23,16 +23,18 @@ def with_home(path: str | os.PathLike[str]) -> Path:
 def write_whole(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
     """Calls `write` on a temporary neighbour of `path` and renames it, so that a file that exists is complete.
 
-    Raises `InputError` if `path` exists (unless `overwrite`) or its folder does not.
+    Raises `InputError` if `path` exists (unless `overwrite`), its folder does not, or the disk does not take it.
     """
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists already, choose another name or say overwrite=True.")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist, create it first.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.partial")  # a name may be as long as a disk takes
     try:
         write(partial)
         partial.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
         partial.unlink(missing_ok=True)
 

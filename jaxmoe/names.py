@@ -4,7 +4,9 @@ On a terminal and in a sentence `visible` and `short`, as the name of a file `sl
 `html.escape`, figures are drawn without mathtext. `alike` says which names a reader cannot tell apart.
 """
 
+import codecs
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 QUOTED = 80  # characters of a value that a sentence quotes
 SENTENCE = 1_000  # characters of a whole sentence, at most
 _JOINERS = "\u200c\u200d"  # which the scripts of Persia and India, and emoji, are written with
+_PLAIN = {"\u2248": "~", "\u2212": "-", "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u00b1": "+-", "\u00d7": "x"}
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
 _LATIN = str.maketrans(  # letters of Cyrillic and Greek that are drawn as Latin ones, after case folding
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u051b\u051d\u03b1\u03bf\u03bd\u03c1\u03c5"
@@ -32,6 +35,14 @@ def visible(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(sign if _is_seen(sign) or sign in keep else _escaped(sign) for sign in text)
+
+
+def speak_plainly() -> None:
+    """Have standard output and error show what their encoding lacks in signs that it has; never an exception."""
+    codecs.register_error("plain", _in_plain_signs)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="plain")
 
 
 def short(value: Any, longest: int = QUOTED) -> str:
@@ -130,6 +141,14 @@ def _is_seen(sign: str) -> bool:
 def _unseen(sign: str) -> bool:
     """Format and control characters, and those that choose between forms of the one before."""
     return unicodedata.category(sign) in ("Cf", "Cc") or sign in "\ufe0e\ufe0f"
+
+
+def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
+    """What stands for what an encoding lacks: our own signs in ASCII, others escaped."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(sign, _escaped(sign)) for sign in found), error.end
 
 
 def _escaped(sign: str) -> str:

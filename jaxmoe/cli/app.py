@@ -1,5 +1,6 @@
 """The command line: parses, calls, prints. Bad input is one sentence and exit code 2; JAX starts only where needed."""
 
+import contextlib
 import gc
 import sys
 from typing import Annotated, Any
@@ -21,7 +22,7 @@ from jaxmoe.cli.scenario import scenario_app
 from jaxmoe.cli.table import table_app
 from jaxmoe.cli.training import train_app
 from jaxmoe.errors import InputError
-from jaxmoe.names import sentence
+from jaxmoe.names import sentence, speak_plainly
 
 PANELS = {
     "Data": ("collect", "table", "scenario"),
@@ -78,11 +79,13 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Run the command line."""
+    speak_plainly()
     gc.set_threshold(100_000)  # importing makes very many objects, of which none is garbage
     try:
         app(prog_name="jaxmoe")
     except (InputError, OSError) as error:
-        ERR.print(f"jaxmoe: {_sentence(error)}", soft_wrap=True)
+        with contextlib.suppress(OSError):  # if standard error can be written at all
+            ERR.print(f"jaxmoe: {_sentence(error)}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

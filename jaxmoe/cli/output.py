@@ -62,7 +62,7 @@ def _print_block(table: Table, block: list[Column], width: int, console: Console
         own = min(_widest(column), _least(column) + max(0, spare))
         spare -= own - _least(column)
         total += own + GAP
-        shown.add_column(visible(str(column.header)), justify=column.justify, width=own, overflow="fold")
+        shown.add_column(visible(str(column.header), keep="\n"), justify=column.justify, width=own, overflow="fold")
     cells = zip(*map(_texts, block), strict=True)
     for row, texts in zip(table.rows, cells, strict=True):
         shown.add_row(*texts, style=row.style)

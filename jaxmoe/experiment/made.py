@@ -11,6 +11,8 @@ from jaxmoe.training.documents import read_document
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import checksum
 
+LEFT_S = 3600.0  # s, after which nobody is writing an unfinished file any more
+
 
 class _Files(RootModel[dict[str, list[str]]]):
     """Digests of what was made under a name."""
@@ -60,7 +62,7 @@ class Made:
         return content
 
     def close(self, remove_others: bool = False) -> None:
-        """Write the list; if wanted, remove what was made before and is not any more."""
+        """Write the list; if wanted, remove what was made before and is not any more, and what a kill has left."""
         others = {file: digests for file, digests in self.before.items() if file not in self.now}
         if not remove_others:
             self.now |= others
@@ -68,6 +70,8 @@ class Made:
             for file, digests in others.items():
                 if self._digest(name := self._name(file)) in digests:
                     self.storage.delete(name)
+            for name in self.storage.unfinished(f"{self.folder}/", LEFT_S):
+                self.storage.delete(name)
         self._note(self.now)
 
     def _name(self, file: str) -> str:

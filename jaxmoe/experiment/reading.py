@@ -13,7 +13,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.table.splits import SPLITS
 from jaxmoe.training.job import PLAN, Job, read_jobs, read_planned, round_folder
 from jaxmoe.training.storage import Storage
-from jaxmoe.training.stored import read_result, result_name
+from jaxmoe.training.stored import numbers_in, read_result, result_name
 
 Kind = Callable[[pa.DataType], bool]
 UNITS = ("prompts", "episodes", "look")  # what sums of an evaluation are by
@@ -68,6 +68,11 @@ def read_plan(storage: Storage, number: int) -> tuple[pd.DataFrame, list[Job]]:
     for job in jobs:
         if job.round != number or not known[job.kind].issuperset(job.rows) or not numbers.issuperset(job.numbers):
             raise _damaged(where, f"the plan and job {job.number} do not fit each other")
+    for name in {name for job in jobs for name in job.numbers}:
+        try:
+            numbers_in(agents[name].unique())
+        except (ValueError, TypeError):
+            raise _damaged(f"{where}/{PLAN}", f"{name} holds something else than numbers") from None
     return agents, jobs
 
 

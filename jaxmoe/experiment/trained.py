@@ -15,7 +15,7 @@ from jaxmoe.table.splits import SPLITS
 from jaxmoe.training.arrays import read_arrays
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Storage
-from jaxmoe.training.stored import numbers_in, require_whole
+from jaxmoe.training.stored import ANEW, numbers_in, require_whole
 from jaxmoe.values import plain, whole
 
 
@@ -65,11 +65,15 @@ def trained_agents(
         job, about = job_of[agents[0]][0], contents.done[job_number]
         name = require_whole(storage, job, about, "policies.safetensors")
         order = sorted(agents, key=lambda agent: job_of[agent][1])
+        network = network_from(about["network"], f"{storage.where}/{job.folder}/done.json, network")
         arrays = read_arrays(storage, name, [job_of[agent][1] for agent in order])
+        shapes = {key: (len(order), *shape) for key, shape in network.shapes().items()}
+        if {key: array.shape for key, array in arrays.items()} != shapes:
+            raise InputError(f"{storage.where}/{name} is damaged: its arrays are not those of the network; {ANEW}")
         for row, agent in enumerate(order):
             tensors = {key: array[row] for key, array in arrays.items()}
             of_agent = {str(name): value for name, value in known.loc[agent].to_dict().items()}
-            found[agent] = _agent(agent, job, of_agent, tensors, about)
+            found[agent] = _agent(agent, job, of_agent, tensors, about, network)
     return [found[number] for number in wanted]
 
 
@@ -79,7 +83,12 @@ def stacked(agents: Sequence[TrainedAgent]) -> dict[str, np.ndarray]:
 
 
 def _agent(
-    number: int, job: Job, row: Mapping[str, Any], tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]
+    number: int,
+    job: Job,
+    row: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    about: Mapping[str, Any],
+    network: Network,
 ) -> TrainedAgent:
     signature = job.signature
     return TrainedAgent(
@@ -88,13 +97,21 @@ def _agent(
         seed=int(row["seed"]),
         env_steps=int(row.get("kept_env_steps", row["env_steps"])),
         params={**signature.static_numbers, **{name: numbers_in([row[name]])[0] for name in job.numbers}},
-        hypers={name: float(row[name]) for name in about["hypers"]},
-        network=network_from(about["network"]),
+        hypers={name: _number(row, name) for name in about["hypers"]},
+        network=network,
         preferences=about["preferences"],
         tensors=tensors,
         scores=_scores(row),
         versions=about.get("versions", {}),
     )
+
+
+def _number(row: Mapping[str, Any], name: str) -> float:
+    """A hyperparameter of an agent."""
+    value = row.get(name)
+    if not isinstance(value, int | float):
+        raise InputError(f"agent {row['agent']} has no number {name} in its plan; restore plan.parquet from a copy")
+    return float(value)
 
 
 def _scores(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from jaxmoe.errors import InputError
 from jaxmoe.training.storage import Storage
 
 LARGEST_HEADER = 64 * 2**20  # bytes
@@ -38,7 +39,7 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 ReadRows = Callable[[str, Sequence[int]], np.ndarray]  # the rows of the array of a name
 
 
-class CorruptFileError(ValueError):
+class CorruptFileError(InputError):
     """A file that is not what was written."""
 
 

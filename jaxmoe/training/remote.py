@@ -113,9 +113,9 @@ class Remote:
             return {}
         return {name: about for name, about in found.items() if name.startswith(prefix)}
 
-    def unfinished(self, prefix: str) -> Sequence[str]:
+    def unfinished(self, prefix: str, older_than_s: float = 0.0) -> Sequence[str]:
         """There are none: a file that was begun and not completed is not there."""
-        del prefix
+        del prefix, older_than_s
         return []
 
     def delete(self, name: str) -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -49,8 +50,8 @@ class Storage(Protocol):
     def files(self, prefix: str = "") -> dict[str, Found]:
         """All files that begin so, by name: much quicker than to ask for one after the other."""
 
-    def unfinished(self, prefix: str) -> Sequence[str]:
-        """Names of files that a killed process has begun, of those that begin so."""
+    def unfinished(self, prefix: str, older_than_s: float = 0.0) -> Sequence[str]:
+        """Names of files that a killed process has begun, of those that begin so, and of what is no younger."""
 
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""
@@ -102,9 +103,9 @@ class Memory:
         """All files that begin so."""
         return {name: Found(len(self.contents[name])) for name in self.list(prefix)}
 
-    def unfinished(self, prefix: str) -> Sequence[str]:
+    def unfinished(self, prefix: str, older_than_s: float = 0.0) -> Sequence[str]:
         """There are none in memory."""
-        del prefix
+        del prefix, older_than_s
         return []
 
     def delete(self, name: str) -> None:
@@ -188,9 +189,14 @@ class Folder:
                     found[name] = Found(about.st_size, about.st_mtime)
         return dict(sorted(found.items()))
 
-    def unfinished(self, prefix: str) -> Sequence[str]:
-        """Names of files that a killed process has begun, of those that begin so."""
-        return sorted(name for name, _ in self._files(prefix) if _BEGUN.fullmatch(name.rpartition("/")[2]))
+    def unfinished(self, prefix: str, older_than_s: float = 0.0) -> Sequence[str]:
+        """Names of files that a killed process has begun, of those that begin so, and of what is no younger."""
+        found, latest = [], time.time() - older_than_s
+        for name, entry in self._files(prefix):
+            if _BEGUN.fullmatch(name.rpartition("/")[2]):
+                with contextlib.suppress(FileNotFoundError):  # it is finished meanwhile
+                    found += [name] if entry.stat(follow_symlinks=False).st_mtime <= latest else []
+        return sorted(found)
 
     def _files(self, prefix: str) -> "Iterator[tuple[str, os.DirEntry[str]]]":
         """Names of files that begin so, links left out; what is removed meanwhile is not there."""

@@ -27,7 +27,7 @@ _HASHED_BYTES = 64 * 2**20  # at once
 _FILES = {"train": {"results.parquet", "curves.parquet", "evaluation.parquet", "policies.safetensors"}}
 _FILES |= {"baselines": {"evaluation.parquet"}}
 _DO_AGAIN = "delete it to have this job done again"
-_ANEW = "give the command of the experiment again, which does this job anew"
+ANEW = "give the command of the experiment again, which does this job anew"
 
 
 class _Baseline(Document):
@@ -126,9 +126,9 @@ def read_result(storage: Storage, job: Job, about: Mapping[str, Any], file: str)
     """
     name = result_name(job, about, file)
     try:
-        return read_noted(storage, name, about["files"][file], _ANEW)
+        return read_noted(storage, name, about["files"][file], ANEW)
     except FileNotFoundError:
-        raise InputError(f"{storage.where}/{name} is missing; {_ANEW}") from None
+        raise InputError(f"{storage.where}/{name} is missing; {ANEW}") from None
 
 
 def require_whole(storage: Storage, job: Job, about: Mapping[str, Any], file: str) -> str:
@@ -139,7 +139,7 @@ def require_whole(storage: Storage, job: Job, about: Mapping[str, Any], file: st
     """
     name, expected = result_name(job, about, file), about["files"][file]
     if storage.size(name) != expected["bytes"] or checksum(storage, name) != expected["sha256"]:
-        raise InputError(f"{storage.where}/{name} is damaged: it is not what was written; {_ANEW}")
+        raise InputError(f"{storage.where}/{name} is damaged: it is not what was written; {ANEW}")
     return name
 
 

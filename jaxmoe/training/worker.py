@@ -7,6 +7,7 @@ from typing import Any
 from jaxmoe.devices import use_caches
 from jaxmoe.env.scenarios import adopt_scenarios
 from jaxmoe.errors import InputError
+from jaxmoe.names import speak_plainly, visible
 from jaxmoe.plugins import load_plugins, require_plugins
 from jaxmoe.training.documents import Document, read_document
 from jaxmoe.training.job import find_job
@@ -24,6 +25,7 @@ class _About(Document):
 
 def main(arguments: list[str]) -> int:
     """Run the job; the exit code."""
+    speak_plainly()
     name = "python -m jaxmoe.training.worker"
     usage = f"{name} DIR JOB [--plugin FILE] [--trust-plugins]"
     parser = argparse.ArgumentParser(prog=name, usage=usage, description="Run one job.")
@@ -41,7 +43,7 @@ def main(arguments: list[str]) -> int:
         storage = storage_at(said.folder)
         do_job(storage, said.job, said.trust_plugins)
     except (InputError, OSError) as error:
-        print(f"jaxmoe: {error}", file=sys.stderr)
+        print(f"jaxmoe: {visible(str(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -68,7 +68,8 @@ def reported(monkeypatch):
 
 def drawn_names(chance):
     """Eight names, a half of them put together of others."""
-    names = chance.sample(fuzzing.STRANGE, 4) + ["".join(chance.sample(fuzzing.STRANGE, 2))[:2000] for _ in range(4)]
+    known = [name for name in fuzzing.STRANGE if name != "\ud800"]  # which no table can hold
+    names = chance.sample(known, 4) + ["".join(chance.sample(known, 2))[:2000] for _ in range(4)]
     chance.shuffle(names)
     return names
 

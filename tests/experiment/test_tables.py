@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +17,7 @@ from jaxmoe.analysis.tables import IDENTITY
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.tables import Made, finish, read_contents, tables_of
 from jaxmoe.training.evaluation import metric_names
-from jaxmoe.training.storage import Memory
+from jaxmoe.training.storage import Folder, Memory
 
 EXPERTS = ("setting", "character", "action", "science")
 TRAINED = {2: 6, 3: 6}  # agents of each training job; the jobs before them are the baselines'
@@ -197,6 +199,16 @@ def test_what_is_not_made_any_more_is_removed_where_that_is_wanted_and_it_is_our
     third.write("kept", b"1")
     third.close(remove_others=True)
     assert storage.list() == ["kept", "made.json", "touched"]
+
+
+def test_what_a_kill_has_left_of_a_report_is_removed_later_and_nothing_else(tmp_path):
+    for name, age_s in ((".report.html.0123abcd.partial", 7200), (".new.0123abcd.partial", 0), ("notes.partial", 7200)):
+        (tmp_path / "report").mkdir(exist_ok=True)
+        (tmp_path / "report" / name).write_bytes(b"half")
+        os.utime(tmp_path / "report" / name, (time.time() - age_s,) * 2)
+    Made(Folder(tmp_path), "report/made.json").close(remove_others=True)
+    left = {path.name for path in (tmp_path / "report").iterdir()}
+    assert left == {".new.0123abcd.partial", "notes.partial", "made.json"}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'"x"', b"\xff\xfe"])

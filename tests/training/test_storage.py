@@ -219,3 +219,6 @@ def test_what_a_killed_process_has_begun_is_found_and_nothing_else(tmp_path):
         (tmp_path / "jobs" / "000000" / name).write_bytes(b"half")
     assert storage.unfinished("jobs/") == ["jobs/000000/.state.json.0123abcd.partial"]
     assert storage.unfinished("rounds/") == []
+    assert storage.unfinished("jobs/", older_than_s=60.0) == []
+    os.utime(tmp_path / "jobs/000000/.state.json.0123abcd.partial", (0, 0))
+    assert storage.unfinished("jobs/", older_than_s=60.0) == ["jobs/000000/.state.json.0123abcd.partial"]
