@@ -9,6 +9,7 @@ import jaxmoe
 from jaxmoe.cli.options import AsJson
 from jaxmoe.cli.output import OUT, emit
 from jaxmoe.errors import InputError
+from jaxmoe.names import short
 from jaxmoe.policy.bundle import contract_path
 from jaxmoe.table.splits import SPLITS
 
@@ -56,5 +57,5 @@ def _which(text: str) -> Any:
     if text in ("best", "all"):
         return text
     if not text.isdecimal():
-        raise InputError(f"--agent {text!r} is not best, all or the number of an agent")
+        raise InputError(f"--agent {short(text)} is not best, all or the number of an agent")
     return int(text)

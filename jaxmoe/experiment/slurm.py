@@ -25,9 +25,9 @@ from jaxmoe.experiment.spec import load_spec, with_plugins
 from jaxmoe.experiment.tables import Contents, read_contents
 from jaxmoe.plugins import load_plugins
 from jaxmoe.table import load_table
-from jaxmoe.training.inputs import require_positive
 from jaxmoe.training.remote import Where, is_address, path_of
 from jaxmoe.training.storage import Folder, Storage
+from jaxmoe.values import MOST_AGENTS, count
 
 ARRAY, FINISH = "array.sh", "finish.sh"
 WARNING_S = 90  # s, before the limit, that SLURM warns; it may do so up to a minute earlier
@@ -134,7 +134,7 @@ def launch(
     Raises:
         InputError: the spec, a time or an option is not allowed, or a file that is not ours is in the way.
     """
-    require_positive("nodes", how.nodes)
+    count(how.nodes, "nodes", MOST_AGENTS)
     limit_s(how.time)
     for option in how.options:
         if not option.startswith("-") or not option.isprintable():
