@@ -23,6 +23,8 @@ from jaxmoe.cli.training import train_app
 from jaxmoe.errors import InputError
 from jaxmoe.names import sentence
 
+LONGEST_COMPLAINT = 300  # characters of what is said of an option
+UsageError: Any = typer.BadParameter.__base__  # click's, or its like in a typer that does without click
 PANELS = {
     "Data": ("collect", "table", "scenario"),
     "Train": ("train", "sweep", "extend", "confirm", "launch", "run", "finish"),
@@ -80,7 +82,15 @@ def main() -> None:
     """Run the command line."""
     gc.set_threshold(100_000)  # importing makes very many objects, of which none is garbage
     try:
-        app(prog_name="jaxmoe")
+        sys.exit(app(prog_name="jaxmoe", standalone_mode=False))
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            said = sentence(error.format_message(), LONGEST_COMPLAINT).rstrip(".")
+            usage = f". {' '.join(error.ctx.get_usage().split())}" if error.ctx else ""
+            ERR.print(f"jaxmoe: {said}{usage}", soft_wrap=True)
+        sys.exit(2)
     except (InputError, OSError) as error:
         ERR.print(f"jaxmoe: {_sentence(error)}", soft_wrap=True)
         sys.exit(2)

@@ -1,5 +1,6 @@
 """`jaxmoe export`: trained policies that run elsewhere."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,6 +57,6 @@ def export(
 def _which(text: str) -> Any:
     if text in ("best", "all"):
         return text
-    if not text.isdecimal():
+    if not re.fullmatch(r"\d{1,9}", text):
         raise InputError(f"--agent {short(text)} is not best, all or the number of an agent")
     return int(text)

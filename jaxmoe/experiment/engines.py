@@ -1,6 +1,7 @@
 """Who runs the jobs: engines decide their order and place, never their content."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,10 +61,11 @@ def parse_shard(text: str) -> Shard:
     """
     if text == "auto":
         return shard_of_task(os.environ)
-    index, slash, count = text.partition("/")
-    if not slash or not index.isdecimal() or not count.isdecimal() or not int(index) < int(count):
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    index, count = map(int, found.groups()) if found else (0, 0)
+    if not index < count:
         raise InputError(f"--shard {short(text)} is not of the form i/n with i from 0 to n - 1, as in 0/4, nor auto")
-    return Shard(int(index), int(count))
+    return Shard(index, count)
 
 
 def shard_of_task(variables: Mapping[str, str]) -> Shard:

@@ -139,6 +139,9 @@ def points(spec: Spec, table: ExpertTable) -> list[Point]:
             )
             for number, point in enumerate(_points(spec, axes))
         ]
+        for axis in axes:
+            for value in axis.values if axis.section == "hypers" else ():  # whichever of them are sampled
+                checked_hypers(registered_algorithm(algorithm).Hypers, {axis.name: value})
         _check(own, table)
         found += own
     return found

@@ -192,6 +192,8 @@ def load_spec(
         _put(content, key, plain(value, f"--set {short(key)[1:-1]}"))
     if isinstance(content.get("config"), dict):
         content["config"] = {name: _alone(value) for name, value in content["config"].items()}
+    for section in ("hypers", "config", "params", "settings"):
+        _require_values(section, content.get(section, {}))
     try:
         return Spec.model_validate(content)
     except ValidationError as error:
@@ -265,6 +267,15 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(content, dict):
             raise InputError(f"--set {short(key)[1:-1]}: {short(section)[1:-1]} is no section of the spec")
     content[last] = value
+
+
+def _require_values(key: str, value: Any) -> None:
+    """Refuse None in a list or a section, which no file can hold."""
+    if value is None:
+        raise InputError(f"{short(key)[1:-1]} = None is no value; leave it out")
+    if isinstance(value, dict | list):
+        for name, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            _require_values(f"{key}.{name}", entry)
 
 
 def _alone(value: Any) -> Any:

@@ -186,7 +186,9 @@ def write_parquet(path: Path, columns: dict[str, Any], metadata: dict[str, Any])
 def reading(path: Path, read: Callable[[], T]) -> T:
     """The result of `read`, with every way in which a file can be unreadable turned into an `InputError`."""
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file.")
+        raise InputError(
+            f"{path}: {'this is a folder, or no plain file' if path.exists() else 'there is no such file'}."
+        )
     try:
         return read()
     except InputError:
