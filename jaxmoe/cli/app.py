@@ -103,5 +103,6 @@ def main() -> None:
 def _sentence(error: Exception) -> str:
     """What the operating system says, with the file that it says it of; other errors as they are."""
     if isinstance(error, OSError) and error.strerror:
-        return sentence(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        where = f"{sentence(str(error.filename), LONGEST_COMPLAINT)}: " if error.filename else ""
+        return sentence(f"{where}{error.strerror}")
     return sentence(str(error))

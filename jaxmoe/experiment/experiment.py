@@ -34,7 +34,7 @@ from jaxmoe.training.inputs import plain_seeds, require_times
 from jaxmoe.training.running import CHECKPOINT_S
 from jaxmoe.training.storage import Folder, Memory, Storage
 from jaxmoe.training.stored import read_table
-from jaxmoe.values import count, whole
+from jaxmoe.values import MOST_AGENTS, count, whole
 
 REPORT_MADE = "report/made.json"
 Seeds = int | Iterable[int]  # how many, or these: NumPy's numbers and arrays too
@@ -286,7 +286,7 @@ class Experiment:
         Raises:
             InputError: the experiment is not finished, or has no such scenario or algorithm.
         """
-        seeds = count(seeds, "seeds")
+        seeds = count(seeds, "seeds", MOST_AGENTS)
         ranked = [each for each in self.contents.rounds if each.kind != "confirmation"]
         if any(job.number not in self.contents.done for each in ranked for job in each.jobs):
             raise InputError(f"{self.storage.where} is not finished, and its winner may change: {self.status()}")

@@ -119,7 +119,8 @@ class Spec(_Section):
     env_steps: Count  # of each agent, rounded up to whole iterations
     schedule_steps: Count | None = None  # over which schedules run; env_steps if absent
     seeds: (
-        Count | Annotated[list[Seed], Field(min_length=1, max_length=MOST_AGENTS), AfterValidator(_all_different)]
+        Annotated[int, Field(ge=1, le=MOST_AGENTS)]
+        | Annotated[list[Seed], Field(min_length=1, max_length=MOST_AGENTS), AfterValidator(_all_different)]
     ) = 8  # how many, from 0 on, or these; of every configuration
     root_seed: Seed = 0
     table: str | None = None  # expert table, its path as seen from the spec's folder; the shipped one if absent

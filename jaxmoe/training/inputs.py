@@ -13,7 +13,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.names import short
 from jaxmoe.table import ExpertTable
 from jaxmoe.table.splits import SPLITS
-from jaxmoe.values import MOST, count, mapping, plain, seed
+from jaxmoe.values import MOST, MOST_AGENTS, count, mapping, plain, seed
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -70,7 +70,7 @@ def plain_seeds(seeds: Any) -> int | list[int]:
     """How many seeds, from 0 on, or these, as a spec has them; of a number, a range, an array or an iterable."""
     given = plain(seeds, "seeds")
     if not isinstance(given, list):
-        return count(given, "seeds")
+        return count(given, "seeds", MOST_AGENTS)
     listed = [seed(each, "seeds = [...]") for each in given]
     if not listed or len(set(listed)) < len(listed):
         raise InputError(f"seeds = {short(listed)} must be different numbers, at least one")

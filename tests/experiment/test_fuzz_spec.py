@@ -30,7 +30,7 @@ SOUND = [
         "scenario": ["oneshot", "queueing"],
         "search": {"method": "random", "samples": 3, "seed": 1},
         "hypers": {"discount": {"uniform": [0.5, 0.9]}, "dqn": {"double_q": [True, False], "target_period": 2}},
-        "config": {"hidden": {"grid": [[8], [8, 8]]}, "dqn": {"batch_size": 64, "warmup_steps": 32}},
+        "config": {"hidden": {"grid": [[8]]}, "dqn": {"batch_size": 64, "warmup_steps": 32}},
         "params": {"latency_weight": {"uniform": [0.0, 0.05]}, "queueing": {"slot_s": [3.0, 4.0]}},
         "settings": {"queueing": {"fading": "rician"}},
         "stop": {"value": 0.9, "plateau": 3, "min_gain": 0.01},
