@@ -82,7 +82,7 @@ def main() -> None:
     """Run the command line."""
     gc.set_threshold(100_000)  # importing makes very many objects, of which none is garbage
     try:
-        sys.exit(app(prog_name="jaxmoe", standalone_mode=False))
+        sys.exit(app(prog_name="jaxmoe", standalone_mode=False) or 0)
     except UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
