@@ -1,6 +1,6 @@
 """Errors that a user can mend."""
 
-from jaxmoe.names import sentence
+from jaxmoe.names import sentence, short
 
 
 class InputError(ValueError):
@@ -17,4 +17,4 @@ class StorageError(InputError):
 def require_name(name: str, kind: str) -> None:
     """Refuse what cannot be a name in specs and on the command line."""
     if not name.isidentifier() or not name.isascii():
-        raise InputError(f"{name!r} cannot name {kind}: it must be a letter, then letters, digits or _")
+        raise InputError(f"{short(name)} cannot name {kind}: it must be a letter, then letters, digits or _")

@@ -5,15 +5,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jaxmoe.errors import InputError, StorageError
+from jaxmoe.names import short
+
+LONGEST_PATH, LONGEST_NAME = 4_095, 255  # bytes, as file systems have them
 
 
 def with_home(path: str | os.PathLike[str]) -> Path:
     """A path as its user means it: `~` is the home folder. Raises `InputError` for what no path can be."""
     if not isinstance(path, str | os.PathLike):
-        raise InputError(f"{path!r} is no path: give a text or a pathlib.Path")
+        raise InputError(f"{short(path)} is no path: give a text or a pathlib.Path")
     text = os.fsdecode(path)
     if "\0" in text:
-        raise InputError(f"{text!r} is no path: it holds a null character")
+        raise InputError(f"{short(text)} is no path: it holds a null character")
+    try:
+        names = os.fsencode(text).split(os.fsencode(os.sep))
+    except UnicodeEncodeError:
+        raise InputError(f"{short(text)} is no path: it holds half of a character") from None
+    if len(text) > LONGEST_PATH or max(map(len, names)) > LONGEST_NAME:
+        raise InputError(f"{short(text)} is no path: it, or a name in it, is too long")
     try:
         return Path(text).expanduser()
     except RuntimeError:

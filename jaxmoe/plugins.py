@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home
+from jaxmoe.names import short
 
 
 class Plugin(NamedTuple):
@@ -145,7 +146,7 @@ def _file_of(name: str) -> Path:
     except (ImportError, ValueError, AttributeError):
         found = None
     if found is None or found.origin is None or not Path(found.origin).is_file():
-        raise InputError(f"plugin {name!r} is neither a file that ends in .py nor a module that can be imported")
+        raise InputError(f"plugin {short(name)} is neither a file that ends in .py nor a module that can be imported")
     return Path(found.origin)
 
 

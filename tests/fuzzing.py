@@ -165,20 +165,28 @@ def bent_document(document: Any, chance: random.Random) -> Any:
         elif what == "add" and isinstance(holder, dict):
             holder[chance.choice(STRANGE)] = bent_value(chance)
         elif what == "add":
-            holder.insert(key, copy.deepcopy(holder[key]))
+            holder.insert(key, _copy(holder[key]))
         elif what == "swap":
-            holder[key] = copy.deepcopy(chance.choice(holders))
+            holder[key] = _copy(chance.choice(holders))
         else:
             holder[key] = bent_value(chance)
     return bent
 
 
-def _holders(document: Any) -> Iterator[Any]:
-    """All dictionaries and lists of a document."""
-    if isinstance(document, dict | list):
+def _holders(document: Any, levels: int = 60) -> Iterator[Any]:
+    """All dictionaries and lists of a document, but for those that are very deep in it."""
+    if levels and isinstance(document, dict | list):
         yield document
         for value in document.values() if isinstance(document, dict) else document:
-            yield from _holders(value)
+            yield from _holders(value, levels - 1)
+
+
+def _copy(value: Any) -> Any:
+    """A copy; of what is too deep to be copied another deep list."""
+    try:
+        return copy.deepcopy(value)
+    except RecursionError:
+        return deep(200)
 
 
 def bent_bytes(content: bytes, chance: random.Random) -> bytes:

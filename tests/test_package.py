@@ -30,7 +30,7 @@ LAYERS = (  # an arrow may only point down; parts of one layer do not know each 
     {"names"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
-KNOWN_TO_ALGORITHMS = {"algorithms", "policy", "errors", "devices"}
+KNOWN_TO_ALGORITHMS = {"algorithms", "policy", "errors", "names", "devices"}
 STARTS_JAX = "jaxmoe.env.edge_experts"  # it imports gymnax, which computes when it is imported
 WITH_JAX = "jaxmoe.policy.stablehlo"  # the exporter, alone among the packages that do without
 MOST_LINES = 400

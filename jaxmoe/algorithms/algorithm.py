@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxmoe.algorithms.networks import MLP
 from jaxmoe.errors import InputError
+from jaxmoe.names import short
 
 if TYPE_CHECKING:
     from gymnax.environments.environment import Environment
@@ -32,6 +33,8 @@ class Clock(NamedTuple):
         return start * (final + (1.0 - final) * self.remaining())
 
 
+MOST_AT_ONCE = 2**20  # steps of a rollout, or rows that an update reads, which are in memory together
+WIDEST = 2**16  # hidden layer
 SMALLEST_LIMIT = 1e-6  # of a gradient's norm: a limit of 0 would mean that nothing is learned
 
 
@@ -58,7 +61,13 @@ def about(settings: type) -> dict[str, About]:
 def require_choice(name: str, value: str, options: Iterable[str]) -> None:
     """Refuse a word of a `Config` that is none of the options."""
     if value not in options:
-        raise InputError(f"{name} = {value!r} is unknown; choose one of {', '.join(options)}")
+        raise InputError(f"{name} = {short(value)} is unknown; choose one of {', '.join(options)}")
+
+
+def require_few_rows(what: str, rows: int) -> None:
+    """Refuse a product of a `Config` that no memory holds."""
+    if rows > MOST_AT_ONCE:
+        raise InputError(f"{what} = {rows:,} are in memory at once, and may be at most {MOST_AT_ONCE:,}; give fewer")
 
 
 class AgentState(NamedTuple):

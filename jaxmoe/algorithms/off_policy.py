@@ -11,12 +11,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxmoe.algorithms import replay
 from jaxmoe.algorithms.algorithm import (
+    MOST_AT_ONCE,
+    WIDEST,
     About,
     AgentState,
     Clock,
     StepFunction,
     begin_environments,
     require_choice,
+    require_few_rows,
 )
 from jaxmoe.algorithms.categorical import any_action, legal_in, legality
 from jaxmoe.algorithms.networks import ACTIVATIONS
@@ -31,15 +34,15 @@ if TYPE_CHECKING:
 class Config:
     """What shapes the compiled program."""
 
-    num_envs: Annotated[int, About("parallel environments of one agent", 1)] = 16
-    rollout_length: Annotated[int, About("steps per iteration in each environment", 1)] = 32
-    updates: Annotated[int, About("updates per iteration", 1)] = 16
-    batch_size: Annotated[int, About("transitions per update", 1)] = 256
+    num_envs: Annotated[int, About("parallel environments of one agent", 1, MOST_AT_ONCE)] = 16
+    rollout_length: Annotated[int, About("steps per iteration in each environment", 1, MOST_AT_ONCE)] = 32
+    updates: Annotated[int, About("updates per iteration", 1, MOST_AT_ONCE)] = 16
+    batch_size: Annotated[int, About("transitions per update", 1, MOST_AT_ONCE)] = 256
     replay_capacity: Annotated[int, About("transitions that are remembered", 1)] = 131_072
     replay_dtype: Annotated[str, About(f"type of remembered observations: {', '.join(replay.DTYPES)}")] = "float32"
     warmup_steps: Annotated[int, About("env steps of random actions before learning begins")] = 2_048
     n_step: Annotated[int, About("rewards of a target before it bootstraps", 1)] = 1
-    hidden: Annotated[tuple[int, ...], About("widths of the networks", 1)] = (64, 64)
+    hidden: Annotated[tuple[int, ...], About("widths of the networks", 1, WIDEST)] = (64, 64)
     activation: Annotated[str, About(f"function of the hidden layers: {', '.join(ACTIVATIONS)}")] = "relu"
 
     @property
@@ -60,6 +63,8 @@ class Config:
     def __post_init__(self) -> None:
         require_choice("activation", self.activation, ACTIVATIONS)
         require_choice("replay_dtype", self.replay_dtype, replay.DTYPES)
+        require_few_rows("num_envs * rollout_length", self.env_steps)
+        require_few_rows("batch_size * n_step", self.batch_size * self.n_step)
         if self.replay_capacity % self.env_steps:
             raise InputError(
                 f"replay_capacity = {self.replay_capacity} is not a multiple of num_envs * rollout_length = "

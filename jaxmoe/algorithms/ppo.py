@@ -10,13 +10,16 @@ from jaxtyping import Array, Float, Int
 
 from jaxmoe.algorithms import optimiser
 from jaxmoe.algorithms.algorithm import (
+    MOST_AT_ONCE,
     SMALLEST_LIMIT,
+    WIDEST,
     About,
     AgentState,
     Algorithm,
     Clock,
     begin_environments,
     require_choice,
+    require_few_rows,
 )
 from jaxmoe.algorithms.categorical import legal_in, legality, log_probability, masked, sample
 from jaxmoe.algorithms.networks import ACTIVATIONS, MLP
@@ -49,15 +52,16 @@ class Hypers(NamedTuple):
 class Config:
     """What shapes the compiled program."""
 
-    num_envs: Annotated[int, About("parallel environments of one agent", 1)] = 16
-    rollout_length: Annotated[int, About("steps per iteration in each environment", 1)] = 32
-    epochs: Annotated[int, About("passes over each rollout", 1)] = 4
+    num_envs: Annotated[int, About("parallel environments of one agent", 1, MOST_AT_ONCE)] = 16
+    rollout_length: Annotated[int, About("steps per iteration in each environment", 1, MOST_AT_ONCE)] = 32
+    epochs: Annotated[int, About("passes over each rollout", 1, 1_000)] = 4
     minibatches: Annotated[int, About("updates per pass", 1)] = 4
-    hidden: Annotated[tuple[int, ...], About("widths of actor and critic", 1)] = (64, 64)
+    hidden: Annotated[tuple[int, ...], About("widths of actor and critic", 1, WIDEST)] = (64, 64)
     activation: Annotated[str, About(f"function of the hidden layers: {', '.join(ACTIVATIONS)}")] = "tanh"
 
     def __post_init__(self) -> None:
         require_choice("activation", self.activation, ACTIVATIONS)
+        require_few_rows("num_envs * rollout_length", self.num_envs * self.rollout_length)
         if self.num_envs * self.rollout_length % self.minibatches:
             raise InputError(
                 f"minibatches = {self.minibatches} does not divide num_envs * rollout_length = "

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from jaxmoe.errors import InputError, require_name
+from jaxmoe.names import short
 
 Preferences = Literal["logits", "action_values"]
 
@@ -60,7 +61,7 @@ def register_algorithm(
     """
     require_name(name, "an algorithm")
     if name in _ALGORITHMS:
-        raise InputError(f"an algorithm named {name!r} is registered already")
+        raise InputError(f"an algorithm named {short(name)} is registered already")
     _ALGORITHMS[name] = Registered(
         name, make, Hypers, Config, preferences, summary or f"Train {name.upper()} agents.", speeds or {}, memory_factor
     )
@@ -74,7 +75,7 @@ def registered_algorithms() -> tuple[str, ...]:
 def registered_algorithm(name: str) -> Registered:
     """The algorithm of a name. Raises `InputError` where there is none."""
     if name not in _ALGORITHMS:
-        raise InputError(f"unknown algorithm {name!r}; choose one of {', '.join(_ALGORITHMS)}")
+        raise InputError(f"unknown algorithm {short(name)}; choose one of {', '.join(_ALGORITHMS)}")
     return _ALGORITHMS[name]
 
 

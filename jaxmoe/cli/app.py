@@ -24,6 +24,8 @@ from jaxmoe.cli.training import train_app
 from jaxmoe.errors import InputError
 from jaxmoe.names import sentence, speak_plainly
 
+LONGEST_COMPLAINT = 300  # characters of what is said of an option
+UsageError: Any = typer.BadParameter.__base__  # click's, or its like in a typer that does without click
 PANELS = {
     "Data": ("collect", "table", "scenario"),
     "Train": ("train", "sweep", "extend", "confirm", "launch", "run", "finish"),
@@ -82,7 +84,15 @@ def main() -> None:
     speak_plainly()
     gc.set_threshold(100_000)  # importing makes very many objects, of which none is garbage
     try:
-        app(prog_name="jaxmoe")
+        sys.exit(app(prog_name="jaxmoe", standalone_mode=False) or 0)
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            said = sentence(error.format_message(), LONGEST_COMPLAINT).rstrip(".")
+            usage = f". {' '.join(error.ctx.get_usage().split())}" if error.ctx else ""
+            ERR.print(f"jaxmoe: {said}{usage}", soft_wrap=True)
+        sys.exit(2)
     except (InputError, OSError) as error:
         with contextlib.suppress(OSError):  # if standard error can be written at all
             ERR.print(f"jaxmoe: {_sentence(error)}", soft_wrap=True)
@@ -96,5 +106,6 @@ def main() -> None:
 def _sentence(error: Exception) -> str:
     """What the operating system says, with the file that it says it of; other errors as they are."""
     if isinstance(error, OSError) and error.strerror:
-        return sentence(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        where = f"{sentence(str(error.filename), LONGEST_COMPLAINT)}: " if error.filename else ""
+        return sentence(f"{where}{error.strerror}")
     return sentence(str(error))

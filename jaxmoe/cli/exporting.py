@@ -1,5 +1,6 @@
 """`jaxmoe export`: trained policies that run elsewhere."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import jaxmoe
 from jaxmoe.cli.options import AsJson
 from jaxmoe.cli.output import OUT, emit
 from jaxmoe.errors import InputError
+from jaxmoe.names import short
 from jaxmoe.policy.bundle import contract_path
 from jaxmoe.table.splits import SPLITS
 
@@ -55,6 +57,6 @@ def export(
 def _which(text: str) -> Any:
     if text in ("best", "all"):
         return text
-    if not text.isdecimal():
-        raise InputError(f"--agent {text!r} is not best, all or the number of an agent")
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise InputError(f"--agent {short(text)} is not best, all or the number of an agent")
     return int(text)

@@ -9,6 +9,8 @@ from typing import Any, get_args, get_type_hints
 import typer
 
 from jaxmoe.errors import InputError
+from jaxmoe.files import with_home
+from jaxmoe.names import short
 
 INLINE = ("prompts", "experts")  # tables of these may stand in the job file itself
 PAIRS = "request_param"  # a table, of which each entry is an option
@@ -32,9 +34,9 @@ def take_job(context: typer.Context, path: Path | None) -> Path | None:
         return path
     hints = get_type_hints(inspect.unwrap(context.command.callback)) if context.command.callback else {}
     types = {name: hint for name, hint in hints.items() if name not in ("job", "as_json", "quiet", "return")}
-    given = read_toml(path)
+    given = read_toml(with_home(path))
     if unknown := [key for key in given if key not in types]:
-        raise InputError(f"{path}: the key {unknown[0]!r} is unknown, allowed are {', '.join(types)}")
+        raise InputError(f"{path}: the key {short(unknown[0])} is unknown, allowed are {', '.join(types)}")
     values = {key: _value(path, key, value, types[key]) for key, value in given.items()}
     context.default_map = {**(context.default_map or {}), **values}
     return path
@@ -55,14 +57,14 @@ def _value(path: Path, key: str, value: Any, hint: Any) -> Any:
 def _single(path: Path, key: str, value: Any, kind: type) -> Any:
     kinds, meant = _KINDS[kind]
     if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{path}: {key} is {value!r}, it must be {meant}")
+        raise InputError(f"{path}: {key} is {short(value)}, it must be {meant}")
     return str(path.parent / Path(str(value)).expanduser()) if kind is Path else value
 
 
 def _pairs(path: Path, value: Any) -> list[str]:
     """`KEY=VALUE` and `STAGE.KEY=VALUE`, as they stand on the command line."""
     if not isinstance(value, Mapping):
-        raise InputError(f"{path}: {PAIRS} is {value!r}, it must be a table of names and values")
+        raise InputError(f"{path}: {PAIRS} is {short(value)}, it must be a table of names and values")
     try:
         return [
             text

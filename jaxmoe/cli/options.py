@@ -11,7 +11,7 @@ import jaxmoe
 from jaxmoe.cli.output import ERR, OUT
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
-from jaxmoe.names import to_csv
+from jaxmoe.names import short, to_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ def whole_numbers(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if part.strip()] or [int(text)]
     except ValueError:
-        raise InputError(f"{option} {text!r} is not a whole number or several joined by commas") from None
+        raise InputError(f"{option} {short(text)} is not a whole number or several joined by commas") from None
 
 
 def seconds(option: str, text: str | None) -> float | None:
@@ -133,7 +133,7 @@ def seconds(option: str, text: str | None) -> float | None:
     except ValueError:
         found = -1.0
     if not 0 <= found < float("inf"):
-        raise InputError(f"{option} {text!r} is no time; write 90, 90s, 30m, 1.5h or 2d")
+        raise InputError(f"{option} {short(text)} is no time; write 90, 90s, 30m, 1.5h or 2d")
     return found
 
 
@@ -190,7 +190,7 @@ def changes(texts: Iterable[str] | None, sections: Sequence[str] = ("params", "s
         section, _, name = key.partition(".")
         if section not in sections or not name or "." in name:
             allowed = " or ".join(f"{each}.NAME" for each in sections)
-            raise InputError(f"--set {key} is not possible here; the key must be {allowed}")
+            raise InputError(f"--set {short(key)[1:-1]} is not possible here; the key must be {allowed}")
         found[section][name] = value
     return found
 

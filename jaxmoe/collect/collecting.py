@@ -36,8 +36,10 @@ from jaxmoe.files import with_home, write_text
 from jaxmoe.progress import SILENT, Display, duration
 from jaxmoe.table import ExpertTable, load_table
 from jaxmoe.table.records import RAW_FILES
+from jaxmoe.values import count
 
 T = TypeVar("T")
+MOST_AT_ONCE = 10_000  # requests
 FAILURES_SHOWN = 3  # the most frequent; the data card has all
 
 AnyPath = str | os.PathLike[str]
@@ -138,8 +140,12 @@ def collect_table(
             records of what is there were written.
     """
     limits = limits or Limits()
-    if limits.concurrency < 1 or limits.attempts < 1 or limits.timeout_s <= 0 or limits.patience_s < 0:
-        raise InputError(f"concurrency, attempts and timeout_s must be positive, and are {limits[:3]}")
+    count(limits.concurrency, "concurrency", MOST_AT_ONCE)
+    count(limits.attempts, "attempts")
+    if not limits.timeout_s > 0 or not limits.patience_s >= 0:
+        raise InputError(
+            f"timeout_s = {limits.timeout_s} must be above 0, and patience_s = {limits.patience_s} at least 0"
+        )
     (spending := spending or Spending()).check()
     plan = _plan(prompts, experts, settings)
     with _claimed(with_home(out)) as folder:

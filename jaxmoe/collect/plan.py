@@ -14,6 +14,9 @@ from jaxmoe.collect.servers import checked_base_url, main_base_url
 from jaxmoe.collect.templates import Template, Trusted, load_templates, neutral
 from jaxmoe.errors import InputError
 from jaxmoe.table.records import subset_index, subset_name
+from jaxmoe.values import MOST, count
+
+MOST_SAMPLES = 1_000  # of a judge, of each text
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,8 @@ class Settings:
         for name in ("temperature", "judge_temperature"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} = {getattr(self, name)}, it must be a number from 0 on")
-        for name in ("samples", "max_tokens", "answer_tokens"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} = {getattr(self, name)}, it must be at least 1")
+        for name, most in (("samples", MOST_SAMPLES), ("max_tokens", MOST), ("answer_tokens", MOST)):
+            count(getattr(self, name), name, most)
         if len(self.judge_base_urls) not in (0, 1, len(self.judge_models)):
             raise InputError(
                 f"there are {len(self.judge_models)} judges and {len(self.judge_base_urls)} base URLs of judges; "

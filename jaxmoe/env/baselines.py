@@ -19,6 +19,7 @@ from jaxmoe.env.observation import quantities, told_params
 from jaxmoe.env.params import EnvParams, Settings, by_episode
 from jaxmoe.env.rules import EnvState, Slot
 from jaxmoe.errors import InputError, require_name
+from jaxmoe.names import short
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -97,7 +98,7 @@ def register_baseline(
     """
     require_name(name, "a baseline")
     if name in BASELINES:
-        raise InputError(f"a baseline named {name!r} is registered already")
+        raise InputError(f"a baseline named {short(name)} is registered already")
     told = (lambda _settings: knows) if isinstance(knows, str) else knows
     BASELINES[name] = Registered(make, told, deployable, applies, members, label, level, seconds)
 

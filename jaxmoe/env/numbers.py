@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxmoe.errors import InputError
+from jaxmoe.names import short
 
 How = Literal["uniform", "log_uniform", "choice"]
-LONGEST = 200  # characters of a value that errors repeat
 LEAST = 1e-30  # of what is drawn on a logarithmic scale, in single precision
 
 
@@ -100,23 +100,23 @@ def parse_drawn(name: str, value: Mapping[str, Any], about: Number, experts: int
     known = set(value) <= {"each_episode", "observed"} and isinstance(observed, bool)
     if not known or not isinstance(said, Mapping) or len(said) != 1 or next(iter(said)) not in kinds:
         raise InputError(
-            f"parameter {name} = {dict(value)!r} is not how a number is drawn: write {{ each_episode = {{ uniform = "
-            f"[a, b] }} }}, or {' or '.join(kinds[1:])} in place of uniform, and observed = false beside each_episode "
-            "where agents are not told"
+            f"parameter {name} = {short(dict(value))} is not how a number is drawn: write {{ each_episode = {{ "
+            f"uniform = [a, b] }} }}, or {' or '.join(kinds[1:])} in place of uniform, and observed = false beside "
+            "each_episode where agents are not told"
         )
     if about.lasting:
         raise InputError(f"parameter {name} is one of those that no episode can draw anew")
     [(how, given)] = said.items()
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
-        raise InputError(f"parameter {name}: {how} = {given!r} is not a list of numbers")
+        raise InputError(f"parameter {name}: {how} = {short(given)} is not a list of numbers")
     values = tuple(parse_number(name, each, about, experts, replicas) for each in given)
     if any(np.any(np.isinf(each)) for each in values):
-        raise InputError(f"parameter {name} = {dict(value)!r} draws infinite numbers; give finite ones")
+        raise InputError(f"parameter {name} = {short(dict(value))} draws infinite numbers; give finite ones")
     if how != "choice" and (len(values) != 2 or any(isinstance(each, tuple) for each in values)):
-        raise InputError(f"parameter {name}: {how} = {given!r} is not a range; give its lower and upper end")
+        raise InputError(f"parameter {name}: {how} = {short(given)} is not a range; give its lower and upper end")
     if how != "choice" and (values[0] > values[1] or (how == "log_uniform" and values[0] < LEAST)):
         least = f", and the lower one at least {LEAST:g}" if how == "log_uniform" else ""
-        raise InputError(f"parameter {name}: {how} = {given!r} must be a lower and an upper end{least}")
+        raise InputError(f"parameter {name}: {how} = {short(given)} must be a lower and an upper end{least}")
     return Drawn(name, how, values, observed)
 
 
@@ -129,39 +129,30 @@ def parse_number(name: str, value: Any, about: Number, experts: int, replicas: i
     if not isinstance(value, list | tuple):
         return _number(name, value, about)
     if not about.by_device:
-        raise InputError(f"parameter {name} = {shortened(value)} is one number for all devices, and not a list")
+        raise InputError(f"parameter {name} = {short(value)} is one number for all devices, and not a list")
     if len(value) not in (experts, experts * replicas):
         devices = f" on {experts * replicas} devices" if replicas > 1 else ", each on a device"
         plain = value and all(isinstance(each, int | float) for each in value)
         hint = (
-            f"; values to try, each for all devices, are an axis, {name} = {{ grid = {list(value)!r} }}"
+            f"; values to try, each for all devices, are an axis, {name} = {{ grid = {short(list(value))} }}"
             if plain
             else ""
         )
         raise InputError(
-            f"parameter {name} = {shortened(value)} has {len(value)} numbers, and there are {experts} experts{devices}"
+            f"parameter {name} = {short(value)} has {len(value)} numbers, and there are {experts} experts{devices}"
             f": give one for each{hint}"
         )
     numbers = [_number(name, each, about) for each in value]
     return tuple(each for each in numbers for _ in range(experts * replicas // len(numbers)))
 
 
-def shortened(value: Any) -> str:
-    """A value as somebody has written it, on a line; Python writes no number of more than 4,300 digits."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):
-        return "..."
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-
-
 def _number(name: str, value: Any, about: Number) -> float:
     """A number of a scenario, of the kind of its default."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise InputError(f"parameter {name} = {shortened(value)} is not a number")
+        raise InputError(f"parameter {name} = {short(value)} is not a number")
     number: Any = value
     if not (about.low <= number <= about.high or (about.endless and number == math.inf)):
-        raise InputError(f"parameter {name} = {shortened(value)} is outside {about.low:g} to {about.high:g}")
+        raise InputError(f"parameter {name} = {short(value)} is outside {about.low:g} to {about.high:g}")
     if about.whole and number != int(number):
-        raise InputError(f"parameter {name} = {shortened(value)} is not a whole number")
+        raise InputError(f"parameter {name} = {short(value)} is not a whole number")
     return int(number) if about.whole else float(number)

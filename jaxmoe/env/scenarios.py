@@ -26,6 +26,7 @@ from jaxmoe.env.params import (
 )
 from jaxmoe.errors import InputError, require_name
 from jaxmoe.files import with_home
+from jaxmoe.names import short
 from jaxmoe.table import ExpertTable, given_table
 from jaxmoe.table.formats import read_toml
 from jaxmoe.values import mapping, plain
@@ -76,11 +77,11 @@ def register_scenario(name: str, settings: Mapping[str, Any], params: Mapping[st
     """
     require_name(name, "a scenario")
     if name in NUMBERS:
-        raise InputError(f"{name!r} is a number of every scenario, and cannot name one")
+        raise InputError(f"{short(name)} is a number of every scenario, and cannot name one")
     numbers = {each: _sound(each, value) for each, value in plain(params, "params").items()}
     scenario = replace(Settings(), **_checked_settings(plain(settings, "settings"))), numbers
     if SCENARIOS.get(name, scenario) != scenario:
-        raise InputError(f"another scenario named {name!r} is registered already; choose another name")
+        raise InputError(f"another scenario named {short(name)} is registered already; choose another name")
     SCENARIOS[name] = scenario
 
 
@@ -97,7 +98,7 @@ def scenario_named(scenario: str | os.PathLike[str]) -> str:
     if not isinstance(said, str) or not said.endswith(SUFFIX):
         if said not in SCENARIOS:
             known = ", ".join(SCENARIOS)
-            raise InputError(f"unknown scenario {said!r}; choose one of {known}, or a file that ends in {SUFFIX}")
+            raise InputError(f"unknown scenario {short(said)}; choose one of {known}, or a file that ends in {SUFFIX}")
         return said
     return _registered(said)[0]
 
@@ -119,9 +120,11 @@ def _read(said: str) -> tuple[str, str, dict[str, Any], dict[str, Any]]:
     content = read_toml(path)
     base, *sections = (content.pop(key, default) for key, default in _KEYS)
     if content:
-        raise InputError(f"{said}: unknown key {next(iter(content))!r}; allowed are scenario, [settings] and [params]")
+        raise InputError(
+            f"{said}: unknown key {short(next(iter(content)))}; allowed are scenario, [settings] and [params]"
+        )
     if not isinstance(base, str) or base not in SCENARIOS:
-        raise InputError(f"{said}: scenario = {base!r} is unknown; choose one of {', '.join(SCENARIOS)}")
+        raise InputError(f"{said}: scenario = {short(base)} is unknown; choose one of {', '.join(SCENARIOS)}")
     if not all(isinstance(section, dict) for section in sections):
         raise InputError(f"{said}: settings and params are sections, [settings] and [params], with keys below them")
     return re.sub(r"\W|^(?=\d)", "_", path.stem, flags=re.ASCII), base, *sections
@@ -187,7 +190,9 @@ def adopt_scenarios(data: Mapping[str, Any], where: str) -> None:
         try:
             settings, params = dict(scenario["settings"]), dict(scenario["params"])
         except (TypeError, KeyError, ValueError):
-            raise InputError(f"{where}: the scenario {name!r} is described otherwise; restore it from a copy") from None
+            raise InputError(
+                f"{where}: the scenario {short(name)} is described otherwise; restore it from a copy"
+            ) from None
         try:
             register_scenario(
                 name, settings, {each: math.inf if value is None else value for each, value in params.items()}
@@ -202,7 +207,7 @@ def _without_defaults(settings: Settings) -> dict[str, Any]:
 
 def settings_of(scenario: str, settings: Mapping[str, Any]) -> Settings:
     """The static settings of a scenario, with some of them changed."""
-    return replace(SCENARIOS[scenario][0], **_checked_settings(plain(settings, "settings")))
+    return replace(SCENARIOS[scenario_named(scenario)][0], **_checked_settings(plain(settings, "settings")))
 
 
 def make(
@@ -318,7 +323,7 @@ def with_numbers(params: EnvParams, numbers: Mapping[str, Any]) -> EnvParams:
 
 def _require_known(name: str) -> None:
     if name not in NUMBERS:
-        raise InputError(f"unknown parameter {name!r}; choose among {', '.join(NUMBERS)}")
+        raise InputError(f"unknown parameter {short(name)}; choose among {', '.join(NUMBERS)}")
 
 
 def _sound(name: str, value: Any) -> Any:
@@ -353,10 +358,10 @@ _ALLOWED_IN_WORDS = {"max_experts": "a whole number from 1 to 64, or leave it ou
 def _checked_settings(settings: dict[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in _ALLOWED_SETTINGS:
-            raise InputError(f"unknown setting {name!r}; choose among {', '.join(_ALLOWED_SETTINGS)}")
+            raise InputError(f"unknown setting {short(name)}; choose among {', '.join(_ALLOWED_SETTINGS)}")
         if not any(type(value) is type(option) and value == option for option in _ALLOWED_SETTINGS[name]):
             allowed = _ALLOWED_IN_WORDS.get(name, f"one of {', '.join(map(repr, _ALLOWED_SETTINGS[name]))}")
-            raise InputError(f"setting {name} = {value!r} is not allowed; choose {allowed}")
+            raise InputError(f"setting {name} = {short(value)} is not allowed; choose {allowed}")
     return settings
 
 

@@ -24,16 +24,18 @@ from jaxmoe.experiment.going_on import algorithm_of, with_policy
 from jaxmoe.experiment.spec import Spec, load_spec, with_plugins
 from jaxmoe.experiment.trained import TrainedAgent, agents_among
 from jaxmoe.files import with_home
+from jaxmoe.names import short
 from jaxmoe.plugins import load_plugins
 from jaxmoe.policy.bundle import file_format, is_policy_file
 from jaxmoe.policy.contract import Contract
 from jaxmoe.table import ExpertTable, given_table, load_table
 from jaxmoe.training.evaluation import EVALUATION_SEED
 from jaxmoe.training.events import SILENT, Callback, Noted, guarded
-from jaxmoe.training.inputs import list_keys, plain_seeds, require_positive, require_times
+from jaxmoe.training.inputs import list_keys, plain_seeds, require_times
 from jaxmoe.training.remote import is_address, path_of
 from jaxmoe.training.running import CHECKPOINT_S
-from jaxmoe.values import mapping, plain
+from jaxmoe.values import MOST_EVALUATIONS, MOST_REQUESTS, count, mapping, plain
+from jaxmoe.values import seed as checked_seed
 
 REQUESTS = 8192  # of each policy and split
 
@@ -105,11 +107,11 @@ def train(
     source: dict[str, Any] = {
         "algorithm": algorithm,
         "seeds": plain_seeds(seeds),
-        "env_steps": require_positive("env_steps", env_steps),
-        "evaluations": require_positive("evaluations", evaluations),
-        "requests": require_positive("requests", requests),
+        "env_steps": count(env_steps, "env_steps"),
+        "evaluations": count(evaluations, "evaluations", MOST_EVALUATIONS),
+        "requests": count(requests, "requests", MOST_REQUESTS),
         "baselines": plain(baselines, "baselines"),
-        "root_seed": root_seed,
+        "root_seed": checked_seed(root_seed, "root_seed"),
     }
     if source["baselines"] not in ("all", "none") and isinstance(source["baselines"], str):
         source["baselines"] = [source["baselines"]]
@@ -348,5 +350,5 @@ def _single(section: str, name: str, value: Any, listed: Collection[str]) -> Any
         return value
     several = isinstance(value, list) and (name not in listed or any(isinstance(entry, list) for entry in value))
     if isinstance(value, dict) or several:
-        raise InputError(f"{section}.{name} = {value!r} is an axis; train has one configuration, sweep has many")
+        raise InputError(f"{section}.{name} = {short(value)} is an axis; train has one configuration, sweep has many")
     return value

@@ -12,6 +12,7 @@ from jaxmoe.analysis.tables import Tables
 from jaxmoe.experiment import folder
 from jaxmoe.experiment.plan import IDENTITY, make_round, members, phases_now
 from jaxmoe.experiment.rounds import Round, Settled, current_spec
+from jaxmoe.experiment.search import require_few
 from jaxmoe.experiment.tables import BEHAVIOUR, MADE, Contents, Made
 from jaxmoe.experiment.trained import stacked, trained_agents
 from jaxmoe.table import ExpertTable
@@ -87,6 +88,7 @@ def confirmation_round(
     identity = list(IDENTITY)
     all_members = members(current_spec(settled.spec, earlier), settled.table)
     by_number = {(m.point.algorithm, m.point.scenario, m.configuration, m.environment): m for m in all_members}
+    require_few(len(chosen) * seeds, settled.spec.evaluations)
     picked = [by_number[tuple(row)] for row in chosen[identity].itertuples(index=False, name=None)]
     wanted = [(member, seed) for member in picked for seed in range(have, seeds)]
     return make_round(settled, len(earlier), "confirmation", why, wanted, earlier, phases_now(earlier), CONFIRMATION)

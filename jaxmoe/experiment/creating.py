@@ -43,14 +43,19 @@ def create(
     start = None if spec.init_from is None else _start(spec, members, table)
     machine = machine or this_machine(spec)
     storage: Storage = Memory()
+
+    def new() -> tuple[Settled, Round]:
+        keep = spec.keep_states if isinstance(spec.keep_states, bool) else plan.states_fit(spec, members, table)
+        settled = _settled(spec, machine, table, keep, plugins, start)
+        return settled, plan.first_round(settled, members)
+
+    planned = None if out is not None and locations.is_there(out) else new()  # or it is refused before a folder is made
     if out is not None:
         storage, holds = locations.open_location(out)
         if holds:
             _require_same(storage, spec, table, plugins, start)
             return _planned(storage, spec, machine, table, members, plugins, start)
-    keep = spec.keep_states if isinstance(spec.keep_states, bool) else plan.states_fit(spec, members, table)
-    settled = _settled(spec, machine, table, keep, plugins, start)
-    first = plan.first_round(settled, members)
+    settled, first = planned or new()
     if out is not None:
         locations.require_space(storage, _bytes_of_a_job(first, spec, table))
     if folder.begin(storage, settled, scenarios_as_data(spec.scenario), plugins, start):

@@ -1,6 +1,7 @@
 """Who runs the jobs: engines decide their order and place, never their content."""
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,6 +9,7 @@ from typing import Protocol
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.rounds import Machine
 from jaxmoe.experiment.spec import RayJob, Spec
+from jaxmoe.names import short
 from jaxmoe.training.ahead import compiling_ahead
 from jaxmoe.training.events import Callback, JobFailed
 from jaxmoe.training.job import Job
@@ -59,10 +61,11 @@ def parse_shard(text: str) -> Shard:
     """
     if text == "auto":
         return shard_of_task(os.environ)
-    index, slash, count = text.partition("/")
-    if not slash or not index.isdecimal() or not count.isdecimal() or not int(index) < int(count):
-        raise InputError(f"--shard {text!r} is not of the form i/n with i from 0 to n - 1, as in 0/4, nor auto")
-    return Shard(int(index), int(count))
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    index, count = map(int, found.groups()) if found else (0, 0)
+    if not index < count:
+        raise InputError(f"--shard {short(text)} is not of the form i/n with i from 0 to n - 1, as in 0/4, nor auto")
+    return Shard(index, count)
 
 
 def shard_of_task(variables: Mapping[str, str]) -> Shard:
@@ -171,13 +174,15 @@ def engine_named(name: str, address: str | None = None, each: RayJob | None = No
             installed.
     """
     if name not in NAMES:
-        raise InputError(f"engine = {name!r} is not one of {', '.join(NAMES)}")
+        raise InputError(f"engine = {short(name)} is not one of {', '.join(NAMES)}")
     if part.count > 1 and name != "local":
-        raise InputError(f"shard = {part} and engine = {name!r}: the workers of an engine share the jobs themselves")
+        raise InputError(
+            f"shard = {part} and engine = {short(name)}: the workers of an engine share the jobs themselves"
+        )
     if name == "ray":
         from jaxmoe.experiment.cluster import Cluster
 
         return Cluster(address, each)
     if address is not None:
-        raise InputError(f"address = {address!r} is that of a Ray cluster: say engine ray, too")
+        raise InputError(f"address = {short(address)} is that of a Ray cluster: say engine ray, too")
     return Local(part)

@@ -23,10 +23,11 @@ from jaxmoe.training.baselines import chosen_baselines
 from jaxmoe.training.batches import batches
 from jaxmoe.training.evaluation import AgentEvaluation, Schedule
 from jaxmoe.training.events import Callback, Noted
-from jaxmoe.training.inputs import checked_config, environments, require_positive
+from jaxmoe.training.inputs import checked_config, environments
 from jaxmoe.training.prepared import kept
 from jaxmoe.training.sizes import evaluated_per_device
-from jaxmoe.values import mapping, plain, whole
+from jaxmoe.values import MOST_REQUESTS, count, mapping, plain
+from jaxmoe.values import seed as checked_seed
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -151,7 +152,7 @@ def _where(
             f"scenario = {scenario!r} is not the name of a scenario; policies of your own are given by name, as in "
             "policies={'mine': policy}"
         )
-    requests, seed = require_positive("requests", requests), whole(seed, "seed")
+    requests, seed = count(requests, "requests", MOST_REQUESTS), checked_seed(seed)
     env, splits = environments(scenario, table, settings, params)
     families = chosen_baselines(plain(baselines, "baselines"), env.settings)
     return Where(env, splits, table, requests, seed, families, callback)

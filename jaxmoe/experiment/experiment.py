@@ -30,11 +30,11 @@ from jaxmoe.experiment.trained import TrainedAgent, chosen_agents, trained_agent
 from jaxmoe.plugins import require_plugins
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.events import SILENT, Callback, Finished, Noted, guarded
-from jaxmoe.training.inputs import plain_seeds, require_positive, require_times
+from jaxmoe.training.inputs import plain_seeds, require_times
 from jaxmoe.training.running import CHECKPOINT_S
 from jaxmoe.training.storage import Folder, Memory, Storage
 from jaxmoe.training.stored import read_table
-from jaxmoe.values import whole
+from jaxmoe.values import MOST_AGENTS, count, whole
 
 REPORT_MADE = "report/made.json"
 Seeds = int | Iterable[int]  # how many, or these: NumPy's numbers and arrays too
@@ -243,9 +243,9 @@ class Experiment:
         if seeds is not None:
             change["seeds"] = plain_seeds(seeds)
         if samples is not None:
-            change["search.samples"] = require_positive("samples", samples)
+            change["search.samples"] = count(samples, "samples")
         if env_steps is not None:
-            change["env_steps"] = require_positive("env_steps", env_steps)
+            change["env_steps"] = count(env_steps, "env_steps")
         if not change:
             raise InputError("extend needs seeds, samples or env_steps; it was given none")
         start_jax()
@@ -286,7 +286,7 @@ class Experiment:
         Raises:
             InputError: the experiment is not finished, or has no such scenario or algorithm.
         """
-        seeds = require_positive("seeds", seeds)
+        seeds = count(seeds, "seeds", MOST_AGENTS)
         ranked = [each for each in self.contents.rounds if each.kind != "confirmation"]
         if any(job.number not in self.contents.done for each in ranked for job in each.jobs):
             raise InputError(f"{self.storage.where} is not finished, and its winner may change: {self.status()}")

@@ -28,6 +28,11 @@ def open_location(out: Where) -> tuple[Storage, bool]:
     return _open_address(Remote(str(out))) if is_address(out) else _open_folder(path_of(out))
 
 
+def is_there(out: Where) -> bool:
+    """Whether an experiment was begun in a folder or at an address; nothing is made."""
+    return storage_at(out).size(EXPERIMENT) is not None
+
+
 def location_of(source: Where) -> Storage:
     """The folder or the address of an experiment that is there."""
     storage = storage_at(source)

@@ -23,6 +23,8 @@ from jaxmoe.errors import InputError
 from jaxmoe.experiment.rounds import Round, Settled
 from jaxmoe.experiment.search import Point, points, shown
 from jaxmoe.experiment.spec import Spec
+from jaxmoe.names import short
+from jaxmoe.progress import size
 from jaxmoe.table import ExpertTable
 from jaxmoe.training import sizes
 from jaxmoe.training.baselines import chosen_baselines
@@ -149,7 +151,7 @@ def check_spec(spec: Spec, found: Iterable[Member], table: ExpertTable) -> None:
         baselines_of(spec, member.point.scenario, member.point.settings)  # or they are refused
     for name in (spec.objective.metric, *spec.objective.limits):
         if name not in ("auto", *metrics) or (name == "auto" and name in spec.objective.limits):
-            raise InputError(f"objective: an evaluation has no metric {name!r}; choose among {', '.join(metrics)}")
+            raise InputError(f"objective: an evaluation has no metric {short(name)}; choose among {', '.join(metrics)}")
     if "normalised" in (spec.objective.metric, *spec.objective.limits):
         for member in found:
             scenario, settings = member.point.scenario, member.point.settings
@@ -216,6 +218,7 @@ def make_round(
     of_agent: dict[int, int] = {}
     for signature, numbers, agents in by_signature.values():
         agent = _agent_bytes(signature, settled.table, spec, numbers)
+        _require_room(settled, signature, agent)
         largest = _largest(settled, signature, phases, agent)
         width = widths.get(signature.key) or _width(settled, signature, len(agents), largest, agent)
         multiple = width * settled.machine.devices  # that are trained at once
@@ -274,6 +277,19 @@ def _of_one_kind(column: "pd.Series[Any]") -> "pd.Series[Any]":
     """A column, as texts where some of its values are."""
     texts = column.map(lambda value: isinstance(value, str))
     return column.where(column.isna() | texts, column.map(str)) if texts.any() else column
+
+
+def _require_room(settled: Settled, signature: Signature, agent: int) -> None:
+    """Refuse agents of which a device cannot train so many at once as the spec says, or a single one."""
+    wanted, machine = settled.spec.devices.agents_per_device, settled.machine
+    at_once = 1 if wanted == "auto" else wanted
+    needed = sizes.training_bytes(signature.algorithm, at_once, at_once, agent)
+    if needed > machine.memory_gib * 2**30:
+        what = "one agent" if at_once == 1 else f"devices.agents_per_device = {at_once:,}"
+        raise InputError(
+            f"{signature}: {what} takes {size(needed)} of memory in training, and a device has "
+            f"{machine.memory_gib:g} GiB; give fewer, or a smaller config (hidden, num_envs, replay_capacity)"
+        )
 
 
 def _width(settled: Settled, signature: Signature, agents: int, largest: int, agent: int) -> int:

@@ -16,13 +16,16 @@ import numpy as np
 
 from jaxmoe.algorithms.registry import registered_algorithm, registered_algorithms
 from jaxmoe.env.params import ABOUT_NUMBERS, ABOUT_SETTINGS
-from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, as_said, make
+from jaxmoe.env.scenarios import NUMBERS, SCENARIOS, as_said, make, settings_of
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.spec import VALUES, Spec
+from jaxmoe.names import short
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.inputs import checked_config, checked_hypers, hyper, list_keys
+from jaxmoe.values import MOST_AGENTS
 
 STATIC_NUMBERS = frozenset(name for name, default in NUMBERS.items() if isinstance(default, int))
+MOST_EVALUATED = 2**24  # evaluations of all agents together, a row each of their curves
 _RANGES = ("uniform", "log_uniform")
 
 
@@ -116,15 +119,17 @@ def points(spec: Spec, table: ExpertTable) -> list[Point]:
     Raises:
         InputError: an unknown name, a value that is not allowed, or axes that do not suit the search.
     """
-    found: list[Point] = []
     for name in spec.algorithm:
         registered_algorithm(name)
     for section in ("hypers", "config"):
         _require_used(section, getattr(spec, section), registered_algorithms(), spec.algorithm)
     for section in ("params", "settings"):
         _require_used(section, getattr(spec, section), SCENARIOS, spec.scenario)
-    for algorithm, scenario in itertools.product(spec.algorithm, spec.scenario):
-        axes = _axes(spec, algorithm, scenario)
+    every = {each: _axes(spec, *each) for each in itertools.product(spec.algorithm, spec.scenario)}
+    seeds = spec.seeds if isinstance(spec.seeds, int) else len(spec.seeds)
+    require_few(seeds * sum(_count(spec, axes) for axes in every.values()), spec.evaluations)
+    found: list[Point] = []
+    for (algorithm, scenario), axes in every.items():
         own = [
             Point(
                 algorithm,
@@ -134,6 +139,9 @@ def points(spec: Spec, table: ExpertTable) -> list[Point]:
             )
             for number, point in enumerate(_points(spec, axes))
         ]
+        for axis in axes:
+            for value in axis.values if axis.section == "hypers" else ():  # whichever of them are sampled
+                checked_hypers(registered_algorithm(algorithm).Hypers, {axis.name: value})
         _check(own, table)
         found += own
     return found
@@ -176,29 +184,31 @@ def _axis(section: str, name: str, value: Any, wide: bool) -> Axis:
         kinds = ("grid", *_RANGES)
         if len(value) != 1 or next(iter(value)) not in kinds:
             raise InputError(
-                f"{key} = {dict(value)!r} is not an axis; write one of {', '.join(kinds)}, as in {{ grid = [1, 2] }}"
+                f"{key} = {short(dict(value))} is not an axis; write one of {', '.join(kinds)}, as in "
+                "{ grid = [1, 2] }"
             )
         [(kind, ends)] = value.items()
         if kind in _RANGES:
             return Axis(section, name, _range(key, kind, ends), kind)
         value = ends
         if not isinstance(value, list):
-            raise InputError(f"{key} = {{ grid = {value!r} }} is not a list of values")
+            raise InputError(f"{key} = {{ grid = {short(value)} }} is not a list of values")
     elif not isinstance(value, list) or (wide and not any(isinstance(entry, list | Mapping) for entry in value)):
         return Axis(section, name, (tuple(value) if isinstance(value, list) else value,))
     if wide and section == "config" and not all(isinstance(entry, list) for entry in value):
         raise InputError(
-            f"{key} = {{ grid = {value!r} }}: each of its values is itself a list, as in {{ grid = [[16], [64, 64]] }}"
+            f"{key} = {{ grid = {short(value)} }}: each of its values is itself a list, as in "
+            "{ grid = [[16], [64, 64]] }"
         )
     values = tuple(_one_value(section, entry) for entry in value)
     if any(
         isinstance(part, list | Mapping) for entry in values for part in (entry if type(entry) is tuple else [entry])
     ):
-        raise InputError(f"{key} = {value!r} holds a value that is neither a number, a word nor a list of these")
+        raise InputError(f"{key} = {short(value)} holds a value that is neither a number, a word nor a list of these")
     if not values:
         raise InputError(f"{key} = [] is an empty grid; give at least one value")
     if len({(type(entry), entry) for entry in values}) < len(values):
-        raise InputError(f"{key} = {value!r} holds a value twice")
+        raise InputError(f"{key} = {short(value)} holds a value twice")
     return Axis(section, name, values)
 
 
@@ -213,11 +223,32 @@ def _range(key: str, kind: str, ends: Any) -> tuple[float, float]:
     numbers = isinstance(ends, list) and all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends)
     if not numbers or len(ends) != 2 or not ends[0] < ends[1]:
         raise InputError(
-            f"{key} = {{ {kind} = {ends!r} }} is not a range; give its lower and upper end, as in [0.1, 1.0]"
+            f"{key} = {{ {kind} = {short(ends)} }} is not a range; give its lower and upper end, as in [0.1, 1.0]"
         )
     if kind == "log_uniform" and ends[0] <= 0:
-        raise InputError(f"{key} = {{ log_uniform = {ends!r} }} must begin above 0")
+        raise InputError(f"{key} = {{ log_uniform = {short(ends)} }} must begin above 0")
     return float(ends[0]), float(ends[1])
+
+
+def require_few(agents: int, evaluations: int = 1) -> None:
+    """Refuse more agents, or more points of their curves, than one experiment can plan and hold in its tables."""
+    for number, most, what in (
+        (agents, MOST_AGENTS, "agents"),
+        (agents * evaluations, MOST_EVALUATED, "evaluations of all agents"),
+    ):
+        if number > most:
+            said = f"{number:,}" if number < 10**15 else f"more than 10^{int(math.log10(number))}"
+            raise InputError(
+                f"the spec asks for {said} {what}, and an experiment has at most {most:,}; give fewer seeds, samples, "
+                "values or evaluations, or make several experiments, which jaxmoe compare sets side by side"
+            )
+
+
+def _count(spec: Spec, axes: list[Axis]) -> int:
+    """How many points a search has."""
+    if spec.search.method == "grid":
+        return math.prod(len(axis.values) for axis in axes if not axis.range)
+    return spec.search.samples or 0
 
 
 def _points(spec: Spec, axes: list[Axis]) -> list[dict[Axis, Any]]:
@@ -291,6 +322,7 @@ def _check(points: list[Point], table: ExpertTable) -> None:
         if repr(point.config) not in seen:
             checked_config(module.Config, point.config)
         if repr(point.settings) not in seen:
+            settings_of(point.scenario, point.settings)  # or an argument of `make` would pass for a setting
             _, numbers = make(point.scenario, table, **point.settings)
         checked_hypers(module.Hypers, point.hypers)
         if repr(point.params) not in seen:
@@ -313,5 +345,5 @@ def _require_used(section: str, entries: Mapping[str, Any], known: Iterable[str]
             raise InputError(f"[{section}.{name}] is there, but the spec uses only {', '.join(used)}")
         if name in known and not isinstance(value, Mapping) and not (section == "settings" and name in ABOUT_SETTINGS):
             raise InputError(
-                f"{section}.{name} = {entries[name]!r} is no section; write [{section}.{name}], keys below it"
+                f"{section}.{name} = {short(entries[name])} is no section; write [{section}.{name}], keys below it"
             )

@@ -23,17 +23,18 @@ from jaxmoe.experiment.going_on import with_policy
 from jaxmoe.experiment.made import Made
 from jaxmoe.experiment.spec import load_spec, with_plugins
 from jaxmoe.experiment.tables import Contents, read_contents
+from jaxmoe.names import short
 from jaxmoe.plugins import load_plugins
 from jaxmoe.table import load_table
-from jaxmoe.training.inputs import require_positive
 from jaxmoe.training.remote import Where, is_address, path_of
 from jaxmoe.training.storage import Folder, Storage
+from jaxmoe.values import MOST_AGENTS, count
 
 ARRAY, FINISH = "array.sh", "finish.sh"
 WARNING_S = 90  # s, before the limit, that SLURM warns; it may do so up to a minute earlier
 SPARE_S = 180  # s, that a time budget leaves of the limit: it is over before SLURM warns
 LEAST_S = 300  # s, of a limit
-_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", re.ASCII)
+_TIME = re.compile(r"(?:(\d{1,9})-)?(\d{1,9})(?::(\d{1,9}))?(?::(\d{1,9}))?", re.ASCII)
 
 TASK = """\
 if [ -z "${JAXMOE_CACHE_DIR:-}" ]; then # compiled programs: on the node's own disk, and nobody else's
@@ -99,7 +100,7 @@ def limit_s(text: str) -> int:
     found = _TIME.fullmatch(text)
     if found is None:
         raise InputError(
-            f"--time {text!r} is no time of SLURM's; write minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
+            f"--time {short(text)} is no time of SLURM's; write minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
         )
     days, *rest = found.groups()
     numbers = [int(number) for number in rest if number is not None]
@@ -134,7 +135,7 @@ def launch(
     Raises:
         InputError: the spec, a time or an option is not allowed, or a file that is not ours is in the way.
     """
-    require_positive("nodes", how.nodes)
+    count(how.nodes, "nodes", MOST_AGENTS)
     limit_s(how.time)
     for option in how.options:
         if not option.startswith("-") or not option.isprintable():

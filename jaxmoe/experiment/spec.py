@@ -36,13 +36,14 @@ from pydantic_core import PydanticCustomError
 
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home
+from jaxmoe.names import short
 from jaxmoe.plugins import load_plugins
-from jaxmoe.table.formats import read_toml
+from jaxmoe.table.formats import read_toml, require_short_keys
 from jaxmoe.training.job import Precision
-from jaxmoe.values import plain
+from jaxmoe.values import DEEPEST, MOST, MOST_AGENTS, MOST_EVALUATIONS, MOST_REQUESTS, plain
 
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Seed = Annotated[int, Field(ge=0, le=MOST)]
 Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -50,7 +51,7 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _all_different(names: list[str]) -> list[str]:
+def _all_different(names: list[Any]) -> list[Any]:
     if len(set(names)) < len(names):
         raise PydanticCustomError("doubled", "Input should be different names, each once")
     return names
@@ -77,7 +78,9 @@ class Objective(_Section):
     metric: str = "auto"  # of an evaluation; auto: normalised where there are baselines, else qos
     split: Literal["auto", "train", "validation"] = "auto"  # never test; auto: validation where a table has it
     statistic: Literal["mean", "iqm", "min"] = "mean"  # over seeds
-    limits: dict[str, float] = {}  # a configuration above one of them is ranked after all that are not
+    limits: dict[
+        str, Annotated[float, Field(allow_inf_nan=False)]
+    ] = {}  # a configuration above one of them is ranked after all that are not
 
 
 class Stop(_Section):
@@ -93,7 +96,7 @@ class Devices(_Section):
 
     platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"  # auto: what the planning machine has
     count: Literal["auto"] | Count = "auto"  # devices
-    memory_gib: Literal["auto"] | Annotated[float, Field(gt=0)] = "auto"  # of one device
+    memory_gib: Literal["auto"] | Amount = "auto"  # of one device
     agents_per_device: Literal["auto"] | Count = "auto"  # that one device trains in one batch
     agents_per_job: Literal["auto"] | Count = "auto"  # that are trained, and stored, together
     matmul_precision: Literal["auto"] | Precision = "auto"  # of products in training; auto: what the device takes
@@ -115,13 +118,20 @@ class Spec(_Section):
     scenario: Names = ["oneshot"]
     env_steps: Count  # of each agent, rounded up to whole iterations
     schedule_steps: Count | None = None  # over which schedules run; env_steps if absent
-    seeds: Count | list[Seed] = 8  # how many, from 0 on, or these; of every configuration
+    seeds: (
+        Annotated[int, Field(ge=1, le=MOST_AGENTS)]
+        | Annotated[list[Seed], Field(min_length=1, max_length=MOST_AGENTS), AfterValidator(_all_different)]
+    ) = 8  # how many, from 0 on, or these; of every configuration
     root_seed: Seed = 0
     table: str | None = None  # expert table, its path as seen from the spec's folder; the shipped one if absent
     relevance: Literal["required", "none"] = "required"
     init_from: str | None = None  # an exported policy that all agents go on from
-    evaluations: Count = 10  # at equal distances on the way; at the start more often
-    requests: Count = 8192  # that each trained agent, and each baseline, serves in the end
+    evaluations: Annotated[int, Field(ge=1, le=MOST_EVALUATIONS)] = (
+        10  # at equal distances on the way; at the start more often
+    )
+    requests: Annotated[int, Field(ge=1, le=MOST_REQUESTS)] = (
+        8192  # that each trained agent, and each baseline, serves in the end
+    )
     baselines: Literal["all", "none"] | Annotated[list[str], AfterValidator(_all_different)] = "all"
     plugins: Annotated[list[str], AfterValidator(_all_different)] = []  # files or modules that register what is used
     keep: Literal["last", "best"] = "last"  # of each agent the last policy, or the best on the prompts that choose
@@ -173,15 +183,18 @@ def load_spec(
     else:
         path = with_home(source)
         name, content = str(source), read_toml(path)
+        content = plain(content, name)
         _seen_from(path.parent, content)
     if isinstance(overrides, Mapping):
         pairs: Iterable[tuple[str, Any]] = plain(overrides, "overrides").items()
     else:
         pairs = map(assignment, [overrides] if isinstance(overrides, str) else overrides)
     for key, value in pairs:
-        _put(content, key, value)
+        _put(content, key, plain(value, f"--set {short(key)[1:-1]}"))
     if isinstance(content.get("config"), dict):
         content["config"] = {name: _alone(value) for name, value in content["config"].items()}
+    for section in ("hypers", "config", "params", "settings"):
+        _require_values(section, content.get(section, {}))
     try:
         return Spec.model_validate(content)
     except ValidationError as error:
@@ -222,7 +235,7 @@ def first_difference(old: Spec, new: Spec) -> str | None:
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     for key in [*before, *(key for key in after if key not in before)]:
         if before.get(key) != after.get(key):
-            old_value, new_value = (repr(found[key]) if key in found else "absent" for found in (before, after))
+            old_value, new_value = (short(found[key]) if key in found else "absent" for found in (before, after))
             return f"{key} was {old_value} and is now {new_value}"
     return None
 
@@ -231,13 +244,14 @@ def assignment(text: str) -> tuple[str, Any]:
     """Key and value of `KEY=VALUE`; the value as in TOML, or a word without quotes."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or not value.strip():
-        raise InputError(f"--set {text!r} is not of the form KEY=VALUE")
+        raise InputError(f"--set {short(text)} is not of the form KEY=VALUE")
+    require_short_keys(value, f"--set {short(key.strip())[1:-1]}")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         pass
     except (ValueError, RecursionError):
-        raise InputError(f"--set {key.strip()}: the value is too long a number, or too deep") from None
+        raise InputError(f"--set {short(key.strip())[1:-1]}: the value is too long a number, or too deep") from None
     lower = re.sub(r"\b(True|False)\b", lambda found: found.group().lower(), value)
     try:
         return key.strip(), tomllib.loads(f"value = {lower}")["value"]
@@ -247,11 +261,22 @@ def assignment(text: str) -> tuple[str, Any]:
 
 def _put(content: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
+    if len(sections) > DEEPEST:
+        raise InputError(f"--set {short(key)[1:-1]}: the key has {len(sections) + 1:,} parts; it may have {DEEPEST}")
     for section in sections:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
-            raise InputError(f"--set {key}: {section} is no section of the spec")
+            raise InputError(f"--set {short(key)[1:-1]}: {short(section)[1:-1]} is no section of the spec")
     content[last] = value
+
+
+def _require_values(key: str, value: Any) -> None:
+    """Refuse None in a list or a section, which no file can hold."""
+    if value is None:
+        raise InputError(f"{short(key)[1:-1]} = None is no value; leave it out")
+    if isinstance(value, dict | list):
+        for name, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            _require_values(f"{key}.{name}", entry)
 
 
 def _alone(value: Any) -> Any:
@@ -271,17 +296,17 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(path)
     if found["type"] == "extra_forbidden":
         if key in RENAMED:
-            return f"the key {key!r} is now {RENAMED[key]}"
+            return f"the key {short(key)} is now {RENAMED[key]}"
         owner = SECTIONS.get(path[0], Spec)
-        return f"unknown key {key!r}; allowed are {', '.join(owner.model_fields)}"
+        return f"unknown key {short(key)}; allowed are {', '.join(owner.model_fields)}"
     if found["type"] == "missing":
-        return f"the key {key!r} is missing"
+        return f"the key {short(key)} is missing"
     allowed = " or ".join(
         dict.fromkeys(
             each["msg"].removeprefix("Input should be ") for each in error.errors() if each["loc"][0] == found["loc"][0]
         )
     )
-    return f"{key} = {found['input']!r} is not allowed; it must be {allowed}"
+    return f"{key} = {short(found['input'])} is not allowed; it must be {allowed}"
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

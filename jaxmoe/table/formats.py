@@ -24,6 +24,10 @@ T = TypeVar("T")
 
 csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 characters of the standard library
 
+LARGEST_TOML = 4 * 2**20  # bytes
+_KEY_PARTS = 64
+_KEY_PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+_LONG_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*{_KEY_PART}(?:[ \t]*\.[ \t]*{_KEY_PART}){{{_KEY_PARTS}}}", re.MULTILINE)
 METADATA_KEY = b"jaxmoe.table"  # of the Parquet schema; its value is a JSON object
 _NAMING_COLUMNS = ("prompt_id", "experts", "expert", "judge")  # what tells one row from another in an error
 _MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"  # the byte-order mark, decoded
@@ -142,14 +146,23 @@ def read_json(path: Path) -> Any:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises `InputError` if it cannot be read or is not TOML."""
+    """The content of a TOML file. Raises `InputError` if it cannot be read, is too large or is not TOML."""
+    if path.is_file() and path.stat().st_size > LARGEST_TOML:
+        raise InputError(f"{path}: the file is larger than {LARGEST_TOML // 2**20} MiB, which no spec is.")
     text = decoded(path)
+    require_short_keys(text, str(path))
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: this is not TOML ({error}).") from None
     except (ValueError, RecursionError):  # a number of thousands of digits, lists in thousands of lists
         raise InputError(f"{path}: a number in it is too long, or its lists are too deep.") from None
+
+
+def require_short_keys(text: str, where: str) -> None:
+    """Raises `InputError` for a dotted key of very many parts, whose beginnings tomllib would keep, each of them."""
+    if _LONG_KEY.search(text):
+        raise InputError(f"{where}: a key in it has too many parts; it may have {_KEY_PARTS}.")
 
 
 def read_parquet_metadata(path: Path) -> dict[str, Any] | None:
@@ -173,7 +186,9 @@ def write_parquet(path: Path, columns: dict[str, Any], metadata: dict[str, Any])
 def reading(path: Path, read: Callable[[], T]) -> T:
     """The result of `read`, with every way in which a file can be unreadable turned into an `InputError`."""
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file.")
+        raise InputError(
+            f"{path}: {'this is a folder, or no plain file' if path.exists() else 'there is no such file'}."
+        )
     try:
         return read()
     except InputError:

@@ -25,7 +25,7 @@ from jaxmoe.env.baselines import BASELINES
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.baselines import BaselineEvaluation
 from jaxmoe.training.compiled import in_force
-from jaxmoe.training.evaluation import EVALUATION_SEED, Check, Splits, evaluation_rows
+from jaxmoe.training.evaluation import EVALUATION_SEED, Check, Schedule, Splits, evaluation_rows
 from jaxmoe.training.prepared import kept
 from jaxmoe.training.storage import Folder
 from jaxmoe.training.stored import parquet
@@ -81,12 +81,13 @@ def baseline_rows(
     )
     others = tuple(name for name in asked.families if name not in ours)
     frames = []
+    schedule = Schedule.of(asked.env, asked.splits["train"], asked.requests)
     if ours:
         own = asked._replace(families=ours)
         found = _read(own)
         if found is None:
             shapes = jax.tree.map(np.shape, own.splits["train"].replace(table=None))
-            shaped_by = repr((own.env.settings, shapes, own.table.meta.digest, own.requests, ours, own.seed))
+            shaped_by = repr((own.env.settings, shapes, own.table.meta.digest, schedule, ours, own.seed))
             found = _evaluate(own, shaped_by, check, tell)
             _write(own, found)
         frames.append(found)

@@ -12,6 +12,7 @@ from jaxmoe.analysis.intervals import Brought
 from jaxmoe.env.baselines import BASELINES, suited_baselines
 from jaxmoe.env.params import EnvParams, Settings
 from jaxmoe.errors import InputError
+from jaxmoe.names import short
 from jaxmoe.training.compiled import Check
 from jaxmoe.training.evaluation import EVALUATION_SEED, Schedule, Splits
 from jaxmoe.training.policies import Family, PolicyEvaluation
@@ -91,7 +92,7 @@ def chosen_baselines(asked: str | Iterable[str], settings: Settings) -> tuple[st
     wanted = [asked] if isinstance(asked, str) else list(asked)
     for name in wanted:
         if name not in BASELINES:
-            raise InputError(f"unknown baseline {name!r}; choose among {', '.join(BASELINES)}, or 'all' or 'none'")
+            raise InputError(f"unknown baseline {short(name)}; choose among {', '.join(BASELINES)}, or 'all' or 'none'")
     return tuple(name for name in suited if name in wanted)
 
 

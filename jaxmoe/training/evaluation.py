@@ -30,9 +30,11 @@ from jaxmoe.env.baselines import Policy
 from jaxmoe.env.observation import observe
 from jaxmoe.env.params import EnvParams
 from jaxmoe.env.rules import EnvState, Outcome
+from jaxmoe.errors import InputError
 from jaxmoe.training.batches import for_each_agent, joined
 from jaxmoe.training.compiled import Check
 from jaxmoe.training.keys import EVALUATION, purpose_key
+from jaxmoe.values import MOST_REQUESTS
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
@@ -64,6 +66,11 @@ class Schedule(NamedTuple):
     def of(cls, env: "EdgeExperts", params: EnvParams, requests: int) -> "Schedule":
         """Whole episodes that make at least so many requests."""
         length = 1 if env.settings.one_slot else int(params.max_steps_in_episode)
+        if length > MOST_REQUESTS:
+            raise InputError(
+                f"max_steps_in_episode = {length:,} is more than the {MOST_REQUESTS:,} requests that an evaluation "
+                "serves at most, and it serves whole episodes; give fewer"
+            )
         return cls(-(-requests // length), length)
 
     def first_groups(self, most: float) -> int:

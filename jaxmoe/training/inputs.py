@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any
 from jaxmoe.algorithms.algorithm import About, about
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.env.params import EnvParams
-from jaxmoe.env.scenarios import make
+from jaxmoe.env.scenarios import make, settings_of
 from jaxmoe.errors import InputError
+from jaxmoe.names import short
 from jaxmoe.table import ExpertTable
 from jaxmoe.table.splits import SPLITS
-from jaxmoe.values import mapping, plain, whole
+from jaxmoe.values import MOST, MOST_AGENTS, count, mapping, plain, seed
 
 if TYPE_CHECKING:
     from jaxmoe.env.edge_experts import EdgeExperts
+
+
+LAYERS = 64  # numbers of a list in a configuration, at most
+LARGEST = 3e38  # number in single precision, about
 
 
 def list_keys(algorithm: str) -> set[str]:
@@ -49,8 +54,12 @@ def checked_config(make_config: Any, values: Mapping[str, Any]) -> Any:
         _require_known("configuration", name, allowed)
         wanted = type(defaults[name])
         if not isinstance(value, wanted) or isinstance(value, bool):
-            raise InputError(f"configuration {name} = {value!r} is not of the kind of its default, {defaults[name]!r}")
+            raise InputError(
+                f"configuration {name} = {short(value)} is not of the kind of its default, {defaults[name]!r}"
+            )
         numbers = value if wanted is tuple else (value,)
+        if len(numbers) > LAYERS:
+            raise InputError(f"configuration {name} has {len(numbers):,} numbers; at most {LAYERS} are allowed")
         if wanted is not str:
             for number in numbers:
                 _require_number("configuration", name, number, allowed[name], whole=True)
@@ -61,10 +70,10 @@ def plain_seeds(seeds: Any) -> int | list[int]:
     """How many seeds, from 0 on, or these, as a spec has them; of a number, a range, an array or an iterable."""
     given = plain(seeds, "seeds")
     if not isinstance(given, list):
-        return require_positive("seeds", given)
-    listed = [whole(seed, "seeds") for seed in given]
-    if not listed or len(set(listed)) < len(listed) or any(not 0 <= seed < 2**31 for seed in listed):
-        raise InputError(f"seeds = {listed} must be different numbers from 0 to 2^31 - 1, at least one")
+        return count(given, "seeds", MOST_AGENTS)
+    listed = [seed(each, "seeds = [...]") for each in given]
+    if not listed or len(set(listed)) < len(listed):
+        raise InputError(f"seeds = {short(listed)} must be different numbers, at least one")
     return listed
 
 
@@ -72,14 +81,6 @@ def seed_list(seeds: Any) -> list[int]:
     """The agents' seeds: so many from 0 on, or these."""
     found = plain_seeds(seeds)
     return found if isinstance(found, list) else list(range(found))
-
-
-def require_positive(name: str, value: Any) -> int:
-    """A count of at least 1."""
-    count = whole(value, name)
-    if count < 1:
-        raise InputError(f"{name} = {count} must be at least 1")
-    return count
 
 
 def environments(
@@ -90,6 +91,7 @@ def environments(
     present = [split for split in SPLITS if split in table.meta.splits]
     if "train" not in present:
         raise InputError("the table has no train prompts, and agents are trained on these; mark some as train")
+    settings_of(scenario, settings)  # or an argument of `make` would pass for a setting
     made = {split: make(scenario, table, split, params, **settings) for split in present}
     return made["train"][0], {split: params for split, (_, params) in made.items()}
 
@@ -100,19 +102,24 @@ def _unlisted(value: Any) -> Any:
 
 def _require_known(kind: str, name: str, allowed: Iterable[str]) -> None:
     if name not in allowed:
-        raise InputError(f"unknown {kind} {name!r}; choose among {', '.join(allowed)}")
+        raise InputError(f"unknown {kind} {short(name)}; choose among {', '.join(allowed)}")
 
 
 def _require_number(kind: str, name: str, value: Any, limits: About, whole: bool = False) -> None:
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not math.isfinite(value):
-        raise InputError(f"{kind} {name} = {value!r} is not a {'whole' if whole else 'finite'} number")
+        raise InputError(f"{kind} {name} = {short(value)} is not a {'whole' if whole else 'finite'} number")
     if limits.boolean and value not in (0, 1):
-        raise InputError(f"{kind} {name} = {value!r} must be true or false")
+        raise InputError(f"{kind} {name} = {short(value)} must be true or false")
+    if abs(value) > LARGEST:
+        raise InputError(f"{kind} {name} = {short(value)} is not a number of single precision")
     if limits.whole and value != int(value):
-        raise InputError(f"{kind} {name} = {value!r} must be a whole number")
-    if not limits.low <= value <= limits.high:
-        allowed = f"at least {limits.low:g}" if limits.high == math.inf else f"from {limits.low:g} to {limits.high:g}"
-        raise InputError(f"{kind} {name} = {value!r} must be {allowed}")
+        raise InputError(f"{kind} {name} = {short(value)} must be a whole number")
+    high = min(limits.high, MOST) if whole or limits.whole else limits.high
+    if not limits.low <= value <= high:
+        allowed = f"at least {limits.low:g}" if value < limits.low else f"at most {high:,}"
+        if limits.high < math.inf:
+            allowed = f"from {limits.low:g} to {high:,.10g}"
+        raise InputError(f"{kind} {name} = {short(value)} must be {allowed}")
 
 
 def require_times(time_budget_s: float | None, checkpoint_every_s: float) -> None:
@@ -122,6 +129,6 @@ def require_times(time_budget_s: float | None, checkpoint_every_s: float) -> Non
         if number is None and name == "time_budget_s":
             continue
         if isinstance(number, bool) or not isinstance(number, int | float):
-            raise InputError(f"{name} = {value!r} is not a number of seconds")
+            raise InputError(f"{name} = {short(value)} is not a number of seconds")
         if not number >= 0:
-            raise InputError(f"{name} = {value} must be at least 0")
+            raise InputError(f"{name} = {short(value)} must be at least 0")

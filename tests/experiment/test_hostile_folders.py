@@ -108,7 +108,7 @@ def test_a_file_in_place_of_the_folder_or_above_it_is_refused(tmp_path, kind):
 
 @both
 def test_a_name_that_no_disk_takes_is_refused(tmp_path, kind):
-    refused(kind, tmp_path / ("x" * 300), "cannot be made or read: File name too long", tmp_path)
+    refused(kind, tmp_path / ("x" * 300), "is no path: it, or a name in it, is too long", tmp_path)
     refused(kind, f"{tmp_path}/a\0b", "null", tmp_path)
 
 

@@ -83,3 +83,9 @@ def test_a_baseline_of_somebody_else_is_evaluated_anew_with_the_numbers_of_its_e
     first, second = (rows[rows["policy"] == "theirs"]["share_" + TABLE.experts[0]].sum() for rows in found)
     assert first == 0 < second
     assert len(list(cache.iterdir())) == 2  # of ours in both environments
+
+
+def test_episodes_of_another_length_are_another_program():
+    own = {"scenario": "queueing", "baselines": ["random"], "requests": 64}
+    served = [set(jaxmoe.evaluate(params={"max_steps_in_episode": steps}, **own)["requests"]) for steps in (24, 16)]
+    assert served == [{72}, {64}]

@@ -32,10 +32,10 @@ def test_hyperparameters(values, message):
     ("values", "message"),
     [
         ({"envs": 4}, "'envs'.*num_envs, rollout_length"),
-        ({"num_envs": 0}, "num_envs = 0 must be at least 1"),
+        ({"num_envs": 0}, "num_envs = 0 must be from 1 to 1,048,576"),
         ({"num_envs": 2.5}, "num_envs = 2.5 is not of the kind of its default, 16"),
         ({"hidden": 64}, "hidden = 64 is not of the kind of its default"),
-        ({"hidden": (64, 0)}, "hidden = 0 must be at least 1"),
+        ({"hidden": (64, 0)}, "hidden = 0 must be from 1 to 65,536"),
         ({"activation": "sigmoid"}, "'sigmoid' is unknown"),
         ({"minibatches": 512}, "minibatches = 512 leaves one step in each, .* so that nothing is learned"),
     ],
