@@ -101,4 +101,3 @@ class Reader:
         """An object."""
         entry = self.get(name)
         return read(Reader(entry.value, self.source, entry.path))
-

@@ -60,7 +60,9 @@ _COMMA_NUMBERS = (  # a way to write numbers that Python does not read, the char
 )
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)  # Python reads 1_0 and ٣, too
 _LINE = re.compile(r"[^\r\n]*(\r\n|\r|\n)|[^\r\n]+")
-_GAPS = re.compile(r"(?<=[0-9])[\s'\N{RIGHT SINGLE QUOTATION MARK}](?=[0-9]{3})")  # between thousands, as in 1 234 and 1'234
+_GAPS = re.compile(
+    r"(?<=[0-9])[\s'\N{RIGHT SINGLE QUOTATION MARK}](?=[0-9]{3})"
+)  # between thousands, as in 1 234 and 1'234
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,9 @@ class Row:
             digits = ", in the digits 0 to 9" if not text.isascii() and any(map(str.isdigit, text)) else ""
             expected = f"it must be a number from {low:g} to {high:,.10g}{digits}."
             if isinstance(self.cells[column], date | time):
-                raise self.error(f"{column} is the date {short(text)}, which a spreadsheet made of a number; {expected}")
+                raise self.error(
+                    f"{column} is the date {short(text)}, which a spreadsheet made of a number; {expected}"
+                )
             raise self.error(f"{column} is {short(text)}, {_what_to_write(text, low, high) or expected}")
         return value
 

@@ -5,6 +5,7 @@ UNPACKED_BYTES = 64 * 2**20  # of an Excel file, which is a zip archive
 CELLS = 10_000_000  # of one file, blank ones too
 COLUMNS = 200_000  # a wide table of 16 experts has 3 for each of 2^16 combinations
 ROWS = 4_000_000  # of one file
+SHEET_ROWS = 2**20  # of a sheet, as spreadsheets have them
 TEXT = 1_000_000  # characters of a cell
 NAME = 200  # characters of an expert's name
 NUMBERS = 2**26  # prompts by subsets, in each array of a table

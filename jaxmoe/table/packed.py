@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxmoe.errors import InputError
-from jaxmoe.table.limits import CELLS, COLUMNS, FILE_BYTES, ROWS, UNPACKED_BYTES
+from jaxmoe.table.limits import CELLS, COLUMNS, FILE_BYTES, ROWS, SHEET_ROWS, UNPACKED_BYTES
 
 Record = tuple[int, list[Any]]  # the line and its cells
 
@@ -24,10 +24,15 @@ def excel_records(path: Path) -> Iterator[Record]:
         raise InputError(
             f'{path}: reading Excel needs openpyxl, install it with: pip install "jaxmoe[excel]".'
         ) from None
-    sheet = openpyxl.load_workbook(_unpacked(path), data_only=True, read_only=True).worksheets[0]
+    sheets = openpyxl.load_workbook(_unpacked(path), data_only=True, read_only=True).worksheets
+    if not sheets:
+        raise InputError(f"{path}: the workbook has no sheet.")
+    sheet = sheets[0]
     sheet.reset_dimensions()  # which a file may say as it likes
     width = 0
     for line, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
+        if line > SHEET_ROWS:
+            raise too_large(path, line, width)
         width = width or (len(cells) if any(cell is not None for cell in cells) else 0)
         yield line, [*cells, *[None] * (width - len(cells))]
 
@@ -70,8 +75,8 @@ def _unpacked(path: Path) -> io.BytesIO:
         size = sum(member.file_size for member in members.values())
         if size > UNPACKED_BYTES:
             raise InputError(
-                f"{path}: the workbook holds {size:,} bytes when unpacked, a table at most {UNPACKED_BYTES:,}; save its "
-                "sheet as a workbook of its own, or as CSV UTF-8."
+                f"{path}: the workbook holds {size:,} bytes when unpacked, a table at most {UNPACKED_BYTES:,}; save "
+                "its sheet as a workbook of its own, or as CSV UTF-8."
             )
         for name, member in members.items():
             with archive.open(member) as packed, copy.open(name, "w") as unpacked:
