@@ -109,8 +109,8 @@ def _names(path: Path, columns: list[_Column], experts: tuple[str, ...]) -> dict
         earlier = names.setdefault((column.measure, subset), column.name)
         if earlier != column.name:
             raise InputError(
-                f"{path}: the columns {short(earlier)} and {short(column.name)} are of the same combination, it may have "
-                "one."
+                f"{path}: the columns {short(earlier)} and {short(column.name)} are of the same combination, it may "
+                "have one."
             )
     return names
 
