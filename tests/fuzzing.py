@@ -160,29 +160,28 @@ def bent_document(document: Any, chance: random.Random) -> Any:
         elif what == "add" and isinstance(holder, dict):
             holder[chance.choice(STRANGE)] = bent_value(chance)
         elif what == "add":
-            holder.insert(key, _copied(holder[key]))
+            holder.insert(key, _copy(holder[key]))
         elif what == "swap":
-            holder[key] = _copied(chance.choice(holders))
+            holder[key] = _copy(chance.choice(holders))
         else:
             holder[key] = bent_value(chance)
     return bent
 
 
-def _holders(document: Any) -> Iterator[Any]:
-    """All dictionaries and lists of a document, however deep."""
-    level = [document]
-    while level:
-        holders = [each for each in level if isinstance(each, dict | list)]
-        yield from holders
-        level = [value for each in holders for value in (each.values() if isinstance(each, dict) else each)]
+def _holders(document: Any, levels: int = 60) -> Iterator[Any]:
+    """All dictionaries and lists of a document, but for those that are very deep in it."""
+    if levels and isinstance(document, dict | list):
+        yield document
+        for value in document.values() if isinstance(document, dict) else document:
+            yield from _holders(value, levels - 1)
 
 
-def _copied(value: Any) -> Any:
-    """A copy, of what is nested too deeply to be copied a value as deep."""
+def _copy(value: Any) -> Any:
+    """A copy; of what is too deep to be copied another deep list."""
     try:
         return copy.deepcopy(value)
     except RecursionError:
-        return deep(900)
+        return deep(200)
 
 
 def bent_bytes(content: bytes, chance: random.Random) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from jaxmoe.errors import InputError
 from jaxmoe.names import short, visible
-from jaxmoe.values import from_json
+from jaxmoe.strict_json import from_json
 
 LARGEST = 1e30  # of all numbers
 

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 
 from jaxmoe.errors import InputError
 from jaxmoe.names import listed, sentence, short
+from jaxmoe.strict_json import from_json
 from jaxmoe.table.limits import CELLS, COLUMNS, FILE_BYTES, ROWS, TEXT
 from jaxmoe.table.packed import Record, excel_records, parquet_records, too_large
-from jaxmoe.values import from_json
 
 T = TypeVar("T")
 
