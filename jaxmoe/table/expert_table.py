@@ -278,8 +278,8 @@ def load_table(
             and `jaxmoe.make` refuses the table.
 
     Raises:
-        InputError: something is missing, doubled, unknown or out of range, with file and row; or a Parquet file was
-            changed after `ExpertTable.save` wrote it.
+        InputError: something is missing, doubled, unknown or out of range, with file and row; the file is larger than
+            `jaxmoe.table.limits` allow; or a Parquet file was changed after `ExpertTable.save` wrote it.
 
     A table may end at subsets of k experts: if no prompt has a larger one, none is missing, and it is read by either
     value of `missing`; `jaxmoe.make` takes it with ``max_experts=k``.
