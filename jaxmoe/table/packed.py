@@ -41,18 +41,18 @@ def parquet_records(path: Path) -> Iterator[Record]:
     """The header as line 0, and the rows; columns of bytes, lists and structs are left out."""
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path, memory_map=False)
-    facts = file.metadata
+    facts = pq.read_metadata(path)
     unpacked = sum(facts.row_group(group).total_byte_size for group in range(facts.num_row_groups))
     if unpacked > FILE_BYTES:
         raise InputError(f"{path}: the file holds {unpacked:,} bytes when unpacked, a table at most {FILE_BYTES:,}.")
     if max(facts.num_rows / ROWS, facts.num_columns / COLUMNS, facts.num_rows * facts.num_columns / CELLS) > 1:
         raise too_large(path, facts.num_rows, facts.num_columns)
-    names = [field.name for field in file.schema_arrow if _plain(field.type)]
-    texts = [field.name for field in file.schema_arrow if _text(field.type)]
+    schema = facts.schema.to_arrow_schema()
+    names = [field.name for field in schema if _plain(field.type)]
+    texts = [field.name for field in schema if _text(field.type)]
     yield 0, list(names)
     line = 0
-    with pq.ParquetFile(path, memory_map=False, read_dictionary=texts) as file:
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=names):
             columns = [_cells(column) for column in batch.columns]
             for cells in zip(*columns, strict=True):
