@@ -119,6 +119,7 @@ def parse_contract(tree: Any, source: str) -> Contract:
         versions=read.get("versions").mapping(),
     )
     _check_scenario(Reader(contract.scenario, source, "scenario"))
+    _check_agent(Reader(contract.agent, source, "agent"), Reader(contract.evaluation, source, "evaluation"))
     _check_whole(contract, read)
     return contract
 
@@ -177,6 +178,16 @@ def _check_scenario(read: Reader) -> None:
     params = read.get("params")
     for name, value in params.mapping().items():
         _check_number(Entry(value, f"{params.path}.{name}", read.source))
+
+
+def _check_agent(agent: Reader, evaluation: Reader) -> None:
+    """Number and seed, and of each split what is known of the agent there."""
+    for name in ("number", "seed"):
+        agent.get(name).whole(0, 2**63 - 1)
+    for split in (name for name in evaluation.tree if name != "diverged"):
+        known = Reader(evaluation.get(split).value, evaluation.source, f"evaluation.{split}")
+        for name in known.tree:
+            known.get(name).number()
 
 
 def _check_number(entry: Entry) -> None:

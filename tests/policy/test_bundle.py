@@ -139,6 +139,10 @@ def test_a_pipe_is_no_file(path):
         ({"file__format": "onnx"}, r"file.format = 'onnx' is not the format of a file named policy\.safetensors"),
         ({"observation": []}, "network.inputs = 21 is not the sum"),
         ({"hypers": []}, r"hypers = \[\] is not an object"),
+        ({"agent": {"number": 4}}, "agent.seed is missing"),
+        ({"agent__seed": [1]}, r"agent.seed = \[1\] is not a whole number"),
+        ({"evaluation": {"train": []}}, r"evaluation.train = \[\] is not an object"),
+        ({"evaluation": {"train": {"qos": "high"}}}, "evaluation.train.qos = 'high' is not a number"),
         (
             {"legal": "relevance"},
             "legal = 'relevance' is not null or a field per device, of snr_db, backlog_s, available",
@@ -301,9 +305,9 @@ def test_a_stack_knows_its_agents(tmp_path):
     assert jaxmoe.load_policy(path, agent=7).contract == members[1][2]
     refused(path, "is the index of a stack; say which agent of it: 4, 7")
     refused(path, "there is no agent 5 in it: 4, 7", agent=5)
-    change(path, agents=[{"group": 0, "row": 2, "own": {"agent": {"number": 4}}}])
+    change(path, agents=[{"group": 0, "row": 2, "own": {"agent": {"number": 4, "seed": 3}}}])
     refused(path, "has no row 2 in group 0", agent=4)
-    change(path, agents=[{"group": 1, "row": 0, "own": {"agent": {"number": 4}}}])
+    change(path, agents=[{"group": 1, "row": 0, "own": {"agent": {"number": 4, "seed": 3}}}])
     refused(path, "group = 1 is not in the list of groups", agent=4)
 
 
