@@ -64,6 +64,18 @@ def short(value: Any, longest: int = QUOTED) -> str:
     return f"{visible(text[:half])}…{visible(text[1 - half :])}{size}"
 
 
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names as a sentence lists them: the first ones, joined by commas, and how many more there are.
+
+    >>> listed(["a", "b"]), listed(map(str, range(20)), 3)
+    ('a, b', '0, 1, 2 and 17 more')
+    """
+    names = list(names)
+    shown = [name if len(name) <= QUOTED // 2 else f"{name[: QUOTED // 2]}…" for name in names[:most]]
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return visible(", ".join(shown)) + rest
+
+
 def sentence(text: str, longest: int = SENTENCE) -> str:
     """What is said to a user: one line, visible, and not as long as what was wrong may be.
 

@@ -25,7 +25,7 @@ LAYERS = (  # an arrow may only point down; parts of one layer do not know each 
     {"collect"},
     {"table"},
     {"plugins"},
-    {"values", "files", "progress", "devices"},
+    {"values", "files", "progress", "devices", "strict_json"},
     {"errors"},
     {"names"},
 )

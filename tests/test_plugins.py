@@ -66,6 +66,10 @@ def test_a_name_is_registered_once_and_is_a_name(register, name):
     for wrong in ("", "my algorithm", "7up", "../x", "naïve"):
         with pytest.raises(InputError, match="cannot name"):
             register(wrong)
+    with pytest.raises(InputError, match=f"a reader cannot tell it from '{name}', which is one already"):
+        register(name.upper())
+    with pytest.raises(InputError, match="it has more than 100 characters"):
+        register("x" * 101)
 
 
 def test_a_scenario_says_what_is_wrong_with_it():

@@ -59,7 +59,7 @@ def register_algorithm(
         ...
     jaxmoe.errors.InputError: an algorithm named 'ppo' is registered already
     """
-    require_name(name, "an algorithm")
+    require_name(name, "an algorithm", _ALGORITHMS)
     if name in _ALGORITHMS:
         raise InputError(f"an algorithm named {short(name)} is registered already")
     _ALGORITHMS[name] = Registered(

@@ -45,7 +45,7 @@ def export(
         OUT.print(f"{len(contracts)} policies of {', '.join(contracts[0].experts)}: {out}", soft_wrap=True)
         return
     who, scores = contracts.agent, contracts.evaluation
-    qos = [f"{split} QoS {scores[split]['qos']:.3f}" for split in SPLITS if split in scores]
+    qos = [f"{split} QoS {scores[split]['qos']:.3f}" for split in SPLITS if "qos" in scores.get(split, {})]
     OUT.print(
         f"{contracts.algorithm} in {contracts.scenario['name']}, agent {who['number']} (seed {who['seed']}): "
         f"{', '.join(qos)}",

@@ -96,7 +96,7 @@ def register_baseline(
     Raises:
         InputError: the name is taken, or is no name.
     """
-    require_name(name, "a baseline")
+    require_name(name, "a baseline", BASELINES)
     if name in BASELINES:
         raise InputError(f"a baseline named {short(name)} is registered already")
     told = (lambda _settings: knows) if isinstance(knows, str) else knows

@@ -75,7 +75,7 @@ def register_scenario(name: str, settings: Mapping[str, Any], params: Mapping[st
     Raises:
         InputError: the name is taken by another scenario or is no name, or there is no such setting or number.
     """
-    require_name(name, "a scenario")
+    require_name(name, "a scenario", SCENARIOS)
     if name in NUMBERS:
         raise InputError(f"{short(name)} is a number of every scenario, and cannot name one")
     numbers = {each: _sound(each, value) for each, value in plain(params, "params").items()}

@@ -62,31 +62,30 @@ def evaluate_brought(
         InputError: it is no policy, does not suit the environment, or gives an action that does not exist.
     """
     bundle = bundle_of(policy)
+    on_host = bundle is not None and bundle.format == "onnx"
     if bundle is not None:
         if bundle.contract.experts != table.experts:
             raise InputError(
                 f"policy {name!r} chooses among {', '.join(bundle.contract.experts)}, and the table has "
                 f"{', '.join(table.experts)}"
             )
-        function = policy_function(bundle, env, splits["train"])
-        return evaluate_policy(function, env, splits, requests, seed, one_device=bundle.format == "onnx")
+        policy = policy_function(bundle, env, splits["train"])
     if not callable(policy):
         raise InputError(f"policy {name!r} is {type(policy).__name__}; a policy is {ALLOWED}")
-    if not _takes_environment(policy):
-        host = _of_host(name, policy, env)
-        found = evaluate_policy(host.act, env, splits, requests, seed, one_device=True)
-        if host.failures:
-            raise host.failures[0]
-        return found
-    traced = _of_jax(name, policy, env)
-    try:
-        found = evaluate_policy(traced.act, env, splits, requests, seed, checked=True)
-    except _NOT_OF_JAX:
-        host = _of_numpy(name, policy, env)
+
+    def served_by(host: _Watched) -> dict[str, Brought]:
         found = evaluate_policy(host.act, env, splits, requests, seed, one_device=True)
         if host.failures:
             raise host.failures[0] from None
         return found
+
+    if not _takes_environment(policy):
+        return served_by(_of_host(name, policy, env))
+    traced = _of_jax(name, policy, env)
+    try:
+        found = evaluate_policy(traced.act, env, splits, requests, seed, one_device=on_host, checked=True)
+    except _NOT_OF_JAX:
+        return served_by(_of_numpy(name, policy, env))
     if traced.failures:
         raise traced.failures[0]
     if any(np.isnan(brought.prompts.sums).any() for brought in found.values()):

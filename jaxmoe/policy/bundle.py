@@ -19,7 +19,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
 from jaxmoe.policy.contract import FILE_FORMATS, FORMAT, Contract, parse_contract, require_format
 from jaxmoe.policy.plain_json import Entry, Reader, canonical_json, parse_json
-from jaxmoe.policy.tensors import Tensors, check_tensors, checksum, read_tensors
+from jaxmoe.policy.tensors import Tensors, check_weights, read_tensors
 
 CONTRACT_LIMIT = 256 * 2**20  # bytes
 FILE_LIMIT = 8 * 2**30  # bytes
@@ -212,10 +212,7 @@ def _tensors(content: bytes, contract: Contract, place: tuple[int, int] | None, 
     tensors = read_tensors(content, source)
     if place is not None:
         tensors = _row_of(tensors, *place, source)
-    shapes = contract.network.shapes()
-    check_tensors(tensors, shapes, source)
-    if checksum(tensors, shapes) != contract.weights_sha256:
-        raise InputError(f"{source} holds other weights than its contract says")
+    check_weights(tensors, contract.network.shapes(), contract.weights_sha256, source)
     return tensors
 
 

@@ -6,15 +6,19 @@ missing, of another kind or at odds with the rest is an `InputError` that names 
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from jaxmoe.errors import InputError
+from jaxmoe.names import first_alike
 from jaxmoe.policy.plain_json import LARGEST, Entry, Reader
 
 FORMAT = 2  # of the contract, since 2 with `legal`; a policy of a higher one is refused
 ACTIVATIONS = ("tanh", "relu", "gelu", "swish")
 PREFERENCES = ("logits", "action_values")  # what the last layer says
+MOST_LAYERS, MOST_WEIGHTS = 64, 2**26  # of a network
+MOST_CHOICES = 2**26  # actions by devices
 FILE_FORMATS = ("safetensors", "stablehlo", "onnx")
 
 
@@ -46,6 +50,10 @@ class Network(NamedTuple):
         for number, (before, after) in enumerate(itertools.pairwise(widths)):
             found |= {f"layer{number}/kernel": (before, after), f"layer{number}/bias": (after,)}
         return found
+
+    def size(self) -> int:
+        """How many weights there are."""
+        return sum(math.prod(shape) for shape in self.shapes().values())
 
 
 class Contract(NamedTuple):
@@ -111,6 +119,7 @@ def parse_contract(tree: Any, source: str) -> Contract:
         versions=read.get("versions").mapping(),
     )
     _check_scenario(Reader(contract.scenario, source, "scenario"))
+    _check_agent(Reader(contract.agent, source, "agent"), Reader(contract.evaluation, source, "evaluation"))
     _check_whole(contract, read)
     return contract
 
@@ -133,12 +142,15 @@ def network_from(tree: Any, source: str = "network") -> Network:
 
 
 def _network(read: Reader) -> Network:
-    return Network(
+    network = Network(
         inputs=read.get("inputs").whole(1, 10**6),
         hidden=read.each("hidden", lambda entry: entry.whole(1, 10**5)),
         outputs=read.get("outputs").whole(1, 10**6),
         activation=read.choice("activation", ACTIVATIONS),
     )
+    if len(network.hidden) >= MOST_LAYERS or network.size() > MOST_WEIGHTS:
+        read.get("hidden").wrong(f"a network of at most {MOST_LAYERS} layers and {MOST_WEIGHTS:,} weights")
+    return network
 
 
 def _field(read: Reader) -> Field:
@@ -168,6 +180,16 @@ def _check_scenario(read: Reader) -> None:
         _check_number(Entry(value, f"{params.path}.{name}", read.source))
 
 
+def _check_agent(agent: Reader, evaluation: Reader) -> None:
+    """Number and seed, and of each split what is known of the agent there."""
+    for name in ("number", "seed"):
+        agent.get(name).whole(0, 2**63 - 1)
+    for split in (name for name in evaluation.tree if name != "diverged"):
+        known = Reader(evaluation.get(split).value, evaluation.source, f"evaluation.{split}")
+        for name in known.tree:
+            known.get(name).number()
+
+
 def _check_number(entry: Entry) -> None:
     """A number, one for each device, or a description of how each episode draws it."""
     if isinstance(entry.value, list):
@@ -179,8 +201,10 @@ def _check_number(entry: Entry) -> None:
 def _check_whole(contract: Contract, read: Reader) -> None:
     """What the parts say of each other."""
     experts, network = len(contract.experts), contract.network
-    if not experts or len(set(contract.experts)) < experts:
+    if not experts or len(set(contract.experts)) < experts or first_alike(contract.experts):
         read.get("experts").wrong("a list of different names")
+    if network.outputs * experts * contract.num_replicas > MOST_CHOICES:
+        read.get("num_replicas").wrong(f"a number with which actions by devices are at most {MOST_CHOICES:,}")
     sizes = {"expert": experts, "device": experts * contract.num_replicas, "user": 1}
     for number, field in enumerate(contract.observation):
         if field.size != sizes[field.per]:

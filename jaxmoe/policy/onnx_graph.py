@@ -6,7 +6,8 @@ those that are not legal masked, and `actions`, int64 of `[batch]`. Its metadata
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,53 @@ from numpy.typing import NDArray
 from jaxmoe.errors import InputError
 from jaxmoe.policy.contract import Contract, Network
 from jaxmoe.policy.legal import LEAST, Mask, mask_of
-from jaxmoe.policy.tensors import Tensors
+from jaxmoe.policy.tensors import Tensors, check_weights
 
 METADATA = "jaxmoe.contract"
 OPSET, IR_VERSION = 17, 8  # what runtimes of 2022 and newer read
+_SPARE_BYTES = 2**20  # of a file, for names and the contract
 _FLOAT = 1  # TensorProto.FLOAT
 _GELU_CONSTANTS = {"half": 0.5, "one": 1.0, "cubic": 0.044715, "root": float(np.sqrt(2 / np.pi))}
 
 
 def to_onnx(contract: Contract, tensors: Tensors) -> bytes:
     """The content of a file."""
+    return _model(contract, tensors).SerializeToString()
+
+
+def from_onnx(content: bytes, contract: Contract, source: str) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
+    """The graph in a file, run by onnxruntime: actions of observations.
+
+    A graph may loop, or want any memory, so only one that `to_onnx` writes for the contract and the weights is run.
+
+    Raises:
+        InputError: it is no such graph, names other files, or takes or gives something else than the contract says.
+    """
+    onnx, runtime = _library("onnx"), _library("onnxruntime")
+    devices = len(contract.experts) * contract.num_replicas
+    numbers = contract.network.size() + devices * contract.network.outputs
+    most = 4 * numbers + 2 * len(json.dumps(contract.to_json())) + _SPARE_BYTES
+    if len(content) > most:
+        raise InputError(f"{source} has {len(content):,} bytes, and a graph of its contract at most {most:,}")
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf has its own
+        raise InputError(f"{source} is not an ONNX graph ({error})") from None
+    if any(each.data_location == onnx.TensorProto.EXTERNAL for each in model.graph.initializer):
+        raise InputError(f"{source} has weights in other files, which a policy has not")
+    tensors = _weights(model, contract.network.shapes())
+    ours = None if tensors is None else _model(contract, tensors)
+    if tensors is None or ours is None or (ours.graph, *ours.opset_import) != (model.graph, *model.opset_import):
+        raise InputError(f"{source} does not take, compute and give what jaxmoe exports for its contract")
+    check_weights(tensors, contract.network.shapes(), contract.weights_sha256, source)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(ours.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda observations: session.run(["actions"], {"observations": observations})[0]
+
+
+def _model(contract: Contract, tensors: Tensors) -> Any:
+    """The graph with its metadata, as the library holds it."""
     onnx = _library("onnx")
     helper, kinds = onnx.helper, onnx.TensorProto
     network, mask = contract.network, mask_of(contract)
@@ -51,33 +89,18 @@ def to_onnx(contract: Contract, tensors: Tensors) -> bytes:
     )
     helper.set_model_props(model, {METADATA: json.dumps(contract.to_json(), sort_keys=True)})
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    return model
 
 
-def from_onnx(content: bytes, contract: Contract, source: str) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
-    """The graph in a file, run by onnxruntime: actions of observations.
-
-    Raises:
-        InputError: it is no such graph, names other files, or takes or gives something else than the contract says.
-    """
-    onnx, runtime = _library("onnx"), _library("onnxruntime")
-    try:
-        model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf has its own
-        raise InputError(f"{source} is not an ONNX graph ({error})") from None
-    if any(message.data_location == onnx.TensorProto.EXTERNAL for message in _messages(model, onnx.TensorProto)):
-        raise InputError(f"{source} has weights in other files, which a policy has not")
-    try:
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has its own, one for each kind of mistake
-        raise InputError(f"{source} cannot be run by onnxruntime ({error})") from None
-    ports = {port.name: port.shape[1:] for port in (*session.get_inputs(), *session.get_outputs())}
-    network = contract.network
-    if ports != {"observations": [network.inputs], "preferences": [network.outputs], "actions": []}:
-        raise InputError(f"{source} does not take and give what its contract says")
-    return lambda observations: session.run(["actions"], {"observations": observations})[0]
+def _weights(model: Any, shapes: Mapping[str, tuple[int, ...]]) -> Tensors | None:
+    """The weights in a graph, if each is there in its shape."""
+    held = {each.name: each for each in model.graph.initializer}
+    if any(
+        name not in held or tuple(held[name].dims) != shape or len(held[name].raw_data) != 4 * math.prod(shape)
+        for name, shape in shapes.items()
+    ):
+        return None
+    return {name: np.frombuffer(held[name].raw_data, "<f4").reshape(shape) for name, shape in shapes.items()}
 
 
 def _library(name: str) -> Any:
@@ -86,16 +109,6 @@ def _library(name: str) -> Any:
         return __import__(name)
     except ImportError:
         raise InputError(f"ONNX needs the package {name}: pip install 'jaxmoe[onnx]'") from None
-
-
-def _messages(message: Any, kind: Any) -> Iterator[Any]:
-    """All messages of a kind that a protobuf message holds, however deep."""
-    if isinstance(message, kind):
-        yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in value if isinstance(value, Iterable) else [value]:
-                yield from _messages(part, kind)
 
 
 Node = Callable[..., Any]

@@ -1,11 +1,12 @@
 """JSON, read strictly: no key twice, no infinite number, nothing nested without end; errors name the place."""
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from jaxmoe.errors import InputError
+from jaxmoe.names import short, visible
+from jaxmoe.strict_json import from_json
 
 LARGEST = 1e30  # of all numbers
 
@@ -13,9 +14,7 @@ LARGEST = 1e30  # of all numbers
 def parse_json(content: bytes, source: str) -> Any:
     """The plain values in a JSON text; `source` names it in errors."""
     try:
-        return json.loads(content.decode(), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
-    except RecursionError:
-        raise InputError(f"{source} is nested too deeply") from None
+        return from_json(content)
     except ValueError as error:
         raise InputError(f"{source} is no JSON as jaxmoe writes it: {error}") from None
 
@@ -34,9 +33,7 @@ class Entry(NamedTuple):
 
     def wrong(self, allowed: str) -> NoReturn:
         """Say what would be right."""
-        shown = repr(self.value)
-        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
-        raise InputError(f"{self.source}: {self.path} = {shown} is not {allowed}")
+        raise InputError(f"{self.source}: {visible(self.path)} = {short(self.value, 60)} is not {allowed}")
 
     def text(self) -> str:
         """A text that is not empty."""
@@ -104,19 +101,3 @@ class Reader:
         """An object."""
         entry = self.get(name)
         return read(Reader(entry.value, self.source, entry.path))
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text} is no number that a computer can hold")
-    return number
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")

@@ -2,6 +2,9 @@
 
 The program takes `observations`, float32 of `[batch, inputs]`, and gives a dictionary of `preferences`, float32 of
 `[batch, actions]`, and `actions`, int32 of `[batch]`. `jax.export.deserialize` reads the file.
+
+Such a file is a program: run it only where you trust whoever made it. It is tried in a process of its own first
+(`jaxmoe.policy.trial`), so that a damaged one is refused; that does not stop one that was made to do harm.
 """
 
 from collections.abc import Callable
@@ -12,11 +15,11 @@ import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxmoe.errors import InputError
 from jaxmoe.policy.contract import Contract
 from jaxmoe.policy.legal import mask_of, masked
 from jaxmoe.policy.network import apply
 from jaxmoe.policy.tensors import Tensors
+from jaxmoe.policy.trial import require_sound
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -43,18 +46,10 @@ def from_stablehlo(content: bytes, contract: Contract, source: str) -> Callable[
     """The program in a file, as a function that JAX can compile into another.
 
     Raises:
-        InputError: it is no such program, or takes something else than the contract says.
+        InputError: it is no such program, or takes or gives something else than the contract says.
     """
-    try:
-        exported = jax.export.deserialize(bytearray(content))
-    except Exception as error:  # whatever a damaged file makes the reader of flatbuffers say
-        raise InputError(f"{source} is not a StableHLO program that this version of JAX reads ({error})") from None
-    found = [(shape.shape[1:], shape.dtype) for shape in exported.in_avals]
-    if found != [((contract.network.inputs,), jnp.float32)]:
-        raise InputError(
-            f"{source} does not take observations of {contract.network.inputs} numbers, as its contract says"
-        )
-    return exported.call
+    require_sound(content, contract.network.inputs, contract.network.outputs, source)
+    return jax.export.deserialize(bytearray(content)).call
 
 
 def preferences_function(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxmoe.errors import InputError
+from jaxmoe.names import short
 from jaxmoe.policy.plain_json import Entry, Reader, parse_json
 
 HEADER_LIMIT = 100_000_000  # bytes, that of the safetensors library
@@ -41,7 +42,7 @@ def read_tensors(content: bytes, source: str) -> Tensors:
     for (begin, stop, shape), name in places:
         if begin != end or stop > len(data):
             raise InputError(
-                f"{source}: the tensor {name!r} lies at bytes {begin} to {stop} of {len(data)}, not at {end}"
+                f"{source}: the tensor {short(name)} lies at bytes {begin} to {stop} of {len(data)}, not at {end}"
             )
         tensors[name], end = np.frombuffer(data[begin:stop], "<f4").reshape(shape).astype(np.float32), stop
     if end != len(data):
@@ -55,9 +56,16 @@ def check_tensors(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], sourc
     for name in sorted({*shapes, *found}):
         if found.get(name) != shapes.get(name):
             held, said = (str(list(where[name])) if name in where else "absent" for where in (found, shapes))
-            raise InputError(f"{source}: the shape of {name!r} is {held}, and the contract says {said}")
+            raise InputError(f"{source}: the shape of {short(name)} is {held}, and the contract says {said}")
         if not np.isfinite(tensors[name]).all():
             raise InputError(f"{source}: {name!r} holds a number that is infinite or not a number")
+
+
+def check_weights(tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], sha256: str, source: str) -> None:
+    """Raise `InputError` unless the tensors are those with these shapes, and with this checksum."""
+    check_tensors(tensors, shapes, source)
+    if checksum(tensors, shapes) != sha256:
+        raise InputError(f"{source} holds other weights than its contract says")
 
 
 def checksum(tensors: Tensors, names: Mapping[str, tuple[int, ...]]) -> str:

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
+from jaxmoe.names import listed, short
 from jaxmoe.table.formats import read_parquet_metadata, write_parquet
 from jaxmoe.table.records import RAW_FILES, Records, read_file, read_folder, subset_name
 from jaxmoe.table.splits import SPLITS
@@ -86,7 +87,7 @@ class ExpertTable:
         array([24, 25, 26, 27, 28, 29, 30, 31], dtype=int32)
         """
         if split not in (*SPLITS, "all"):
-            raise InputError(f"split is {split!r}, it must be one of {', '.join(SPLITS)}, all.")
+            raise InputError(f"split is {short(split)}, it must be one of {', '.join(SPLITS)}, all.")
         indices = [index for index, name in enumerate(self.meta.splits) if split in (name, "all")]
         if not indices:
             raise InputError(
@@ -155,9 +156,9 @@ class ExpertTable:
         """
         names = tuple(names)
         if unknown := [name for name in names if name not in self.experts]:
-            raise InputError(f"unknown expert {unknown[0]!r}, allowed are {', '.join(self.experts)}.")
+            raise InputError(f"unknown expert {short(unknown[0])}, allowed are {listed(self.experts)}.")
         if not names or len(set(names)) < len(names):
-            chosen, allowed = ", ".join(names) or "none", ", ".join(self.experts)
+            chosen, allowed = listed(names) or "none", listed(self.experts)
             raise InputError(f"the experts to select are {chosen}, name one or more of {allowed}, each once.")
         experts = [self.experts.index(name) for name in names]
         bits = np.arange(1 << len(names))[:, None] >> np.arange(len(names)) & 1
@@ -277,8 +278,8 @@ def load_table(
             and `jaxmoe.make` refuses the table.
 
     Raises:
-        InputError: something is missing, doubled, unknown or out of range, with file and row; or a Parquet file was
-            changed after `ExpertTable.save` wrote it.
+        InputError: something is missing, doubled, unknown or out of range, with file and row; the file is larger than
+            `jaxmoe.table.limits` allow; or a Parquet file was changed after `ExpertTable.save` wrote it.
 
     A table may end at subsets of k experts: if no prompt has a larger one, none is missing, and it is read by either
     value of `missing`; `jaxmoe.make` takes it with ``max_experts=k``.
@@ -323,7 +324,7 @@ def given_table(table: ExpertTable | str | os.PathLike[str] | None) -> ExpertTab
         return table
     if table is None or isinstance(table, str | os.PathLike):
         return load_table(table)
-    raise InputError(f"table = {table!r} is neither an expert table nor the path of one")
+    raise InputError(f"table = {short(table)} is neither an expert table nor the path of one")
 
 
 def build_table(folder: str | os.PathLike[str]) -> ExpertTable:

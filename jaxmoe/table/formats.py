@@ -7,11 +7,11 @@ spreadsheets leave behind, are no content. A cell is read through `Row.text` or 
 
 import codecs
 import csv
-import io
 import json
 import math
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -19,10 +19,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxmoe.errors import InputError
+from jaxmoe.names import listed, sentence, short
+from jaxmoe.strict_json import from_json
+from jaxmoe.table.limits import CELLS, COLUMNS, FILE_BYTES, ROWS, TEXT
+from jaxmoe.table.packed import Record, excel_records, parquet_records, too_large
 
 T = TypeVar("T")
 
-csv.field_size_limit(2**31 - 1)  # a text may be longer than the 131,072 characters of the standard library
+csv.field_size_limit(TEXT)  # the standard library's own limit is 131,072 characters
 
 LARGEST_TOML = 4 * 2**20  # bytes
 _KEY_PARTS = 64
@@ -38,6 +42,7 @@ _ENCODINGS = (  # UTF-32 before UTF-16, whose little-endian mark it begins with
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_REASON = 200  # characters of what a library says of a file that it cannot read
 _SAVE_AS_UTF8 = 'save it as UTF-8, in a spreadsheet as "CSV UTF-8"'
 _SEPARATORS = {";": "semicolons (';')", "\t": "tabs", "|": "vertical bars ('|')"}
 _CONTENTS = (  # what a binary file begins with, its suffix, and what it is
@@ -46,14 +51,22 @@ _CONTENTS = (  # what a binary file begins with, its suffix, and what it is
     (b"\xd0\xcf\x11\xe0", ".xls", "an old Excel file (.xls) or one with a password"),
     (b"\x1f\x8b", ".gz", "a compressed file (gzip)"),
 )
+_NOT_READ = {
+    ".xlsx": "; only the first sheet is read",
+    ".parquet": "; columns of bytes, lists and structs are not read",
+}
 _THOUSANDS, _DECIMAL_COMMA = "separators between thousands", "a decimal comma"
 _COMMA_NUMBERS = (  # a way to write numbers that Python does not read, the character to leave out, and what it has
-    (re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?"), ",", _THOUSANDS),
-    (re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3}){2,}"), ".", _THOUSANDS),
-    (re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+,\d+"), ".", f"{_THOUSANDS} and {_DECIMAL_COMMA}"),
-    (re.compile(r"[-+]?\d*,\d+"), "", _DECIMAL_COMMA),
+    (re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?", re.ASCII), ",", _THOUSANDS),
+    (re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3}){2,}", re.ASCII), ".", _THOUSANDS),
+    (re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+,\d+", re.ASCII), ".", f"{_THOUSANDS} and {_DECIMAL_COMMA}"),
+    (re.compile(r"[-+]?\d*,\d+", re.ASCII), "", _DECIMAL_COMMA),
 )
-_GAPS = re.compile(r"(?<=\d)[\s'\N{RIGHT SINGLE QUOTATION MARK}](?=\d{3})")  # between thousands, as in 1 234 and 1'234
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)  # Python reads 1_0 and ٣, too
+_LINE = re.compile(r"[^\r\n]*(\r\n|\r|\n)|[^\r\n]+")
+_GAPS = re.compile(
+    r"(?<=[0-9])[\s'\N{RIGHT SINGLE QUOTATION MARK}](?=[0-9]{3})"
+)  # between thousands, as in 1 234 and 1'234
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class Row:
 
     def error(self, problem: str) -> InputError:
         """The problem as an `InputError` that says in which file, line, prompt and subset."""
-        names = [f"{name} {_as_text(self.cells.get(name))!r}" for name in _NAMING_COLUMNS if self.has(name)]
+        names = [f"{name} {short(_as_text(self.cells.get(name)))}" for name in _NAMING_COLUMNS if self.has(name)]
         return InputError(f"{self.file}, line {self.line}{' (' + ', '.join(names) + ')' if names else ''}: {problem}")
 
     def has(self, column: str) -> bool:
@@ -74,9 +87,11 @@ class Row:
         return _as_text(self.cells.get(column)) != ""
 
     def text(self, column: str) -> str:
-        """The cell as text without surrounding space. Raises `InputError` if it is empty."""
+        """The cell as text without surrounding space. Raises `InputError` if it is empty or holds several values."""
         if not self.has(column):
             raise self.error(f"{column} is empty, every row needs it.")
+        if isinstance(self.cells[column], list | dict):
+            raise self.error(f"{column} is {short(self.cells[column])}, it must be a text or a number.")
         return _as_text(self.cells[column])
 
     def number(self, column: str, low: float, high: float) -> float:
@@ -86,15 +101,15 @@ class Row:
         converted, because 1,234 may be either; the error says what to write.
         """
         text = self.text(column)
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not low <= value <= high:
-            expected = f"it must be a number from {low:g} to {high:,.10g}."
+            digits = ", in the digits 0 to 9" if not text.isascii() and any(map(str.isdigit, text)) else ""
+            expected = f"it must be a number from {low:g} to {high:,.10g}{digits}."
             if isinstance(self.cells[column], date | time):
-                raise self.error(f"{column} is the date {text!r}, which a spreadsheet made of a number; {expected}")
-            raise self.error(f"{column} is {text!r}, {_what_to_write(text, low, high) or expected}")
+                raise self.error(
+                    f"{column} is the date {short(text)}, which a spreadsheet made of a number; {expected}"
+                )
+            raise self.error(f"{column} is {short(text)}, {_what_to_write(text, low, high) or expected}")
         return value
 
 
@@ -113,7 +128,7 @@ def read_rows(path: Path, columns: Iterable[str] | Callable[[list[str]], Iterabl
     `columns` are those that the file needs, or a function that tells them from the header. Raises `InputError` if the
     file has another suffix, cannot be read, has no rows, or lacks a column.
     """
-    readers = {".csv": _csv_records, ".xlsx": _excel_records, ".parquet": _parquet_records}
+    readers = {".csv": _csv_records, ".xlsx": excel_records, ".parquet": parquet_records}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         allowed = ", ".join(readers)
@@ -121,7 +136,7 @@ def read_rows(path: Path, columns: Iterable[str] | Callable[[list[str]], Iterabl
             f"{path}: a table is a folder of raw records or a file that ends in {allowed}; save it as one."
         )
     _check_content(path)
-    records = [record for record in reading(path, lambda: list(reader(path))) if any(map(_as_text, record[1]))]
+    records = reading(path, lambda: list(_not_blank(path, reader(path))))
     header = [_as_text(name) for name in records[0][1]] if records else []
     _check_header(path, header, columns(header) if callable(columns) else columns)
     rows = [_row(path, line, header, cells) for line, cells in records[1:]]
@@ -132,7 +147,9 @@ def read_rows(path: Path, columns: Iterable[str] | Callable[[list[str]], Iterabl
 
 def read_json_lines(path: Path) -> list[Row]:
     """All rows of a file with one JSON object per line. Raises `InputError` for a line that is not one."""
-    lines = (line.removeprefix(_MARK) for line in decoded(path).split("\n"))  # files put together keep their marks
+    lines = [line.removeprefix(_MARK) for line in decoded(path).split("\n")]  # files put together keep their marks
+    if len(lines) > ROWS:
+        raise too_large(path, len(lines), 1)
     return [_json_row(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
@@ -140,9 +157,9 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises `InputError` if it cannot be read or is not JSON."""
     text = decoded(path)
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: this is not JSON ({error.msg}).") from error
+        return from_json(text)
+    except ValueError as error:
+        raise _no_json(path, getattr(error, "lineno", 1), error) from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -171,7 +188,16 @@ def read_parquet_metadata(path: Path) -> dict[str, Any] | None:
 
     _check_content(path)
     stored = (reading(path, lambda: pq.read_schema(path)).metadata or {}).get(METADATA_KEY)
-    return None if stored is None else json.loads(stored)
+    if stored is None:
+        return None
+    try:
+        about = from_json(stored)
+        texts = [*about["experts"], about["provenance"], about["digest"]]
+    except (ValueError, TypeError, LookupError):
+        texts = [None]
+    if not all(isinstance(text, str) and len(text) <= TEXT for text in texts):
+        raise InputError(f"{path}: what jaxmoe noted in the file beside its columns is damaged.")
+    return about
 
 
 def write_parquet(path: Path, columns: dict[str, Any], metadata: dict[str, Any]) -> None:
@@ -190,11 +216,13 @@ def reading(path: Path, read: Callable[[], T]) -> T:
             f"{path}: {'this is a folder, or no plain file' if path.exists() else 'there is no such file'}."
         )
     try:
+        if path.stat().st_size > FILE_BYTES:
+            raise InputError(f"{path}: the file has {path.stat().st_size:,} bytes, a table at most {FILE_BYTES:,}.")
         return read()
     except InputError:
         raise
     except Exception as error:  # each format's library has its own zoo of exceptions for a damaged file
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = getattr(error, "strerror", None) or sentence(str(error), _REASON) or type(error).__name__
         raise InputError(f"{path}: the file cannot be read ({reason}).") from error
 
 
@@ -244,14 +272,14 @@ def _beginning(path: Path) -> bytes:
 
 def _check_header(path: Path, header: list[str], columns: Iterable[str]) -> None:
     """Raises `InputError` for a column that is missing or there twice."""
-    if missing := [column for column in columns if column not in header]:
+    known = Counter(header)
+    if missing := [column for column in columns if column not in known]:
         if path.suffix.lower() == ".csv":
             _check_separator(path, _with_its_line_ends(path))
-        found = ", ".join(filter(None, header)) or "none"
-        sheet = "" if path.suffix.lower() != ".xlsx" else "; only the first sheet is read"
-        raise InputError(f"{path}: the column {missing[0]!r} is missing, the columns found are: {found}{sheet}.")
-    if repeated := [name for name in header if name and header.count(name) > 1]:
-        raise InputError(f"{path}: the column {repeated[0]!r} is there twice, each column may appear once.")
+        found, unread = listed(filter(None, header)) or "none", _NOT_READ.get(path.suffix.lower(), "")
+        raise InputError(f"{path}: the column {missing[0]!r} is missing, the columns found are: {found}{unread}.")
+    if repeated := [name for name in header if name and known[name] > 1]:
+        raise InputError(f"{path}: the column {short(repeated[0])} is there twice, each column may appear once.")
 
 
 def _check_separator(path: Path, text: str) -> None:
@@ -267,9 +295,9 @@ def _check_separator(path: Path, text: str) -> None:
         )
 
 
-def _csv_records(path: Path) -> Iterator[tuple[int, list[Any]]]:
+def _csv_records(path: Path) -> Iterator[Record]:
     text = _with_its_line_ends(path)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader((line.group() for line in _LINE.finditer(text)), strict=True)
     first_line = 1
     try:
         for cells in reader:  # a quoted cell may span lines: the row is where it begins
@@ -284,24 +312,17 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[Any]]]:
         ) from None
 
 
-def _excel_records(path: Path) -> Iterator[tuple[int, list[Any]]]:
-    try:
-        import openpyxl  # type: ignore[import-untyped]
-    except ImportError:
-        raise InputError(
-            f'{path}: reading Excel needs openpyxl, install it with: pip install "jaxmoe[excel]".'
-        ) from None
-    sheet = openpyxl.load_workbook(path, data_only=True).worksheets[0]
-    yield from ((line, list(cells)) for line, cells in enumerate(sheet.iter_rows(values_only=True), start=1))
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[int, list[Any]]]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    yield 0, list(table.column_names)
-    columns = [column.to_pylist() for column in table.columns]
-    yield from ((line, list(cells)) for line, cells in enumerate(zip(*columns, strict=True), start=1))
+def _not_blank(path: Path, records: Iterable[Record]) -> Iterator[Record]:
+    """Records that hold something. Raises `InputError` for more than a table may have."""
+    rows = seen = 0
+    for line, cells in records:
+        rows, seen = rows + 1, seen + len(cells)
+        if rows > ROWS or len(cells) > COLUMNS or seen > CELLS:
+            raise too_large(path, rows, len(cells))
+        if any(isinstance(cell, str) and len(cell) > TEXT for cell in cells):
+            raise InputError(f"{path}, line {line}: a cell has more than {TEXT:,} characters.")
+        if any(map(_as_text, cells)):
+            yield line, cells
 
 
 def _row(path: Path, line: int, header: list[str], cells: list[Any]) -> Row:
@@ -324,12 +345,16 @@ def _filled(cells: list[Any]) -> int:
 
 def _json_row(path: Path, line: int, text: str) -> Row:
     try:
-        cells = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {line}: this is not JSON ({error.msg}).") from error
+        cells = from_json(text)
+    except ValueError as error:
+        raise _no_json(path, line, error) from None
     if not isinstance(cells, dict):
         raise InputError(f"{path}, line {line}: each line must be a JSON object, this is a {type(cells).__name__}.")
     return Row(path, line, cells)
+
+
+def _no_json(path: Path, line: int, error: ValueError) -> InputError:
+    return InputError(f"{path}, line {line}: this is not JSON ({getattr(error, 'msg', error)}).")
 
 
 def _what_to_write(text: str, low: float, high: float) -> str | None:

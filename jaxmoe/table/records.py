@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from jaxmoe.errors import InputError
+from jaxmoe.names import listed, short
 from jaxmoe.table.formats import Row, read_json, read_json_lines, read_rows
+from jaxmoe.table.limits import NUMBERS
 
 if TYPE_CHECKING:
     from jaxtyping import Float32
 from jaxmoe.table.splits import SPLITS
-from jaxmoe.table.subsets import LOCAL, checked_number, subset_index, subset_name, subset_sizes
+from jaxmoe.table.subsets import LOCAL, checked_experts, subset_index, subset_name, subset_sizes
 from jaxmoe.table.wide import WIDE, is_wide, long_rows
 
 MAX_SCORE = 10.0
@@ -71,7 +73,7 @@ def read_folder(folder: Path, relevance: Relevance, missing: Missing = "error") 
         _put_score(judged, _key(row, prompts, experts), row)
     gate = _read_gate(gate_file, prompts, experts) if relevance == "required" else None
     mean, std = _over_judges(judged)
-    array = _subset_arrays(prompts, experts, [mean, words], missing)
+    array = _subset_arrays(prompts, experts, [mean, words], missing, folder)
     return Records(
         *_prompt_columns(prompts),
         experts,
@@ -106,7 +108,7 @@ def read_file(
     wide = is_wide(rows[0].cells)
     if wide:
         experts, rows = long_rows(rows, relevance, missing)
-    experts = experts or _single_experts(rows, path)
+    experts = checked_experts(experts, path) if experts else _single_experts(rows, path)
     prompts: dict[str, _Prompt] = {}
     for row in rows:
         _put_same(prompts, row.text("prompt_id"), _prompt(row), row, "prompt or split")
@@ -120,7 +122,7 @@ def read_file(
         _put_same(words, key, row.number("words", 0.0, MAX_WORDS), row, "words")
     gate = _gate_of_single_experts(having("relevance"), experts) if relevance == "required" else None
     mean, std = _scores(having("score"))
-    array = _subset_arrays(prompts, experts, [mean, words], missing)
+    array = _subset_arrays(prompts, experts, [mean, words], missing, path)
     return Records(
         *_prompt_columns(prompts),
         experts,
@@ -141,21 +143,13 @@ def expert_names(content: Any, path: Path) -> tuple[str, ...]:
     """Names in the order of a list of objects, the content of this file. Raises `InputError` for anything else."""
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise InputError(f'{path}: the content must be a list of objects, each with an "expert".')
-    names = tuple(entry.get("expert") for entry in content)
-    for number, name in enumerate(names, start=1):
-        if not isinstance(name, str) or not name.strip() or name != name.strip() or name == LOCAL or "+" in name:
-            raise InputError(
-                f"{path}, entry {number}: expert is {name!r}, it must be a name without '+' and other than {LOCAL!r}."
-            )
-        if names.index(name) != number - 1:
-            raise InputError(f"{path}, entry {number}: a second expert {name!r}, each may appear once.")
-    return checked_number(names, path)
+    return checked_experts((entry.get("expert") for entry in content), path)
 
 
 def _single_experts(rows: list[Row], path: Path) -> tuple[str, ...]:
     """Every name that stands alone on some row, in order of appearance."""
     names = dict.fromkeys(row.text("experts") for row in rows)
-    return checked_number(tuple(name for name in names if name != LOCAL and "+" not in name), path)
+    return checked_experts((name for name in names if name != LOCAL and "+" not in name), path)
 
 
 def _read_prompts(path: Path) -> dict[str, _Prompt]:
@@ -170,7 +164,7 @@ def _read_prompts(path: Path) -> dict[str, _Prompt]:
 def _prompt(row: Row) -> _Prompt:
     split = row.text("split") if "split" in row.cells else "train"
     if split not in SPLITS:
-        raise row.error(f"split is {split!r}, it must be one of {', '.join(SPLITS)}.")
+        raise row.error(f"split is {short(split)}, it must be one of {', '.join(SPLITS)}.")
     return _Prompt(row.text("prompt") if "prompt" in row.cells else "", split)
 
 
@@ -179,7 +173,7 @@ def _read_gate(path: Path, prompts: dict[str, _Prompt], experts: tuple[str, ...]
     for row in read_rows(path, ["prompt_id", "expert", "relevance"]):
         expert = row.text("expert")
         if expert not in experts:
-            raise row.error(f"unknown expert {expert!r}, allowed are {', '.join(experts)}.")
+            raise row.error(f"unknown expert {short(expert)}, allowed are {listed(experts)}.")
         key = (_known_prompt(row, prompts), experts.index(expert))
         _put_once(gate, key, row.number("relevance", 0.0, 1.0), row)
     return gate
@@ -214,7 +208,7 @@ def _key(row: Row, prompts: dict[str, _Prompt], experts: tuple[str, ...]) -> Key
 def _known_prompt(row: Row, prompts: dict[str, _Prompt]) -> str:
     prompt_id = row.text("prompt_id")
     if prompt_id not in prompts:
-        raise row.error(f"unknown prompt {prompt_id!r}, allowed are those of prompts.csv.")
+        raise row.error(f"unknown prompt {short(prompt_id)}, allowed are those of prompts.csv.")
     return prompt_id
 
 
@@ -269,14 +263,20 @@ def _prompt_columns(prompts: dict[str, _Prompt]) -> tuple[tuple[str, ...], tuple
 
 
 def _subset_arrays(
-    prompts: dict[str, _Prompt], experts: tuple[str, ...], known: list[dict[Key, float]], missing: Missing
+    prompts: dict[str, _Prompt], experts: tuple[str, ...], known: list[dict[Key, float]], missing: Missing, path: Path
 ) -> Callable[[dict[Key, float], Path], Float32[np.ndarray, "P 2**E"]]:
     """A function of values and their file, which gives them as an array.
 
-    It raises `InputError` for the first subset without a value, unless gaps are kept as NaN. A table ends at the
-    largest number of experts of which anything is known for any prompt: larger subsets are no gaps.
+    Both raise `InputError`: for more numbers than a table may have, and for the first subset without a value, unless
+    gaps are kept as NaN. A table ends at the largest number of experts of which anything is known for any prompt:
+    larger subsets are no gaps.
     """
     sizes = subset_sizes(len(experts))
+    if len(prompts) * len(sizes) > NUMBERS:
+        raise InputError(
+            f"{path}: {len(prompts):,} prompts by {len(sizes):,} subsets of experts are more than the {NUMBERS:,} "
+            "numbers that a table has at most; leave out prompts or experts."
+        )
     largest = max((subset.bit_count() for values in known for _, subset in values), default=1)
     needed = np.flatnonzero(sizes <= max(1, largest)).tolist()
 
@@ -317,8 +317,8 @@ def _first_gap(values: dict[Key, float], prompts: dict[str, _Prompt], needed: Se
 
 def _gap_error(path: Path, prompt_id: str, name: str, names: Sequence[str], advice: str = "") -> InputError:
     return InputError(
-        f"{path}: the prompt {prompt_id!r} has no row for {name!r}, every prompt needs one for each of "
-        f"{', '.join(names[:16])}{', ...' if len(names) > 16 else ''}{advice}."
+        f"{path}: the prompt {short(prompt_id)} has no row for {short(name)}, every prompt needs one for each of "
+        f"{listed(names[:16], 16)}{', ...' if len(names) > 16 else ''}{advice}."
     )
 
 

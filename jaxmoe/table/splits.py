@@ -4,6 +4,8 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable
 
+from jaxmoe.names import visible
+
 SPLITS = ("train", "validation", "test")
 _PAIRS_TOLD, _CHARACTERS_TOLD = 3, 60
 
@@ -60,7 +62,8 @@ those of unseen prompts
     """
     pairs = prompts_in_two_splits(prompts)
     told = [
-        f'the {first} prompt {one} and the {second} prompt {other} are the same: "{_beginning(text)}"'
+        f"the {first} prompt {_beginning(one)} and the {second} prompt {_beginning(other)} are the same: "
+        f'"{_beginning(text)}"'
         for (first, one), (second, other), text in pairs[:_PAIRS_TOLD]
     ]
     if len(pairs) > _PAIRS_TOLD:
@@ -72,4 +75,4 @@ those of unseen prompts
 
 
 def _beginning(text: str) -> str:
-    return text if len(text) <= _CHARACTERS_TOLD else text[:_CHARACTERS_TOLD].rstrip() + "..."
+    return visible(text if len(text) <= _CHARACTERS_TOLD else text[:_CHARACTERS_TOLD].rstrip() + "...")

@@ -1,11 +1,14 @@
 """How a subset of experts is written, and which experts a table may have."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxmoe.errors import InputError
+from jaxmoe.names import alike, first_alike, listed, short, visible
+from jaxmoe.table.limits import NAME
 
 LOCAL = "local"  # how the empty subset is written
 MAX_EXPERTS = 16  # 2^16 numbers per prompt and array, also where only subsets of a few experts are scored
@@ -33,9 +36,11 @@ def subset_index(name: str, experts: Sequence[str]) -> int:
     subset = 0
     for expert in [] if name == LOCAL else [part.strip() for part in name.split("+")]:
         if expert not in experts:
-            raise InputError(f"unknown expert {expert!r}, allowed are {', '.join(experts)} joined by '+', or {LOCAL}.")
+            raise InputError(
+                f"unknown expert {short(expert)}, allowed are {listed(experts)} joined by '+', or {LOCAL}."
+            )
         if subset >> experts.index(expert) & 1:
-            raise InputError(f"the expert {expert!r} is there twice in {name!r}, each may appear once.")
+            raise InputError(f"the expert {short(expert)} is there twice in {short(name)}, each may appear once.")
         subset |= 1 << experts.index(expert)
     return subset
 
@@ -49,8 +54,32 @@ def subset_sizes(experts: int) -> np.ndarray:
     return np.bitwise_count(np.arange(1 << experts)).astype(np.int64)
 
 
-def checked_number(experts: tuple[str, ...], path: Path) -> tuple[str, ...]:
-    """The experts. Raises `InputError` for none and for more than a table can have."""
-    if not 1 <= len(experts) <= MAX_EXPERTS:
-        raise InputError(f"{path}: there are {len(experts)} experts, a table has 1 to {MAX_EXPERTS}.")
-    return experts
+def checked_experts(experts: Iterable[Any], path: Path) -> tuple[str, ...]:
+    """The names of experts, if a table can have them.
+
+    Raises `InputError` for none or too many of them, for what is no name, and for names that a reader cannot tell from
+    another one or from `local`.
+    """
+    names = tuple(experts)
+    if not 1 <= len(names) <= MAX_EXPERTS:
+        raise InputError(f"{path}: there are {len(names)} experts, a table has 1 to {MAX_EXPERTS}.")
+    for number, name in enumerate(names, start=1):
+        where = f"{path}, entry {number}"
+        if not _is_name(name):
+            raise InputError(
+                f"{where}: expert is {short(name)}, it must be a name without '+' and other than {LOCAL!r}, of at most "
+                f"{NAME} characters on one line, all of which are seen."
+            )
+        if name in names[: number - 1]:
+            raise InputError(f"{where}: a second expert {short(name)}, each may appear once.")
+        if pair := first_alike([LOCAL, *names[:number]]):
+            raise InputError(
+                f"{where}: a reader cannot tell the expert {short(name)} from {short(pair[0])}; give it another name."
+            )
+    return names
+
+
+def _is_name(name: Any) -> bool:
+    if not isinstance(name, str) or not 0 < len(name) <= NAME or name == LOCAL or "+" in name:
+        return False
+    return name == name.strip() and visible(name) == name and alike(name) != ""

@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from jaxmoe.errors import InputError
+from jaxmoe.names import listed, short
 from jaxmoe.table.formats import Row
-from jaxmoe.table.subsets import LOCAL, checked_number, subset_index, subset_name, subset_sizes
+from jaxmoe.table.subsets import LOCAL, checked_experts, subset_index, subset_name, subset_sizes
 
 WIDE = "one column per combination"  # how the provenance of a table says that it was read this way
 WIDE_RULE = (
@@ -56,9 +57,9 @@ def long_rows(
     if not experts:
         raise InputError(
             f"{path}: a table without a column experts has {WIDE_RULE}; no expert is found in the columns "
-            f"{', '.join(filter(None, rows[0].cells))}."
+            f"{listed(filter(None, rows[0].cells))}."
         )
-    names = _names(path, columns, checked_number(experts, path))
+    names = _names(path, columns, checked_experts(experts, path))
     if missing == "error":
         _check_complete(path, names, experts, relevance)
     subsets = sorted({subset for _, subset in names})
@@ -88,25 +89,28 @@ def _joined(columns: list[_Column]) -> list[_Column]:
 
 def _experts(columns: list[_Column]) -> tuple[str, ...]:
     """In the order of their own columns; those without one come last."""
-    alone = [column.parts[0] for column in columns if column.measure == "score" and len(column.parts) == 1]
+    single = (column.parts[0] for column in columns if column.measure == "score" and len(column.parts) == 1)
+    alone = {name: position for position, name in reversed(list(enumerate(single)))}
     measured = [column for column in columns if column.measure != "score" and len(column.parts) == 1]
     found = dict.fromkeys(part for column in [*_joined(columns), *measured] for part in column.parts if part)
     names = [name for name in found if name not in (LOCAL, *_OF_ROWS)]
-    return tuple(sorted(names, key=lambda name: alone.index(name) if name in alone else len(alone)))
+    return tuple(sorted(names, key=lambda name: alone.get(name, len(columns))))
 
 
 def _names(path: Path, columns: list[_Column], experts: tuple[str, ...]) -> dict[tuple[str, int], str]:
     """The column of each measure and subset. Raises `InputError` for a second one."""
     names: dict[tuple[str, int], str] = {}
-    for column in (column for column in columns if {*experts, LOCAL}.issuperset(column.parts)):
+    known = {*experts, LOCAL}
+    for column in (column for column in columns if known.issuperset(column.parts)):
         try:
             subset = subset_index("+".join(column.parts), experts)
         except InputError as error:
-            raise InputError(f"{path}, column {column.name!r}: {error}") from None
+            raise InputError(f"{path}, column {short(column.name)}: {error}") from None
         earlier = names.setdefault((column.measure, subset), column.name)
         if earlier != column.name:
             raise InputError(
-                f"{path}: the columns {earlier!r} and {column.name!r} are of the same combination, it may have one."
+                f"{path}: the columns {short(earlier)} and {short(column.name)} are of the same combination, it may "
+                "have one."
             )
     return names
 
@@ -121,10 +125,9 @@ def _check_complete(
     needed += [("relevance", 1 << bit) for bit in range(len(experts)) if relevance == "required"]
     lacking = [_column_name(*key, experts) for key in needed if key not in names]
     if lacking:
-        more = f" and {len(lacking) - _NAMED_AT_MOST} more" if len(lacking) > _NAMED_AT_MOST else ""
         raise InputError(
             f"{path}: a table without a column experts has {WIDE_RULE}; missing here: "
-            f"{', '.join(lacking[:_NAMED_AT_MOST])}{more}."
+            f"{listed(lacking, _NAMED_AT_MOST)}."
         )
 
 

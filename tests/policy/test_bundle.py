@@ -124,6 +124,13 @@ def test_a_pipe_is_no_file(path):
         ({"network__outputs": 15}, "actions = .* is not a list of 15 different actions"),
         ({"experts": ["a", "b", "c"]}, r"observation\[0\].size = 4 is not 3, one per expert"),
         ({"experts": ["a", "b", "c", "a"]}, "experts = .* is not a list of different names"),
+        ({"experts": ["a", "b", "c", "A"]}, "experts = .* is not a list of different names"),
+        ({"num_replicas": 1000, "experts": ["a"] * 4000}, "experts = .* is not a list of different names"),
+        (
+            {"network__hidden": [1] * 64},
+            "network.hidden = .* is not a network of at most 64 layers and 67,108,864 weights",
+        ),
+        ({"network__hidden": [10**5, 10**5]}, "network.hidden = .* is not a network of at most 64 layers"),
         ({"weights_sha256": "0" * 64}, "holds other weights than its contract says"),
         ({"weights_sha256": "0"}, "weights_sha256 = '0' is not a SHA-256 checksum"),
         ({"scenario__params": {"slot_s": "long"}}, "scenario.params.slot_s = 'long' is not a number from -1e"),
@@ -132,6 +139,10 @@ def test_a_pipe_is_no_file(path):
         ({"file__format": "onnx"}, r"file.format = 'onnx' is not the format of a file named policy\.safetensors"),
         ({"observation": []}, "network.inputs = 21 is not the sum"),
         ({"hypers": []}, r"hypers = \[\] is not an object"),
+        ({"agent": {"number": 4}}, "agent.seed is missing"),
+        ({"agent__seed": [1]}, r"agent.seed = \[1\] is not a whole number"),
+        ({"evaluation": {"train": []}}, r"evaluation.train = \[\] is not an object"),
+        ({"evaluation": {"train": {"qos": "high"}}}, "evaluation.train.qos = 'high' is not a number"),
         (
             {"legal": "relevance"},
             "legal = 'relevance' is not null or a field per device, of snr_db, backlog_s, available",
@@ -171,6 +182,16 @@ def test_a_contract_of_another_file(path, tmp_path):
     shutil.copy(path, tmp_path / "other.safetensors")
     shutil.copy(path.with_suffix(".json"), tmp_path / "other.json")
     refused(tmp_path / "other.safetensors", r"is the contract of policy\.safetensors, not of other\.safetensors")
+
+
+def test_actions_and_devices_of_which_no_table_could_be_made():
+    tree = case("ppo").contract.to_json()
+    tree["num_replicas"] = 1000
+    with pytest.raises(InputError, match=r"it: observation\[2\].size = 4 is not 4000, one per device"):
+        parse_contract(tree, "it")
+    tree |= {"network": tree["network"] | {"outputs": 20_000}, "observation": [], "legal": None}
+    with pytest.raises(InputError, match="it: num_replicas = 1000 is not a number with which actions by devices are"):
+        parse_contract(tree, "it")
 
 
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1e999}', "[" * 100_000, "{", "\xff", "[]"])
@@ -284,9 +305,9 @@ def test_a_stack_knows_its_agents(tmp_path):
     assert jaxmoe.load_policy(path, agent=7).contract == members[1][2]
     refused(path, "is the index of a stack; say which agent of it: 4, 7")
     refused(path, "there is no agent 5 in it: 4, 7", agent=5)
-    change(path, agents=[{"group": 0, "row": 2, "own": {"agent": {"number": 4}}}])
+    change(path, agents=[{"group": 0, "row": 2, "own": {"agent": {"number": 4, "seed": 3}}}])
     refused(path, "has no row 2 in group 0", agent=4)
-    change(path, agents=[{"group": 1, "row": 0, "own": {"agent": {"number": 4}}}])
+    change(path, agents=[{"group": 1, "row": 0, "own": {"agent": {"number": 4, "seed": 3}}}])
     refused(path, "group = 1 is not in the list of groups", agent=4)
 
 

@@ -367,6 +367,12 @@ def test_the_warning_names_ids_and_the_beginning_of_the_prompt():
     assert f'"{"long " * 11}long..."' in line
 
 
+def test_the_warning_is_a_line_that_is_seen_whatever_ids_hold():
+    (line,) = describe_prompts_in_two_splits([("p" * 10**6, "train", "a\x1b[2Jb"), ("q\u202e", "test", "a\x1b[2Jb")])
+    assert len(line) < 400
+    assert line.isprintable()
+
+
 @pytest.mark.parametrize(("count", "rest"), [(3, ""), (4, "and 1 more; "), (12, "and 9 more; ")])
 def test_at_most_three_pairs_are_named(count, rest):
     prompts = [(f"{split}{n}", split, f"prompt {n}") for split in ("train", "test") for n in range(count)]
