@@ -29,32 +29,34 @@ def with_home(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"{text}: there is no home folder of such a user") from None
 
 
-def write_whole(path: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], *, overwrite: bool) -> None:
     """Calls `write` on a temporary neighbour of `path` and renames it, so that a file that exists is complete.
 
     Raises `InputError` if `path` exists (unless `overwrite`), its folder does not, or the disk does not take it.
     """
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already, choose another name or say overwrite=True.")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: the folder {path.parent} does not exist, create it first.")
     partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.partial")  # a name may be as long as a disk takes
     try:
-        write(partial)
-        partial.replace(path)
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} exists already, choose another name or say overwrite=True.")
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: the folder {path.parent} does not exist, create it first.")
+        try:
+            write(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write or replace a text file, whole."""
+    write_bytes(path, text.encode(), overwrite=True)
 
-    def write(partial: Path) -> None:
-        partial.write_text(text, encoding="utf-8")
 
-    write_whole(path, write, overwrite=True)
+def write_bytes(path: Path, content: bytes, *, overwrite: bool) -> None:
+    """Write a file, whole. Raises `InputError` as `write_whole`."""
+    write_whole(path, lambda partial: partial.write_bytes(content), overwrite=overwrite)
 
 
 def claim_folder(path: str | os.PathLike[str]) -> Path:

@@ -5,6 +5,8 @@ On a terminal and in a sentence `visible` and `short`, as the name of a file `sl
 """
 
 import codecs
+import csv
+import io
 import re
 import sys
 import unicodedata
@@ -18,7 +20,8 @@ QUOTED = 80  # characters of a value that a sentence quotes
 SENTENCE = 1_000  # characters of a whole sentence, at most
 _JOINERS = "\u200c\u200d"  # which the scripts of Persia and India, and emoji, are written with
 _PLAIN = {"\u2248": "~", "\u2212": "-", "\u2013": "-", "\u2014": "-", "\u2026": "...", "\u00b1": "+-", "\u00d7": "x"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would compute
+_COMPUTED = re.compile(r"'*[=+\-@\t\r]")  # how a cell begins that a spreadsheet would compute
+_NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?")
 _LATIN = str.maketrans(  # letters of Cyrillic and Greek that are drawn as Latin ones, after case folding
     "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501\u051b\u051d\u03b1\u03bf\u03bd\u03c1\u03c5"
     "\u03b9\u03ba\u0442\u043c\u043a\u0432\u043d",
@@ -107,13 +110,36 @@ def slug(text: str) -> str:
 
 
 def to_csv(rows: "pd.DataFrame") -> bytes:
-    """A table as a CSV file in UTF-8 that no spreadsheet computes: texts that begin as a formula begin with `'`."""
+    """A table as a CSV file that no spreadsheet computes; see `csv_file`."""
     shown = rows.copy()
     for name in shown.columns:
         if shown[name].dtype.kind not in "biufcmM":
-            shown[name] = shown[name].map(_no_formula)
-    shown.columns = [_no_formula(name) for name in shown.columns]
+            shown[name] = shown[name].map(in_cell)
+    shown.columns = [in_cell(name) for name in shown.columns]
     return shown.to_csv(index=False).encode("utf-8", "backslashreplace")
+
+
+def in_cell(value: Any) -> Any:
+    """A value as a cell of a CSV file: before a text that a spreadsheet would compute stands `'`.
+
+    >>> in_cell("=1+1"), in_cell("'=1"), in_cell("-5"), in_cell("a=b"), from_cell(in_cell("'@x"))
+    ("'=1+1", "''=1", '-5', 'a=b', "'@x")
+    """
+    return f"'{value}" if isinstance(value, str) and _COMPUTED.match(value) and not _NUMBER.fullmatch(value) else value
+
+
+def from_cell(text: str) -> str:
+    """The text that stands in a cell; inverse of `in_cell`."""
+    return text[1:] if text.startswith("'") and _COMPUTED.match(text) else text
+
+
+def csv_file(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
+    """A CSV file in UTF-8, whose cells are texts and numbers and nothing that is computed."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(map(in_cell, header))
+    writer.writerows(map(in_cell, row) for row in rows)
+    return file.getvalue().encode("utf-8", "backslashreplace")
 
 
 def alike(text: str) -> str:
@@ -165,12 +191,3 @@ def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
 
 def _escaped(sign: str) -> str:
     return sign.encode("unicode_escape").decode()
-
-
-def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) and not _number(value) else value
-
-
-def _number(text: str) -> bool:
-    """Whether a text is a number, which may have a sign."""
-    return bool(re.fullmatch(r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?", text))

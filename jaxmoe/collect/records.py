@@ -1,6 +1,5 @@
 """Raw records of a collection, in the form that `jaxmoe.load_table` reads: what is there so far, nothing filled."""
 
-import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 from jaxmoe.collect.pipeline import Collected
 from jaxmoe.collect.plan import Plan
 from jaxmoe.collect.requests import Answer
-from jaxmoe.files import write_text, write_whole
+from jaxmoe.files import write_bytes, write_text
+from jaxmoe.names import csv_file
 from jaxmoe.table.records import subset_name
 
 
@@ -79,10 +79,4 @@ def _without_name(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows(rows)
-
-    write_whole(path, write, overwrite=True)
+    write_bytes(path, csv_file(header, rows), overwrite=True)

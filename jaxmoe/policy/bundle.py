@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxmoe.errors import InputError
-from jaxmoe.files import with_home, write_whole
+from jaxmoe.files import with_home, write_bytes
 from jaxmoe.policy.contract import FILE_FORMATS, FORMAT, Contract, parse_contract, require_format
 from jaxmoe.policy.plain_json import Entry, Reader, canonical_json, parse_json
 from jaxmoe.policy.tensors import Tensors, check_weights, read_tensors
@@ -123,12 +123,12 @@ def _write(path: Path, content: bytes, tree: dict[str, Any]) -> None:
     tree = json.loads(json.dumps(tree))
     tree["sha256"] = hashlib.sha256(canonical_json(tree)).hexdigest()
     text = json.dumps(tree, indent=1) + "\n"
-    write_whole(path, lambda whole: _write_bytes(whole, content), overwrite=False)
-    write_whole(where, lambda whole: _write_bytes(whole, text.encode()), overwrite=False)
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    write_bytes(path, content, overwrite=False)
+    try:
+        write_bytes(where, text.encode(), overwrite=False)
+    except InputError:  # a policy without its contract is none
+        path.unlink()
+        raise
 
 
 def _common(trees: Sequence[dict[str, Any]]) -> dict[str, Any]:

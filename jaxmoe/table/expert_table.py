@@ -8,7 +8,6 @@ user's own device writes without any expert. This module works on the host, with
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ import numpy as np
 
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
-from jaxmoe.names import listed, short
+from jaxmoe.names import csv_file, listed, short
 from jaxmoe.table.formats import read_parquet_metadata, write_parquet
 from jaxmoe.table.records import RAW_FILES, Records, read_file, read_folder, subset_name
 from jaxmoe.table.splits import SPLITS
@@ -257,10 +256,7 @@ class ExpertTable:
 
     def _write_csv(self, path: Path) -> None:
         columns = self._columns()
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
+        path.write_bytes(csv_file(columns, zip(*columns.values(), strict=True)))
 
 
 def load_table(

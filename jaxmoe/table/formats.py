@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jaxmoe.errors import InputError
-from jaxmoe.names import listed, sentence, short
+from jaxmoe.names import from_cell, listed, sentence, short
 from jaxmoe.strict_json import from_json
 from jaxmoe.table.limits import CELLS, COLUMNS, FILE_BYTES, ROWS, TEXT
 from jaxmoe.table.packed import Record, excel_records, parquet_records, too_large
@@ -302,7 +302,7 @@ def _csv_records(path: Path) -> Iterator[Record]:
     try:
         for cells in reader:  # a quoted cell may span lines: the row is where it begins
             if first_line > 1 or [cell.lower() for cell in cells[:1]] != ["sep="]:  # Excel's line for commas
-                yield first_line, cells
+                yield first_line, list(map(from_cell, cells))
             first_line = reader.line_num + 1
     except csv.Error as error:
         _check_separator(path, text)
