@@ -2,6 +2,8 @@
 
 import contextlib
 import gc
+import logging
+import os
 import sys
 from typing import Annotated, Any
 
@@ -82,6 +84,8 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def main() -> None:
     """Run the command line."""
     speak_plainly()
+    os.environ.pop("MPLBACKEND", None)  # figures are ours, whatever is set for matplotlib, or set wrong
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     gc.set_threshold(100_000)  # importing makes very many objects, of which none is garbage
     try:
         sys.exit(app(prog_name="jaxmoe", standalone_mode=False) or 0)

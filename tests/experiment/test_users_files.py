@@ -1,5 +1,6 @@
 """A user's files inside a valid experiment: they stay, whatever they are called and whatever is done beside them."""
 
+import os
 import shutil
 
 import pytest
@@ -82,3 +83,12 @@ def test_a_reading_command_changes_nothing_but_its_own_output(tmp_path, swept):
     for arguments in (["status", out], ["best", out], ["compare", out, out]):
         assert tiny.command(*arguments).code == 0
     assert tiny.contents(tmp_path, leave_out=()) == before
+
+
+def test_a_report_depends_on_nothing_that_a_user_sets_for_matplotlib(tmp_path, swept):
+    shutil.copytree(swept, tmp_path / "out")
+    (tmp_path / "matplotlibrc").write_text("text.usetex: true\nfoo.bar: 1\nfont.size: huge\n")
+    with tiny.process("report", "out", cwd=tmp_path, env=os.environ | {"MPLBACKEND": "nonsense"}) as process:
+        _, said = process.communicate(timeout=300)
+    assert (process.returncode, "matplotlib" in said) == (0, False), said
+    assert (tmp_path / "out" / "report" / "report.html").exists()
