@@ -17,10 +17,10 @@ READERS = (
     ("status", OUT),
     ("status", OUT, "--json"),
     ("best", OUT),
-    ("report", OUT),
     ("compare", OUT, OUT),
     ("export", OUT, "--agent", "0", "--out", "exported/policy.safetensors"),
 )
+REPORT = ("report", OUT)  # which takes longest
 MAY_WRITE = {"report": f"{OUT}/report", "export": "exported"}
 
 
@@ -145,7 +145,7 @@ def test_a_bent_folder_is_read_soundly_or_refused(swept, tmp_path, numbers):
         (root / "victim" / "notes.txt").write_text("precious")
         shutil.copytree(swept, root / OUT)
         bend(root / OUT, chance)
-        for command in chance.sample(READERS, 2):
+        for command in [REPORT] if chance.random() < 0.1 else chance.sample(READERS, 2):
             print(*command)
             fuzzing.keeps_the_rule(*command, root=root, out=root / MAY_WRITE.get(command[0], "nothing"))
         shutil.rmtree(root)
