@@ -104,6 +104,12 @@ def read_rows(
     return rows
 
 
+def require_metrics(rows: pd.DataFrame, metrics: Collection[str], name: str) -> None:
+    """Raise unless sums of an evaluation are there for each metric that the results have."""
+    if missing := sorted(set(metrics) - set(map(str, rows.columns))):
+        raise _damaged(name, f"the metric {missing[0]} is missing")
+
+
 def read_watched(content: bytes, name: str, experts: Sequence[str]) -> pd.DataFrame:
     """What confirmed agents did, as it was kept. Raises `InputError` where it is of other experts, or no such table."""
     needed: dict[str, Kind] = {"scenario": _text, "subset": _text}

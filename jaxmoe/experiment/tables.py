@@ -18,17 +18,18 @@ from jaxmoe.analysis.tables import BaselineFacts, JobFacts, Objective, Tables, w
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.folder import EXPERIMENT, read_about, read_round, round_numbers, spec_of
 from jaxmoe.experiment.made import Made
-from jaxmoe.experiment.reading import read_rows, read_watched
+from jaxmoe.experiment.reading import read_rows, read_watched, require_metrics
 from jaxmoe.experiment.rounds import Round, current_spec
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.table.splits import SPLITS, choosing
 from jaxmoe.training.events import Planned
 from jaxmoe.training.job import Job
 from jaxmoe.training.storage import Memory, Storage
-from jaxmoe.training.stored import finished, in_parallel, parquet, progress_of
+from jaxmoe.training.stored import finished, in_parallel, parquet, progress_of, result_name
 
 BEHAVIOUR = "behaviour.parquet"
 MADE = "made.json"
+EVALUATION = "evaluation.parquet"  # of a job
 
 
 class Contents(NamedTuple):
@@ -151,6 +152,9 @@ def _tables(
     done = {number: about for number, about in contents.done.items() if number in jobs}
     of_agent = _latest_done(jobs, done)
     results = _results(storage, jobs, done, of_agent, columns)
+    measured = {str(each).removeprefix("train_") for each in results if str(each).startswith("train_")}
+    if columns is None and len(baselines):
+        require_metrics(baselines, measured, f"{storage.where}, baselines")
     families = _families(contents)
     levels = _levels(baselines, families, "prompts")
     if len(results):
@@ -179,10 +183,12 @@ def _tables(
     def load_evaluation(chosen: Collection[int]) -> pd.DataFrame:
         wanted = set(chosen)
         numbers = sorted({of_agent[agent] for agent in wanted if agent in of_agent})
-        found = in_parallel(lambda n: read_rows(storage, jobs[n], done[n], "evaluation.parquet"), numbers)
+        found = in_parallel(lambda n: read_rows(storage, jobs[n], done[n], EVALUATION), numbers)
         frames = [
             _chosen(rows.to_pandas(), wanted, of_agent, number) for number, rows in zip(numbers, found, strict=True)
         ]
+        for number, frame in zip(numbers, frames, strict=True):
+            require_metrics(frame, measured, f"{storage.where}/{result_name(jobs[number], done[number], EVALUATION)}")
         return pd.concat([frame.astype({"split": str, "by": str}) for frame in frames], ignore_index=True)
 
     spec = contents.spec.model_dump(mode="json")
@@ -303,7 +309,7 @@ def _results(
 
 def _baselines(storage: Storage, contents: Contents) -> pd.DataFrame:
     jobs = [job for job in contents.jobs if job.kind == "baselines" and job.number in contents.done]
-    found = in_parallel(lambda job: read_rows(storage, job, contents.done[job.number], "evaluation.parquet"), jobs)
+    found = in_parallel(lambda job: read_rows(storage, job, contents.done[job.number], EVALUATION), jobs)
     if not found:
         return pd.DataFrame()
     frames = [rows.to_pandas() for rows in found]
