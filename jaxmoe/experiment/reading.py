@@ -104,6 +104,19 @@ def read_rows(
     return rows
 
 
+def metrics_of(results: pd.DataFrame, name: str) -> set[str]:
+    """The metrics that results hold of each split. Raises `InputError` where one lacks what another has."""
+    of_split = {
+        split: {str(column).removeprefix(f"{split}_") for column in results if str(column).startswith(f"{split}_")}
+        for split in SPLITS
+    }
+    found = set().union(*of_split.values())
+    for split, metrics in of_split.items():
+        if metrics and (missing := sorted(found - metrics)):
+            raise _damaged(name, f"the metric {missing[0]} is missing on {split} prompts")
+    return found - {"normalised"}
+
+
 def require_metrics(rows: pd.DataFrame, metrics: Collection[str], name: str) -> None:
     """Raise unless sums of an evaluation are there for each metric that the results have."""
     if missing := sorted(set(metrics) - set(map(str, rows.columns))):

@@ -18,7 +18,7 @@ from jaxmoe.analysis.tables import BaselineFacts, JobFacts, Objective, Tables, w
 from jaxmoe.errors import InputError
 from jaxmoe.experiment.folder import EXPERIMENT, read_about, read_round, round_numbers, spec_of
 from jaxmoe.experiment.made import Made
-from jaxmoe.experiment.reading import read_rows, read_watched, require_metrics
+from jaxmoe.experiment.reading import metrics_of, read_rows, read_watched, require_metrics
 from jaxmoe.experiment.rounds import Round, current_spec
 from jaxmoe.experiment.spec import Spec
 from jaxmoe.table.splits import SPLITS, choosing
@@ -152,7 +152,7 @@ def _tables(
     done = {number: about for number, about in contents.done.items() if number in jobs}
     of_agent = _latest_done(jobs, done)
     results = _results(storage, jobs, done, of_agent, columns)
-    measured = {str(each).removeprefix("train_") for each in results if str(each).startswith("train_")}
+    measured = metrics_of(results, f"{storage.where}, results")
     if columns is None and len(baselines):
         require_metrics(baselines, measured, f"{storage.where}, baselines")
     families = _families(contents)
