@@ -110,12 +110,12 @@ def slug(text: str) -> str:
 
 
 def to_csv(rows: "pd.DataFrame") -> bytes:
-    """A table as a CSV file that no spreadsheet computes; see `csv_file`."""
+    """A table for readers as a CSV file that no spreadsheet computes, and every character of which is seen."""
     shown = rows.copy()
     for name in shown.columns:
         if shown[name].dtype.kind not in "biufcmM":
-            shown[name] = shown[name].map(in_cell)
-    shown.columns = [in_cell(name) for name in shown.columns]
+            shown[name] = shown[name].map(_in_readers_cell)
+    shown.columns = [_in_readers_cell(name) for name in shown.columns]
     return shown.to_csv(index=False).encode("utf-8", "backslashreplace")
 
 
@@ -126,6 +126,10 @@ def in_cell(value: Any) -> Any:
     ("'=1+1", "''=1", '-5', 'a=b', "'@x")
     """
     return f"'{value}" if isinstance(value, str) and _COMPUTED.match(value) and not _NUMBER.fullmatch(value) else value
+
+
+def _in_readers_cell(value: Any) -> Any:
+    return in_cell(visible(value, keep="\n") if isinstance(value, str) else value)
 
 
 def from_cell(text: str) -> str:

@@ -46,6 +46,12 @@ def test_tables_for_readers_and_for_us_have_the_same_cells(texts):
     assert ours == readers == [header, [*map(in_cell, texts), "1.5"]]
 
 
+def test_no_line_end_in_a_cell_begins_a_row():
+    rows = pd.DataFrame({"policy": ["random\r=1+1", "x\r\n=2", "two\nlines"], "qos": [0.5, 0.6, 0.7]})
+    cells = list(csv.reader(io.StringIO(to_csv(rows).decode(), newline="")))
+    assert [row[0] for row in cells] == ["policy", r"random\r=1+1", "x\\r\n=2", "two\nlines"]
+
+
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_two_names_are_two_files(one, other):
     for name in (one, other):

@@ -115,3 +115,13 @@ def test_json_has_all_digits_and_null_for_what_is_missing(capsys):
         "of": {"mean": 0.5, "low": None, "high": 1},
         "n": 3,
     }
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_name_with_a_line_end_makes_no_line(terminal):
+    table = Table("name", "score")
+    table.add_row("a\nforged  9.9\x1b[2J", "0.5")
+    text = shown(table, terminal=terminal)
+    assert r"a\nforged" in text
+    assert "\x1b" not in text
+    assert text.count("\n") == 2

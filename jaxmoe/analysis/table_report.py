@@ -1,5 +1,6 @@
 """`table report`: what the experts of a table are worth, as one web page and figures for a paper."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from jaxmoe.analysis.style import (
     style,
 )
 from jaxmoe.errors import InputError
-from jaxmoe.files import claim_folder, write_text
+from jaxmoe.files import claim_folder, write_bytes
 from jaxmoe.table import ExpertTable
 from jaxmoe.table.records import RAW_FILES
 
@@ -67,11 +68,14 @@ def table_report(table: ExpertTable, raw: Path | None, out: Path) -> Path:
         lead = f"{table.num_prompts} prompts ({splits}), {table.num_experts} experts, {2**table.num_experts} subsets"
         opening = _opening(values, subsets) + page.figures(drawings)
         text = page.page("jaxmoe: expert table", lead, opening, sections, f"jaxmoe {jaxmoe.__version__}")
+        files = {f"{FIGURES}/{name}": content for each in drawings for name, content in files_of(each).items()}
+    try:
         (folder / FIGURES).mkdir()
-        for drawing in drawings:
-            for name, content in files_of(drawing).items():
-                (folder / FIGURES / name).write_bytes(content)
-    write_text(folder / REPORT, text)
+        for name, content in {**files, REPORT: text.encode()}.items():
+            write_bytes(folder / name, content, overwrite=False)
+    except (InputError, OSError):  # the same command works again
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder / REPORT
 
 

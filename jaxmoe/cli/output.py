@@ -74,7 +74,7 @@ def _print_block(table: Table, block: list[Column], width: int, console: Console
 
 def _texts(column: Column) -> list[str]:
     """The cells of a column, every character visible."""
-    return [visible(str(cell), keep="\n") for cell in column.cells]
+    return [visible(str(cell)) for cell in column.cells]
 
 
 def _widest(column: Column) -> int:

@@ -19,6 +19,7 @@ SCALES = {
     "decimal": Trusted("a number from 0 to 10 with at most two decimals"),
 }
 MAX_SCORE = 10
+LONGEST_SUBTASK = 20_000  # characters, where none does
 MAX_SUBTASK = 300  # characters, where a server enforces it: a small model may not find an end
 COVERED = 0.95  # of the probability, at least, that must be read off for a weighted score
 
@@ -48,8 +49,8 @@ class Shape(BaseModel):
 class _Entry(Shape):
     subtask: Annotated[
         str,
-        StringConstraints(strip_whitespace=True, min_length=1),
-        Field(description="a text of whole characters that is not empty"),
+        StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_SUBTASK, pattern=r"^[^\x00]*$"),
+        Field(description=f"a text of whole characters that is not empty, at most {LONGEST_SUBTASK:,}"),
     ]
     relevance: Annotated[Decimal, Field(ge=0, le=1, description="a number from 0 to 1")]
 

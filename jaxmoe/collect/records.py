@@ -9,8 +9,10 @@ from jaxmoe.collect.pipeline import Collected
 from jaxmoe.collect.plan import Plan
 from jaxmoe.collect.requests import Answer
 from jaxmoe.files import write_bytes, write_text
-from jaxmoe.names import csv_file
+from jaxmoe.names import csv_file, visible
 from jaxmoe.table.records import subset_name
+
+SHOWN_REPLY = 10_000  # characters of a judge's reply that is no score
 
 
 def write_records(folder: Path, plan: Plan, found: Collected) -> None:
@@ -59,7 +61,7 @@ def _score_row(prompt_id: str, experts: str, judge: str, answer: Answer) -> Sequ
     """A failure has no score; what was replied is kept beside it."""
     score = f"{answer.value:g}" if answer.usable else ""
     weighted = "" if answer.weighted_score is None or not answer.usable else f"{answer.weighted_score:.4f}"
-    reply = "" if answer.usable else answer.text
+    reply = "" if answer.usable else visible(answer.text[:SHOWN_REPLY], keep="\n")
     return prompt_id, experts, judge, score, weighted, answer.status, answer.error, reply
 
 

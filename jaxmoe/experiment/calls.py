@@ -260,7 +260,7 @@ def evaluate(
     Raises:
         InputError: an unknown name, a value that is not allowed, or a policy that does not suit the environment.
     """
-    given: dict[str, Any] = {"params": params or {}, "settings": settings or {}, "policies": named_policies(policies)}
+    given: dict[str, Any] = {"params": params, "settings": settings, "policies": named_policies(policies)}
     given |= {"table": table, "requests": requests, "seed": seed, "baselines": baselines, "callback": callback}
     is_path = isinstance(policy, str | os.PathLike)
     if isinstance(policy, Experiment) or (is_path and (is_address(policy) or not is_policy_file(policy))):
@@ -294,6 +294,7 @@ def export(
     """
     path = with_home(out)
     form = file_format(path)
+    agent = plain(agent, "agent")
     if agent == "all" and form != "safetensors":
         raise InputError(f"{path}: a stack of all agents is written as safetensors only")
     if not isinstance(source, Experiment) and not is_address(source) and with_home(source).is_file():

@@ -204,7 +204,7 @@ class Experiment:
         self._have_plugins()
         return evaluate_agents(
             self.agents(chosen_agents(self.tables, agents)), of_same_experts(self.table, table), scenario=scenario,
-            params=params or {}, settings=settings or {}, policies=named_policies(policies), seed=seed,
+            params=params, settings=settings, policies=named_policies(policies), seed=seed,
             baselines=baselines, requests=self.spec.requests if requests is None else requests, callback=callback,
         )  # fmt: skip
 

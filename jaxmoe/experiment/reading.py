@@ -17,7 +17,8 @@ from jaxmoe.training.stored import numbers_in, read_result, result_name
 
 Kind = Callable[[pa.DataType], bool]
 UNITS = ("prompts", "episodes", "look")  # what sums of an evaluation are by
-CELLS = 10**9  # of a table, at most
+CELLS, CELLS_PER_BYTE = 2**25, 16  # of a table, at most: so many, and so many more for each byte of its file
+TEXT = 4_096  # characters of a text in a table
 
 
 def _text(kind: pa.DataType) -> bool:
@@ -68,11 +69,15 @@ def read_plan(storage: Storage, number: int) -> tuple[pd.DataFrame, list[Job]]:
     for job in jobs:
         if job.round != number or not known[job.kind].issuperset(job.rows) or not numbers.issuperset(job.numbers):
             raise _damaged(where, f"the plan and job {job.number} do not fit each other")
-    for name in {name for job in jobs for name in job.numbers}:
-        try:
-            numbers_in(agents[name].unique())
-        except (ValueError, TypeError):
-            raise _damaged(f"{where}/{PLAN}", f"{name} holds something else than numbers") from None
+    rows_of = {"train": agents.set_index("agent"), "baselines": agents.drop_duplicates("environment")}
+    rows_of["baselines"] = rows_of["baselines"].set_index("environment")
+    for job in (job for job in jobs if job.numbers):
+        own = rows_of[job.kind].loc[list(job.rows)]
+        for name in job.numbers:
+            try:
+                numbers_in(own[name].unique())
+            except (ValueError, TypeError):
+                raise _damaged(f"{where}/{PLAN}", f"{name} holds something else than numbers") from None
     return agents, jobs
 
 
@@ -136,7 +141,9 @@ def _table(
 ) -> pa.Table:
     """A table whose columns are of the kinds that are needed, and of another one at most."""
     try:
-        file = pq.ParquetFile(io.BytesIO(content))
+        schema = pq.read_schema(io.BytesIO(content))
+        texts = [field.name for field in schema if _text(field.type)]
+        file = pq.ParquetFile(io.BytesIO(content), read_dictionary=texts)  # or one text could be copied for each row
         kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
         for column, kind in needed.items():
             if column not in kinds or not kind(kinds[column]):
@@ -144,10 +151,17 @@ def _table(
         for column, found in kinds.items():
             if column not in needed and not others(found):
                 raise _damaged(name, f"the column {column} is of another kind")
-        if len(kinds) < len(file.schema_arrow.names) or file.metadata.num_rows * len(kinds) > CELLS:
+        most = CELLS + CELLS_PER_BYTE * len(content)
+        if len(kinds) < len(file.schema_arrow.names) or file.metadata.num_rows * len(kinds) > most:
             raise _damaged(name, "it is larger than any that jaxmoe writes")
         rows = file.read(None if columns is None else [each for each in kinds if each in columns])
         rows.validate(full=True)
+        for column in (name for name in texts if name in rows.column_names):
+            longest = (pc.max(pc.binary_length(batch[column].dictionary)).as_py() for batch in rows.to_batches())
+            if max((length or 0 for length in longest), default=0) > TEXT:
+                raise _damaged(name, f"a text in the column {column} is too long")
+            own = schema.field(column).type
+            rows = rows.set_column(rows.column_names.index(column), column, rows[column].cast(own))
     except InputError:
         raise
     except (OSError, ValueError) as error:  # pyarrow's own exceptions are of these
@@ -158,9 +172,10 @@ def _table(
 
 
 def _require_theirs(found: pa.ChunkedArray, rows: Sequence[int], file: str, name: str) -> None:
-    """Raise unless a table is about those of the job; of the results, with one row about each."""
-    once = file == "results.parquet" and len(found) != len(rows)
-    if once or set(pc.unique(found).to_pylist()) != set(rows):
+    """Raise unless a table is about those of the job: the results with one row about each, curves about who learned."""
+    theirs, about = set(rows), set(pc.unique(found).to_pylist())
+    whole = about <= theirs if file == "curves.parquet" else about == theirs
+    if not whole or (file == "results.parquet" and len(found) != len(rows)):
         raise _damaged(name, "it is about others than its job")
 
 

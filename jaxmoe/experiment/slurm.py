@@ -242,7 +242,7 @@ def _sbatch(scripts: Path, name: str, *options: str) -> str:
     """The number of the job that a script has become."""
     command = ["sbatch", "--parsable", *options, *_arguments(scripts, name)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise InputError(
             f"sbatch cannot be started here ({error.strerror}); what is planned stays, and the scripts are in {scripts}"
@@ -250,4 +250,7 @@ def _sbatch(scripts: Path, name: str, *options: str) -> str:
     said = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
     if done.returncode:
         raise InputError(f"sbatch does not take {scripts / name}: {said}")
-    return done.stdout.strip().splitlines()[-1].partition(";")[0]
+    number = (done.stdout.strip().splitlines() or [""])[-1].partition(";")[0]
+    if not number.isdecimal():
+        raise InputError(f"sbatch took {scripts / name}, and did not say the job's number: {said}")
+    return number

@@ -17,12 +17,16 @@ from typing import Any, NamedTuple
 
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_bytes
+from jaxmoe.names import short
 from jaxmoe.policy.contract import FILE_FORMATS, FORMAT, Contract, parse_contract, require_format
 from jaxmoe.policy.plain_json import Entry, Reader, canonical_json, parse_json
 from jaxmoe.policy.tensors import Tensors, check_weights, read_tensors
 
 CONTRACT_LIMIT = 256 * 2**20  # bytes
 FILE_LIMIT = 8 * 2**30  # bytes
+
+LONGEST_NAME = 200  # bytes of a file's name
+_PLAIN = f"a name has up to {LONGEST_NAME} bytes, no slash, no colon, and nothing that cannot be seen"
 
 
 class Bundle(NamedTuple):
@@ -114,6 +118,8 @@ def read_bundle(path: str | os.PathLike[str], agent: int | None = None) -> Bundl
 
 
 def _write(path: Path, content: bytes, tree: dict[str, Any]) -> None:
+    if not _is_plain(path.name):
+        raise InputError(f"{short(path.name)} cannot name a policy: {_PLAIN}")
     where = contract_path(path)
     for target in (path, where):
         if target.exists():
@@ -156,12 +162,17 @@ def _require_checksum(read: Reader) -> None:
         raise InputError(f"{read.source} is damaged or has been changed: it does not have the checksum that it says")
 
 
+def _is_plain(name: str) -> bool:
+    """Whether a name is that of a file on any system, and of nothing else."""
+    named = Path(name).name == name and name not in (".", "..") and not set(name) & set("/\\:")
+    return named and name.isprintable() and len(name.encode()) <= LONGEST_NAME
+
+
 def _read_weights(read: Reader, folder: Path) -> tuple[Path, bytes]:
     """Path and content of the file that a contract names, which lies in the contract's own folder."""
     about = Reader(read.get("file").value, read.source, "file")
     name = about.get("name").text()
-    plain = Path(name).name == name and name not in (".", "..") and not set(name) & set("/\\:")
-    if not plain or not name.isprintable() or len(name.encode()) > 200:
+    if not _is_plain(name):
         about.get("name").wrong("the plain name of a file beside the contract")
     path = folder / name
     if path.is_file() and path.resolve().parent != folder.resolve():

@@ -25,6 +25,7 @@ from jaxmoe.table.formats import read_parquet_metadata, write_parquet
 from jaxmoe.table.records import RAW_FILES, Records, read_file, read_folder, subset_name
 from jaxmoe.table.splits import SPLITS
 from jaxmoe.table.subsets import subset_sizes
+from jaxmoe.values import whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +86,7 @@ class ExpertTable:
         >>> load_table().prompt_indices("test")
         array([24, 25, 26, 27, 28, 29, 30, 31], dtype=int32)
         """
-        if split not in (*SPLITS, "all"):
+        if not isinstance(split, str) or split not in (*SPLITS, "all"):
             raise InputError(f"split is {short(split)}, it must be one of {', '.join(SPLITS)}, all.")
         indices = [index for index, name in enumerate(self.meta.splits) if split in (name, "all")]
         if not indices:
@@ -105,7 +106,7 @@ class ExpertTable:
         """
         lacking = self._lacking()
         if max_experts is not None:
-            lacking &= subset_sizes(self.num_experts) <= max_experts
+            lacking &= subset_sizes(self.num_experts) <= whole(max_experts, "max_experts")
         gate = np.isnan(np.asarray(self.relevance)).any(axis=1)
         return [
             (prompt_id, name)
@@ -153,6 +154,8 @@ class ExpertTable:
         >>> load_table().select_experts(["action", "setting"]).score_mean.shape
         (32, 4)
         """
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise InputError(f"the experts to select are {short(names)}, give a list of names.")
         names = tuple(names)
         if unknown := [name for name in names if name not in self.experts]:
             raise InputError(f"unknown expert {short(unknown[0])}, allowed are {listed(self.experts)}.")
@@ -186,6 +189,7 @@ class ExpertTable:
         >>> [fold.prompt_indices("test").tolist() for fold in load_table().folds(16)[:2]]
         [[0, 16], [1, 17]]
         """
+        count = whole(count, "count")
         if not 2 <= count <= self.num_prompts:
             raise InputError(f"{count} folds of {self.num_prompts} prompts, allowed are 2 to {self.num_prompts}.")
         return [self._split_anew(fold, count) for fold in range(count)]
@@ -295,10 +299,10 @@ def load_table(
     >>> load_table().experts
     ('setting', 'character', 'action', 'science')
     """
-    if relevance not in ("required", "none"):
-        raise InputError(f"relevance is {relevance!r}, it must be 'required' or 'none'.")
-    if missing not in ("error", "keep"):
-        raise InputError(f"missing is {missing!r}, it must be 'error' or 'keep'.")
+    if not isinstance(relevance, str) or relevance not in ("required", "none"):
+        raise InputError(f"relevance is {short(relevance)}, it must be 'required' or 'none'.")
+    if not isinstance(missing, str) or missing not in ("error", "keep"):
+        raise InputError(f"missing is {short(missing)}, it must be 'error' or 'keep'.")
     path = _shipped_path() if path is None else with_home(path)
     if not path.exists():
         raise InputError(f"{path}: there is no such file or folder.")

@@ -89,6 +89,8 @@ def chosen_baselines(asked: str | Iterable[str], settings: Settings) -> tuple[st
     suited = suited_baselines(settings)
     if asked in ("all", "none"):
         return suited if asked == "all" else ()
+    if not isinstance(asked, str | Iterable):
+        raise InputError(f"baselines = {short(asked)} is neither 'all', 'none' nor names of baselines")
     wanted = [asked] if isinstance(asked, str) else list(asked)
     for name in wanted:
         if name not in BASELINES:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jaxmoe.errors import InputError
+from jaxmoe.strict_json import from_json
 from jaxmoe.training.storage import Storage
 
 SEAL = "sha256"  # of the rest of a document
@@ -36,7 +37,7 @@ class Noted(Document):
 
 def sealed(document: Mapping[str, Any], indent: int | None = 1) -> bytes:
     """A document as a file, with its checksum at its end."""
-    return (json.dumps({**document, SEAL: _sum(document)}, indent=indent) + "\n").encode()
+    return (json.dumps({**document, SEAL: _sum(document)}, indent=indent, allow_nan=False) + "\n").encode()
 
 
 def read_document(storage: Storage, name: str, schema: type[BaseModel], hint: str) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def read_document(storage: Storage, name: str, schema: type[BaseModel], hint: st
     if (storage.size(name) or 0) > LARGEST:
         raise _damaged(storage, name, "it is larger than any that jaxmoe writes", hint)
     try:
-        document = json.loads(storage.read(name))
+        document = from_json(storage.read(name))
         seal = document.pop(SEAL, None) if isinstance(document, dict) else None
         schema.model_validate(document)
         changed = seal is not None and seal != _sum(document)
@@ -64,7 +65,9 @@ def read_document(storage: Storage, name: str, schema: type[BaseModel], hint: st
         where = ".".join(map(str, found["loc"]))
         why = f"{where} is missing or of another kind" if where else "it is no list of names with values"
         raise _damaged(storage, name, why, hint) from None
-    except (ValueError, RecursionError):
+    except InputError:
+        raise
+    except ValueError:
         raise _damaged(storage, name, "it is no JSON", hint) from None
     if changed:
         raise _damaged(storage, name, "it is not what was written", hint)

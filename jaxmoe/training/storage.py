@@ -9,6 +9,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -149,7 +150,10 @@ class Folder:
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """A file's bytes, from one of them on."""
-        with self.path(name).open("rb") as file:
+        path = self.path(name)
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
+            raise InputError(f"{path} is no plain file")
+        with path.open("rb") as file:
             file.seek(start)
             return file.read() if length is None else file.read(length)
 

@@ -18,7 +18,8 @@ from jaxmoe.analysis.experts import (
 )
 from jaxmoe.analysis.intervals import mean_ends
 from jaxmoe.analysis.table_report import has_raw_records, table_report
-from jaxmoe.errors import InputError
+from jaxmoe.errors import InputError, StorageError
+from jaxmoe.files import write_bytes
 
 RAW = Path(__file__).parents[2] / "data" / "stories"
 
@@ -165,3 +166,15 @@ def test_of_one_prompt_there_is_no_interval(table, tmp_path):
     one = jaxmoe.load_table(tmp_path / "one.csv")
     assert subset_scores(one)["low"].isna().all()
     assert "[nan" not in table_report(one, None, tmp_path / "report").read_text()
+
+
+def test_a_disk_that_is_full_leaves_nothing_of_a_report(tmp_path, monkeypatch):
+    def full(path, content, *, overwrite):
+        if path.name == "subsets.csv":
+            raise StorageError(f"{path} cannot be written: No space left on device")
+        write_bytes(path, content, overwrite=overwrite)
+
+    monkeypatch.setattr("jaxmoe.analysis.table_report.write_bytes", full)
+    with pytest.raises(StorageError, match=r"subsets\.csv cannot be written: No space left on device"):
+        table_report(jaxmoe.load_table(), None, tmp_path / "report")
+    assert list(tmp_path.iterdir()) == []

@@ -161,6 +161,11 @@ def test_a_gate_is_read():
         (json.dumps(gate(why="it fits")), "entry of a must be an object with exactly the fields subtask and relevance"),
         (json.dumps(gate(subtask="")), "subtask of a is '', it must be a text of whole characters that is not empty"),
         (json.dumps(gate(subtask=" \n")), "subtask of a is ' .n', it must be a text"),
+        (json.dumps(gate(subtask="a\0b")), "subtask of a is 'a.x00b', it must be a text"),
+        (
+            json.dumps(gate(subtask="x" * 20_001)),
+            "it must be a text of whole characters that is not empty, at most 20,000",
+        ),
         (json.dumps(gate(subtask=7)), "subtask of a is 7, it must be a text"),
         (json.dumps(gate(relevance=1.01)), "relevance of a is 1.01, it must be a number from 0 to 1"),
         (json.dumps(gate(relevance=-0.1)), "relevance of a is -0.1"),

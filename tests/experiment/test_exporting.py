@@ -155,3 +155,10 @@ def test_what_was_exported_is_never_overwritten(run, tmp_path):
     with pytest.raises(InputError, match=r"policy\.safetensors exists already"):
         jaxmoe.export(folder, tmp_path / "policy.safetensors", agent=1)
     assert read_bundle(tmp_path).contract.agent["number"] == 0
+
+
+@pytest.mark.parametrize("name", ["llama3:8b.safetensors", "a\rb.onnx", "x" * 200 + ".safetensors", "a\\b.safetensors"])
+def test_a_policy_has_a_name_that_is_read_again(trained, tmp_path, name):
+    with pytest.raises(InputError, match="cannot name a policy: a name has up to 200 bytes, no slash, no colon, and"):
+        jaxmoe.export(trained, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

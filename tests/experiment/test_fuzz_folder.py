@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 
 import fuzzing
@@ -11,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import run
 
 OUT = "out"
 READERS = (
@@ -149,3 +151,25 @@ def test_a_bent_folder_is_read_soundly_or_refused(swept, tmp_path, numbers):
             print(*command)
             fuzzing.keeps_the_rule(*command, root=root, out=root / MAY_WRITE.get(command[0], "nothing"))
         shutil.rmtree(root)
+
+
+def test_a_small_file_that_holds_very_many_rows_is_refused(swept, tmp_path):
+    shutil.copytree(swept, tmp_path / OUT)
+    [path] = (tmp_path / OUT).glob("jobs/*/*/curves.parquet")
+    schema = pq.read_schema(path)
+    same = pa.array(np.zeros(4_000_000, np.int8))
+    pq.write_table(pa.table({field.name: same.cast(field.type) for field in schema}), path, compression="zstd")
+    note(path)
+    done = fuzzing.keeps_the_rule("report", OUT, root=tmp_path)
+    assert "curves.parquet is damaged: it is larger than any that jaxmoe writes" in done.error
+
+
+@pytest.mark.parametrize("name", ["experiment.json", "rounds/000/round.json", "jobs/000000/done.json"])
+def test_nobody_waits_for_a_pipe_in_a_folder(swept, tmp_path, name):
+    shutil.copytree(swept, tmp_path / OUT)
+    (tmp_path / OUT / name).unlink()
+    os.mkfifo(tmp_path / OUT / name)
+    with fuzzing.within_limits():
+        done = run("status", OUT, cwd=tmp_path)
+    if done.code:  # or the job is not done
+        fuzzing.assert_one_sentence(done.error)

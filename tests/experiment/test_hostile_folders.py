@@ -220,6 +220,9 @@ DAMAGED = {
         "experiment.json is damaged: start is missing or of another kind",
     ),
     "no digest": (about(table={}), "experiment.json is damaged: table.digest is missing or of another kind"),
+    "not a number": (about(start=float("nan")), "experiment.json is damaged: it is no JSON"),
+    "a key twice": (b'{"format": 999, ' + about()[1:], "experiment.json is damaged: it is no JSON"),
+    "half a character": (about(jaxmoe="\ud800"), "experiment.json is damaged: it is no JSON"),
     "changed by hand": (about(sha256=64 * "0"), "experiment.json is damaged: it is not what was written"),
 }
 

@@ -352,6 +352,11 @@ def test_without_sbatch_or_where_it_refuses_nothing_is_lost(tmp_path, cluster):
     refused = launch(tmp_path, *options, env=cluster.variables)
     assert (refused.code, len(refused.stderr.splitlines())) == (2, 1)
     assert refused.stderr.endswith("array.sh: sbatch: error: invalid partition specified: gpu\n")
+    for odd in ("exit 0", r"printf '\377\376\n'", "echo welcome"):
+        command.write_text(f"#!/bin/sh\n{odd}\n")
+        told = launch(tmp_path, *options, env=cluster.variables)
+        assert (told.code, len(told.stderr.splitlines())) == (2, 1)
+        assert "array.sh, and did not say the job's number: " in told.stderr
     command.write_text(works.replace("exec", 'case "$*" in *finish.sh) exit 1;; esac\nexec'))
     half = launch(tmp_path, *options, env=cluster.variables)
     assert half.code == 2

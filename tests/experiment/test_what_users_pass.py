@@ -246,3 +246,26 @@ def test_functions_that_check_take_them_too():
     with pytest.raises(InputError, match=r"double_q = 0.5 must be true or false"):
         checked_hypers(module.Hypers, {"double_q": 0.5})
     assert checked_config(module.Config, {"hidden": np.array([4, 4])}).hidden == (4, 4)
+
+
+MANY = np.arange(3)
+WRONG = [
+    lambda: TABLE.folds(MANY),
+    lambda: TABLE.folds("x"),
+    lambda: TABLE.gaps("x"),
+    lambda: TABLE.gaps(MANY),
+    lambda: TABLE.select_experts(None),
+    lambda: TABLE.select_experts("action"),
+    lambda: TABLE.prompt_indices(MANY),
+    lambda: jaxmoe.load_table(relevance=MANY),
+    lambda: jaxmoe.load_table(missing=MANY),
+    lambda: jaxmoe.evaluate(baselines=3),
+    lambda: jaxmoe.evaluate(params=MANY),
+    lambda: jaxmoe.evaluate(requests=MANY),
+]
+
+
+@pytest.mark.parametrize("call", WRONG, ids=range(len(WRONG)))
+def test_values_of_a_wrong_kind_are_one_sentence(call):
+    with pytest.raises(InputError):
+        call()

@@ -207,6 +207,12 @@ def test_of_many_that_create_a_file_at_once_one_wins_and_its_content_stays(folde
         assert folder.read(f"done{number}") == winner.encode() * 1000
 
 
+def test_a_pipe_is_no_file_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe is no plain file"):
+        Folder(tmp_path).read("pipe")
+
+
 def test_what_a_killed_process_has_begun_is_found_and_nothing_else(tmp_path):
     storage = Folder(tmp_path)
     storage.write("jobs/000000/done.json", b"{}")
