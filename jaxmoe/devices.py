@@ -75,9 +75,14 @@ def use_caches() -> None:
 
     That is the folder `JAXMOE_CACHE_DIR` or the system's usual one; none if `JAXMOE_CACHE` is off. Programs are not
     kept there if somebody has chosen a folder for them (`JAX_COMPILATION_CACHE_DIR`); see `jaxmoe.training.compiled`.
+    Nothing is kept where no folder can be made, as in a home that may only be read.
     """
     folder = cache_folder()
     if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return
         _CACHES.append(folder)
         _drop_torn(folder / "programs")
 

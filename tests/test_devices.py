@@ -8,6 +8,7 @@ import pytest
 from command_line import start
 
 import jaxmoe
+from jaxmoe import devices
 from jaxmoe.errors import InputError
 
 SENTENCE = "JAX is set to 64-bit numbers, and jaxmoe computes with 32-bit ones: unset JAX_ENABLE_X64"
@@ -53,3 +54,14 @@ def test_the_command_says_so_and_ends_with_code_2(name, value, message):
     assert process.returncode == 2
     [line] = error.splitlines()
     assert line.startswith(f"jaxmoe: {message}")
+
+
+def test_where_no_cache_can_be_made_none_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_CACHES", [])
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("JAXMOE_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    devices.use_caches()
+    assert devices.cache_in_use() is None
+    monkeypatch.setenv("JAXMOE_CACHE_DIR", str(tmp_path / "cache"))
+    devices.use_caches()
+    assert devices.cache_in_use() == tmp_path / "cache"
