@@ -118,7 +118,11 @@ def recorded(entries: Iterable[Mapping[str, Any]]) -> list[Plugin]:
 def _load(source: str, folder: Path) -> Plugin:
     is_file = source.endswith(".py")
     if is_file:
-        path = (folder / with_home(source)).resolve()
+        path = folder / with_home(source)
+        try:
+            path = path.resolve()
+        except (OSError, RuntimeError):  # links that lead to each other
+            raise InputError(f"plugin {source}: {path} leads nowhere") from None
         if not path.is_file():
             raise InputError(f"plugin {source}: there is no file {path}")
     else:
@@ -133,11 +137,21 @@ def _load(source: str, folder: Path) -> Plugin:
         module = _imported(path) if is_file else importlib.import_module(source)
     except InputError as error:
         raise InputError(f"plugin {source}: {error}") from None
-    except Exception as error:
-        raise InputError(f"plugin {source} cannot be imported: {type(error).__name__}: {error}") from error
-    version = str(getattr(module, "__version__", ""))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever it does at its end, as sys.exit
+        raise InputError(f"plugin {source} cannot be imported: {type(error).__name__}: {_said(error)}") from error
+    version = _said(getattr(module, "__version__", ""))
     _LOADED[str(path)] = Plugin(path.name if is_file else source, version, digest, str(path) if is_file else source)
     return _LOADED[str(path)]
+
+
+def _said(value: object) -> str:
+    """A plugin's own value as a text; nothing where it has none."""
+    try:
+        return str(value)
+    except Exception:
+        return ""
 
 
 def _file_of(name: str) -> Path:

@@ -229,3 +229,24 @@ def test_tables_of_both_are_one_table(pqn):
     frame = jaxmoe.load(pqn).curves
     assert isinstance(frame, pd.DataFrame)
     assert frame.groupby("algorithm")["train_qos"].count().min() > 0
+
+
+ENDINGS = {
+    "import sys\nsys.exit(0)": "SystemExit: 0",
+    "class Odd(BaseException): pass\nraise Odd('x')": "Odd: x",
+    "class Mute(Exception):\n    def __str__(self): raise ValueError\nraise Mute": "Mute:",
+}
+
+
+@pytest.mark.parametrize("code", ENDINGS)
+def test_a_plugin_that_ends_the_process_or_says_nothing_is_one_sentence(tmp_path, code):
+    path = tmp_path / "odd.py"
+    path.write_text(code)
+    with pytest.raises(InputError, match=f"odd.py cannot be imported: {ENDINGS[code]}"):
+        load_plugins([str(path)])
+
+
+def test_links_that_lead_to_each_other_are_no_plugin(tmp_path):
+    (tmp_path / "loop.py").symlink_to(tmp_path / "loop.py")
+    with pytest.raises(InputError, match=r"loop.py: .* leads nowhere"):
+        load_plugins([str(tmp_path / "loop.py")])

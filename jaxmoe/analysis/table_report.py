@@ -1,6 +1,6 @@
 """`table report`: what the experts of a table are worth, as one web page and figures for a paper."""
 
-import shutil
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,18 @@ def table_report(table: ExpertTable, raw: Path | None, out: Path) -> Path:
         opening = _opening(values, subsets) + page.figures(drawings)
         text = page.page("jaxmoe: expert table", lead, opening, sections, f"jaxmoe {jaxmoe.__version__}")
         files = {f"{FIGURES}/{name}": content for each in drawings for name, content in files_of(each).items()}
+    written: list[Path] = []
     try:
         (folder / FIGURES).mkdir()
         for name, content in {**files, REPORT: text.encode()}.items():
             write_bytes(folder / name, content, overwrite=False)
-    except (InputError, OSError):  # the same command works again
-        shutil.rmtree(folder, ignore_errors=True)
+            written.append(folder / name)
+    except BaseException:  # and the same command works again
+        for path in written:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (folder / FIGURES).rmdir()
+            folder.rmdir()
         raise
     return folder / REPORT
 

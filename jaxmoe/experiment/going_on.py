@@ -6,8 +6,10 @@ from typing import Any
 from jaxmoe.algorithms.registry import registered_algorithm, registered_algorithms
 from jaxmoe.env.exported import training_environment
 from jaxmoe.env.scenarios import NUMBERS, SCENARIOS
+from jaxmoe.errors import InputError
 from jaxmoe.experiment.search import is_section, shown
 from jaxmoe.experiment.spec import Spec
+from jaxmoe.names import short
 from jaxmoe.policy.bundle import read_bundle
 
 
@@ -36,6 +38,7 @@ def with_policy(spec: Spec) -> tuple[Spec, str]:
         brought["hypers"] = _differing(contract.hypers, module.Hypers()._asdict())
         brought["config"] = _differing(contract.config, vars(module.Config()))
     for section, values in brought.items():
+        _require_single(section, values, spec.init_from)
         told = getattr(spec, section)
         owners = (contract.algorithm, home.scenario)
         own = [told, *(told[name] for name in owners if is_section(name, told.get(name), owners))]
@@ -49,6 +52,16 @@ def with_policy(spec: Spec) -> tuple[Spec, str]:
 def algorithm_of(path: str) -> str:
     """The algorithm of an exported policy."""
     return read_bundle(path).contract.algorithm
+
+
+def _require_single(section: str, values: Mapping[str, Any], source: str) -> None:
+    """Refuse what a spec would take for several values: a policy was trained with one of each."""
+    for name, value in values.items():
+        numbers = isinstance(value, list) and not any(isinstance(each, list | Mapping) for each in value)
+        drawn = isinstance(value, Mapping) and set(value) <= {"each_episode", "observed"}
+        several = {"hypers": isinstance(value, list | Mapping), "params": not (numbers or drawn)}
+        if isinstance(value, list | Mapping) and several.get(section, not numbers or name != "hidden"):
+            raise InputError(f"{source} says {section}.{name} = {short(value)}, and a policy has one value of each")
 
 
 def _differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

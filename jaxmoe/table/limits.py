@@ -2,6 +2,7 @@
 
 FILE_BYTES = 256 * 2**20  # of one file, as it lies on the disk
 UNPACKED_BYTES = 64 * 2**20  # of an Excel file, which is a zip archive
+MARKS = 4_000_000  # opened or closed in a member of an Excel file: four for each cell
 CELLS = 10_000_000  # of one file, blank ones too
 COLUMNS = 200_000  # a wide table of 16 experts has 3 for each of 2^16 combinations
 ROWS = 4_000_000  # of one file

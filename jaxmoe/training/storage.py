@@ -151,8 +151,7 @@ class Folder:
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """A file's bytes, from one of them on."""
         path = self.path(name)
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for ever
-            raise InputError(f"{path} is no plain file")
+        _require_plain(path, path.stat())  # opening a pipe would wait for ever
         with path.open("rb") as file:
             file.seek(start)
             return file.read() if length is None else file.read(length)
@@ -168,9 +167,9 @@ class Folder:
 
     def create(self, name: str, content: Content) -> bool:
         """Make a file unless there is one; whether this call has made it."""
-        path = self.path(name)
-        if path.exists():
+        if self.size(name) is not None:
             return False
+        path = self.path(name)
         partial = self._written(name, content)
         try:
             return _linked(partial, path)
@@ -233,7 +232,12 @@ class Folder:
     def size(self, name: str) -> int | None:
         """Bytes of a file; nothing where there is none."""
         path = self.path(name)
-        return path.stat().st_size if path.is_file() else None
+        try:
+            about = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        _require_plain(path, about)
+        return about.st_size
 
     def at_hand(self, name: str) -> Storage:
         """Files are at hand here."""
@@ -266,6 +270,11 @@ def parts_of(name: str) -> list[str]:
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise InputError(f"{name!r} is no name of a file in a folder")
     return parts
+
+
+def _require_plain(path: Path, about: os.stat_result) -> None:
+    if not stat.S_ISREG(about.st_mode):
+        raise InputError(f"{path} is no plain file; remove it")
 
 
 def _drop(partial: Path) -> None:

@@ -48,7 +48,7 @@ class TrainingRun(Attempt):
         if job.start.kind == "policy":
             self.prepared = started(self.prepared, read_arrays(self.storage, job.start.policy))
         self.saver = checkpoints.Saver(self.storage, job, self.name)
-        self._warn_of_warm_up()
+        self._warn_if_nothing_is_learned()
         trainer = Trainer(self._legs())
         self._saved_at, self._saving_s = time.monotonic(), 0.0
         self._queued: Callable[[], float] = lambda: 0.0
@@ -72,14 +72,17 @@ class TrainingRun(Attempt):
             raise
         self._finish(trainer, curves, found)
 
-    def _warn_of_warm_up(self) -> None:
-        """Say beforehand that a run ends before anything is learned."""
+    def _warn_if_nothing_is_learned(self) -> None:
+        """Say beforehand that a run ends before anything is learned, or that agents have no learning rate."""
         signature, prepared = self.job.signature, self.prepared
         config = checked_config(prepared.module.Config, signature.config)
         waits = getattr(config, "warmup_iterations", 0)
         if prepared.iterations(self.job.env_steps) <= waits:
             steps = waits * prepared.algorithm.env_steps
             self.tell(Noted(f"{signature}: nothing is learned, as the first {steps:,} env steps are the warm-up"))
+        still = int((self.rows.get("learning_rate", pd.Series([1.0])) < np.finfo(np.float32).tiny).sum())
+        if still:
+            self.tell(Noted(f"{signature}: {still:,} of {len(self.rows):,} agents learn nothing: learning_rate is 0"))
 
     def _begin(self, trainer: Trainer) -> list[pd.DataFrame]:
         """Make the agents, or take them from where they are; the curves so far."""

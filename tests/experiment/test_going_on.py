@@ -11,8 +11,9 @@ import jaxmoe
 from jaxmoe.algorithms.algorithm import Clock
 from jaxmoe.algorithms.registry import registered_algorithm
 from jaxmoe.cli.app import app
+from jaxmoe.errors import InputError
 from jaxmoe.experiment.dry_run import describe_plan
-from jaxmoe.experiment.going_on import with_policy
+from jaxmoe.experiment.going_on import _require_single, with_policy
 from jaxmoe.experiment.spec import load_spec
 from jaxmoe.training.events import Noted
 from jaxmoe.training.inputs import checked_config
@@ -141,3 +142,26 @@ def test_going_on_does_not_make_a_policy_worse_first(tmp_path):
     assert means.iloc[1:6].min() >= start - 0.001
     assert means.min() >= start - 0.004  # noise of learning on; without holding the policy it was 0.0075
     assert means.iloc[-1] >= start
+
+
+@pytest.mark.parametrize(
+    ("section", "values"),
+    [
+        ("hypers", {"learning_rate": [1e-3, 1e-2]}),
+        ("params", {"slot_s": {"grid": [1, 2, 3]}}),
+        ("config", {"num_envs": [16, 32]}),
+        ("config", {"hidden": [[8], [16]]}),
+        ("settings", {"one_slot": [True, False]}),
+    ],
+)
+def test_a_policy_has_one_value_of_each(section, values):
+    [name] = values
+    with pytest.raises(InputError, match=rf"p says {section}\.{name} = .*, and a policy has one value of each"):
+        _require_single(section, values, "p")
+
+
+def test_what_a_policy_was_trained_with_is_single():
+    _require_single("hypers", {"learning_rate": 1e-3}, "p")
+    _require_single("params", {"seconds_per_word": [0.1, 0.2], "slot_s": {"each_episode": {"uniform": [3, 5]}}}, "p")
+    _require_single("config", {"hidden": [8, 8], "activation": "tanh"}, "p")
+    _require_single("settings", {"one_slot": True}, "p")

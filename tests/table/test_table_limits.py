@@ -82,7 +82,11 @@ def test_an_archive_that_says_less_than_it_holds_is_read_up_to_what_it_says(tmp_
 
 
 def test_a_sheet_of_nothing_but_rows_is_not_waited_for(tmp_path):
-    refused(with_sheet(tmp_path / "t.xlsx", "<row/>" * 5_000_000), "1,048,577 rows")
+    refused(with_sheet(tmp_path / "t.xlsx", "<row/>" * 1_200_000), "1,048,577 rows")
+
+
+def test_cells_of_a_row_that_say_nothing_take_no_memory(tmp_path):
+    refused(with_sheet(tmp_path / "t.xlsx", f'<row r="1">{"<c/>" * 5_000_000}</row>'), "has more than 4,000,000 marks")
 
 
 def test_entities_of_a_workbook_do_not_multiply(tmp_path):
@@ -97,7 +101,7 @@ def test_entities_of_a_workbook_do_not_multiply(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as copy:
         for each, content in members.items():
             copy.writestr(each, content)
-    refused(path, "the file cannot be read")
+    refused(path, r"sheet1.xml' in the workbook declares what no workbook does, or has more")
 
 
 def test_pictures_of_a_workbook_are_left_where_they_are(tmp_path):

@@ -63,6 +63,15 @@ def test_a_run_that_ends_within_the_warm_up_is_warned_of(algorithm):
     assert warned == [f"{algorithm} in oneshot: nothing is learned, as the first 64 env steps are the warm-up"]
 
 
+def test_agents_without_a_learning_rate_are_warned_of():
+    said = []
+    config = {"num_envs": 4, "rollout_length": 8, "hidden": [8], "minibatches": 1, "epochs": 1}
+    spec = {"algorithm": "ppo", "env_steps": 64, "seeds": 2, "evaluations": 1, "requests": 64, "baselines": "none"}
+    jaxmoe.sweep({**spec, "config": config, "hypers": {"learning_rate": [0.0, 1e-3]}}, callback=said.append)
+    warned = [event.text for event in said if isinstance(event, Noted) and not event.progress]
+    assert warned == ["ppo in oneshot: 2 of 4 agents learn nothing: learning_rate is 0"]
+
+
 def test_what_is_right_passes():
     assert checked_hypers(ppo.Hypers, {"clip": 0.1}) == ppo.Hypers(clip=0.1)
     assert checked_config(ppo.Config, {"hidden": [32]}) == ppo.Config(hidden=(32,))

@@ -211,6 +211,10 @@ def test_a_pipe_is_no_file_and_nobody_waits_for_it(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="pipe is no plain file"):
         Folder(tmp_path).read("pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(InputError, match=f"{name} is no plain file; remove it"):
+            Folder(tmp_path).create(name, b"x")
 
 
 def test_what_a_killed_process_has_begun_is_found_and_nothing_else(tmp_path):
