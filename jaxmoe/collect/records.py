@@ -61,7 +61,7 @@ def _score_row(prompt_id: str, experts: str, judge: str, answer: Answer) -> Sequ
     """A failure has no score; what was replied is kept beside it."""
     score = f"{answer.value:g}" if answer.usable else ""
     weighted = "" if answer.weighted_score is None or not answer.usable else f"{answer.weighted_score:.4f}"
-    reply = "" if answer.usable else visible(answer.text[:SHOWN_REPLY], keep="\n")
+    reply = "" if answer.usable else visible((answer.text or "")[:SHOWN_REPLY], keep="\n")
     return prompt_id, experts, judge, score, weighted, answer.status, answer.error, reply
 
 
