@@ -88,7 +88,10 @@ def main() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     gc.set_threshold(100_000)  # importing makes very many objects, of which none is garbage
     try:
-        sys.exit(app(prog_name="jaxmoe", standalone_mode=False) or 0)
+        code = app(prog_name="jaxmoe", standalone_mode=False) or 0
+        if sys.stdout:
+            sys.stdout.flush()  # or what the disk does not take would be told when nobody can say so any more
+        sys.exit(code)
     except UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
@@ -104,7 +107,19 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
+        _drop_what_nobody_takes()
         gc.freeze()  # all of it ends with the process; going through it first takes a tenth of a second
+
+
+def _drop_what_nobody_takes() -> None:
+    """Let go what standard output or error could not write, which Python would try again at its end."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # one that is closed is none
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def _sentence(error: Exception) -> str:
