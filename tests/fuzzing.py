@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from command_line import Done, run
+from snapshot import contents
 
 SECONDS = 20  # of the processor; and of the clock, on machines that others use too:
 CLOCK_SECONDS = 6 * SECONDS
@@ -81,15 +82,7 @@ def _peak() -> int:
 
 def tree(root: Path, but: Path | None = None) -> dict[Path, Any]:
     """All that is below a folder, but for what is below another one."""
-    found: dict[Path, Any] = {}
-    for path in sorted(root.rglob("*")):
-        if but is not None and (path == but or but in path.parents):
-            continue
-        if path.is_symlink():
-            found[path] = path.readlink()
-        else:
-            found[path] = path.read_bytes() if path.is_file() else None
-    return found
+    return {path: at for path, at in contents(root, ()).items() if but is None or not path.is_relative_to(but)}
 
 
 def keeps_the_rule(*arguments: Any, root: Path, out: Path | None = None, said: int = LONGEST) -> Done:

@@ -13,7 +13,6 @@
 changed. Files that jaxmoe has not made are never touched.
 """
 
-import json
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -29,10 +28,11 @@ from jaxmoe.experiment.reading import read_plan
 from jaxmoe.experiment.rounds import Machine, Round, Settled
 from jaxmoe.experiment.spec import RayJob, Spec, first_difference, load_spec
 from jaxmoe.plugins import Plugin, recorded
+from jaxmoe.strict_json import from_json
 from jaxmoe.table import ExpertTable
 from jaxmoe.training.arrays import pieces
 from jaxmoe.training.compiled import GENERATOR
-from jaxmoe.training.documents import Document, Noted, noted, read_document, read_noted, sealed
+from jaxmoe.training.documents import RESTORE, Document, Noted, noted, read_document, read_noted, require_shape, sealed
 from jaxmoe.training.job import JOBS, PLAN, Job, read_round_document, round_folder, write_jobs
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import TABLE, checksum, in_parallel, parquet, read_done, read_table, result_name
@@ -40,7 +40,6 @@ from jaxmoe.training.stored import TABLE, checksum, in_parallel, parquet, read_d
 FORMAT = 2
 EXPERIMENT = "experiment.json"
 START = "start/policy.safetensors"
-_RESTORE = "restore it from a copy"
 _OF_AN_ATTEMPT = {f"{name}.parquet" for name in ("results", "curves", "evaluation")} | {
     f"{name}.safetensors" for name in ("policies", "state")
 }
@@ -110,14 +109,15 @@ def read_about(storage: Storage) -> dict[str, Any]:
     """
     name = f"{storage.where}/{EXPERIMENT}"
     try:
-        about = read_document(storage, EXPERIMENT, _Format, _RESTORE)
+        about = read_document(storage, EXPERIMENT, _Format, RESTORE)
         if about["format"] != FORMAT:
             by = about.get("jaxmoe", "another version")
             raise InputError(
                 f"{name} has format {about['format']}, and this version of jaxmoe reads format {FORMAT}; it was "
                 f"written by jaxmoe {by}, which reads it"
             )
-        return read_document(storage, EXPERIMENT, _About, _RESTORE)
+        require_shape(about, _About, name, RESTORE)
+        return about
     except FileNotFoundError:
         raise InputError(f"{storage.where} {without_experiment(storage)}") from None
     except OSError as error:
@@ -191,7 +191,7 @@ def round_numbers(storage: Storage) -> list[int]:
 def read_round(storage: Storage, number: int) -> Round:
     """A round that is planned."""
     about = read_round_document(storage, number)
-    agents, jobs = read_plan(storage, number)
+    agents, jobs = read_plan(storage, number, about)
     return Round(number, about["kind"], about["why"], agents, jobs)
 
 
@@ -256,7 +256,7 @@ def _table_file(table: ExpertTable) -> bytes:
 
 
 def _read_start(storage: Storage, about: Mapping[str, Any]) -> bytes:
-    return read_noted(storage, START, about.get("files", {}).get(START), _RESTORE)
+    return read_noted(storage, START, about.get("files", {}).get(START), RESTORE)
 
 
 def _start_file(start: Mapping[str, Any]) -> bytes:
@@ -278,7 +278,7 @@ def _without_paths(spec: Spec) -> Spec:
 def without_experiment(storage: Storage) -> str:
     """What to say of a place without `experiment.json`: it may hold results of the first edition."""
     try:
-        manifest = json.loads(storage.read("manifest.json"))
+        manifest = from_json(storage.read("manifest.json"))
     except (OSError, ValueError):
         manifest = None
     if isinstance(manifest, dict) and ("run" in manifest or "spec" in manifest):

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from jaxmoe.errors import InputError
 from jaxmoe.table.splits import SPLITS
+from jaxmoe.training.documents import damaged
 from jaxmoe.training.job import PLAN, Job, read_jobs, read_planned, round_folder
 from jaxmoe.training.storage import Storage
 from jaxmoe.training.stored import numbers_in, read_result, result_name
@@ -47,16 +48,16 @@ _NEEDED: dict[tuple[str, str], dict[str, Kind]] = {  # by the kind of the job, a
 }
 
 
-def read_plan(storage: Storage, number: int) -> tuple[pd.DataFrame, list[Job]]:
-    """Who is planned in a round, and its jobs.
+def read_plan(storage: Storage, number: int, about: Mapping[str, Any]) -> tuple[pd.DataFrame, list[Job]]:
+    """Who is planned in a round, of which `round.json` says this, and its jobs.
 
     Raises:
         InputError: a file is missing, not what was written, or its parts do not fit each other.
     """
     where = f"{storage.where}/{round_folder(number)}"
     try:
-        rows = _table(read_planned(storage, number, PLAN), f"{where}/{PLAN}", _PLANNED, _plain)
-        jobs = read_jobs(storage, number)
+        rows = _table(read_planned(storage, number, PLAN, about), f"{where}/{PLAN}", _PLANNED, _plain)
+        jobs = read_jobs(storage, number, about)
     except FileNotFoundError as error:
         raise InputError(f"{storage.where} lacks a file of its plan: {error.filename}") from None
     agents = rows.to_pandas()
@@ -65,10 +66,10 @@ def read_plan(storage: Storage, number: int) -> tuple[pd.DataFrame, list[Job]]:
     if len(known["train"]) < len(agents) or (agents[["agent", "environment", "configuration", "seed"]] < 0).any(
         axis=None
     ):
-        raise _damaged(f"{where}/{PLAN}", "agents are numbered otherwise")
+        raise damaged(f"{where}/{PLAN}", "agents are numbered otherwise")
     for job in jobs:
         if job.round != number or not known[job.kind].issuperset(job.rows) or not numbers.issuperset(job.numbers):
-            raise _damaged(where, f"the plan and job {job.number} do not fit each other")
+            raise damaged(where, f"the plan and job {job.number} do not fit each other")
     rows_of = {"train": agents.set_index("agent"), "baselines": agents.drop_duplicates("environment")}
     rows_of["baselines"] = rows_of["baselines"].set_index("environment")
     for job in (job for job in jobs if job.numbers):
@@ -77,7 +78,7 @@ def read_plan(storage: Storage, number: int) -> tuple[pd.DataFrame, list[Job]]:
             try:
                 numbers_in(own[name].unique())
             except (ValueError, TypeError):
-                raise _damaged(f"{where}/{PLAN}", f"{name} holds something else than numbers") from None
+                raise damaged(f"{where}/{PLAN}", f"{name} holds something else than numbers") from None
     return agents, jobs
 
 
@@ -103,9 +104,9 @@ def read_rows(
         _require_theirs(rows[who], job.rows, file, name)
     for column, known in (("split", SPLITS), ("by", UNITS)):
         if column in rows.column_names and not set(pc.unique(rows[column]).to_pylist()) <= set(known):
-            raise _damaged(name, f"{column} holds something else than {', '.join(known)}")
+            raise damaged(name, f"{column} holds something else than {', '.join(known)}")
     if "requests" in needed and "requests" in rows.column_names and len(rows) and pc.min(rows["requests"]).as_py() < 0:
-        raise _damaged(name, "requests are negative")
+        raise damaged(name, "requests are negative")
     return rows
 
 
@@ -118,14 +119,14 @@ def metrics_of(results: pd.DataFrame, name: str) -> set[str]:
     found = set().union(*of_split.values())
     for split, metrics in of_split.items():
         if metrics and (missing := sorted(found - metrics)):
-            raise _damaged(name, f"the metric {missing[0]} is missing on {split} prompts")
+            raise damaged(name, f"the metric {missing[0]} is missing on {split} prompts")
     return found - {"normalised"}
 
 
 def require_metrics(rows: pd.DataFrame, metrics: Collection[str], name: str) -> None:
     """Raise unless sums of an evaluation are there for each metric that the results have."""
     if missing := sorted(set(metrics) - set(map(str, rows.columns))):
-        raise _damaged(name, f"the metric {missing[0]} is missing")
+        raise damaged(name, f"the metric {missing[0]} is missing")
 
 
 def read_watched(content: bytes, name: str, experts: Sequence[str]) -> pd.DataFrame:
@@ -147,19 +148,19 @@ def _table(
         kinds = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
         for column, kind in needed.items():
             if column not in kinds or not kind(kinds[column]):
-                raise _damaged(name, f"the column {column} is missing or of another kind")
+                raise damaged(name, f"the column {column} is missing or of another kind")
         for column, found in kinds.items():
             if column not in needed and not others(found):
-                raise _damaged(name, f"the column {column} is of another kind")
+                raise damaged(name, f"the column {column} is of another kind")
         most = CELLS + CELLS_PER_BYTE * len(content)
         if len(kinds) < len(file.schema_arrow.names) or file.metadata.num_rows * len(kinds) > most:
-            raise _damaged(name, "it is larger than any that jaxmoe writes")
+            raise damaged(name, "it is larger than any that jaxmoe writes")
         rows = file.read(None if columns is None else [each for each in kinds if each in columns])
         rows.validate(full=True)
         for column in (name for name in texts if name in rows.column_names):
             longest = (pc.max(pc.binary_length(batch[column].dictionary)).as_py() for batch in rows.to_batches())
             if max((length or 0 for length in longest), default=0) > TEXT:
-                raise _damaged(name, f"a text in the column {column} is too long")
+                raise damaged(name, f"a text in the column {column} is too long")
             own = schema.field(column).type
             rows = rows.set_column(rows.column_names.index(column), column, rows[column].cast(own))
     except InputError:
@@ -167,7 +168,7 @@ def _table(
     except (OSError, ValueError) as error:  # pyarrow's own exceptions are of these
         raise InputError(f"{name} cannot be read: {error}") from None
     if any(rows[column].null_count for column in needed if column in rows.column_names):
-        raise _damaged(name, "there are gaps in it")
+        raise damaged(name, "there are gaps in it")
     return rows
 
 
@@ -176,8 +177,4 @@ def _require_theirs(found: pa.ChunkedArray, rows: Sequence[int], file: str, name
     theirs, about = set(rows), set(pc.unique(found).to_pylist())
     whole = about <= theirs if file == "curves.parquet" else about == theirs
     if not whole or (file == "results.parquet" and len(found) != len(rows)):
-        raise _damaged(name, "it is about others than its job")
-
-
-def _damaged(name: str, why: str) -> InputError:
-    return InputError(f"{name} is damaged: {why}; restore it from a copy")
+        raise damaged(name, "it is about others than its job")

@@ -16,6 +16,7 @@ from jaxmoe.errors import InputError
 from jaxmoe.strict_json import from_json
 from jaxmoe.training.storage import Storage
 
+RESTORE = "restore it from a copy"  # what a user can do about a file that nothing makes again
 SEAL = "sha256"  # of the rest of a document
 LARGEST = 64 * 2**20  # bytes of a document
 Whole = Annotated[int, Field(ge=0, le=2**53)]
@@ -54,24 +55,29 @@ def read_document(storage: Storage, name: str, schema: type[BaseModel], hint: st
         InputError: it is no JSON, not of the schema, or not what was written.
     """
     if (storage.size(name) or 0) > LARGEST:
-        raise _damaged(storage, name, "it is larger than any that jaxmoe writes", hint)
+        raise damaged(f"{storage.where}/{name}", "it is larger than any that jaxmoe writes", hint)
     try:
         document = from_json(storage.read(name))
         seal = document.pop(SEAL, None) if isinstance(document, dict) else None
-        schema.model_validate(document)
+        require_shape(document, schema, f"{storage.where}/{name}", hint)
         changed = seal is not None and seal != _sum(document)
-    except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        where = ".".join(map(str, found["loc"]))
-        why = f"{where} is missing or of another kind" if where else "it is no list of names with values"
-        raise _damaged(storage, name, why, hint) from None
     except InputError:
         raise
     except ValueError:
-        raise _damaged(storage, name, "it is no JSON", hint) from None
+        raise damaged(f"{storage.where}/{name}", "it is no JSON", hint) from None
     if changed:
-        raise _damaged(storage, name, "it is not what was written", hint)
+        raise damaged(f"{storage.where}/{name}", "it is not what was written", hint)
     return dict(document)
+
+
+def require_shape(document: Any, schema: type[BaseModel], where: str, hint: str) -> None:
+    """Raise `InputError` unless a document says what its schema wants."""
+    try:
+        schema.model_validate(document)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+        why = f"{key} is missing or of another kind" if key else "it is no list of names with values"
+        raise damaged(where, why, hint) from None
 
 
 def noted(content: bytes) -> dict[str, Any]:
@@ -87,15 +93,16 @@ def read_noted(storage: Storage, name: str, about: Mapping[str, Any] | None, hin
         InputError: it is not what was written.
     """
     if about is not None and storage.size(name) not in (None, about["bytes"]):
-        raise _damaged(storage, name, "it is not what was written", hint)
+        raise damaged(f"{storage.where}/{name}", "it is not what was written", hint)
     content = storage.read(name)
     if about is not None and hashlib.sha256(content).hexdigest() != about["sha256"]:
-        raise _damaged(storage, name, "it is not what was written", hint)
+        raise damaged(f"{storage.where}/{name}", "it is not what was written", hint)
     return content
 
 
-def _damaged(storage: Storage, name: str, why: str, hint: str) -> InputError:
-    return InputError(f"{storage.where}/{name} is damaged: {why}; {hint}")
+def damaged(where: str, why: str, hint: str = RESTORE) -> InputError:
+    """What is said of a file that is not what jaxmoe writes."""
+    return InputError(f"{where} is damaged: {why}; {hint}")
 
 
 def _sum(document: Mapping[str, Any]) -> str:

@@ -13,13 +13,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, TypeAdapter, ValidationError
 
 from jaxmoe.errors import InputError
-from jaxmoe.training.documents import Document, Noted, read_document, read_noted
+from jaxmoe.training.documents import RESTORE, Document, Noted, read_document, read_noted
 from jaxmoe.training.storage import Storage
 
 PLAN, JOBS = "plan.parquet", "jobs.jsonl"  # files of a round
 LONGEST_LINE = 256 * 2**20  # bytes of jobs.jsonl that are read at once
 _OF_ROUND = re.compile(rf"rounds/(\d{{3,6}})/{re.escape(JOBS)}")
-_RESTORE = "restore it from a copy"
 Count = Annotated[int, Field(ge=1, le=2**53)]
 Whole = Annotated[int, Field(ge=0, le=2**53)]
 Precision = Literal["default", "high", "highest", "bfloat16", "tensorfloat32", "float32"]  # as JAX calls them
@@ -212,27 +211,27 @@ def read_round_document(storage: Storage, number: int) -> dict[str, Any]:
     Raises:
         InputError: it is damaged.
     """
-    return read_document(storage, f"{round_folder(number)}/round.json", _Round, _RESTORE)
+    return read_document(storage, f"{round_folder(number)}/round.json", _Round, RESTORE)
 
 
-def read_planned(storage: Storage, number: int, file: str) -> bytes:
-    """A file of a round, compared with the checksum that its `round.json` says.
+def read_planned(storage: Storage, number: int, file: str, about: Mapping[str, Any] | None = None) -> bytes:
+    """A file of a round, compared with the checksum that its `round.json` says, which is read unless it is given.
 
     Raises:
         FileNotFoundError: there is none.
         InputError: it is not what was written.
     """
     try:
-        about = read_round_document(storage, number).get("files", {}).get(file)
+        about = read_round_document(storage, number) if about is None else about
     except FileNotFoundError:  # it is being planned, or was so until a process was killed
-        about = None
-    return read_noted(storage, f"{round_folder(number)}/{file}", about, _RESTORE)
+        about = {}
+    return read_noted(storage, f"{round_folder(number)}/{file}", about.get("files", {}).get(file), RESTORE)
 
 
-def read_jobs(storage: Storage, number: int) -> list[Job]:
+def read_jobs(storage: Storage, number: int, about: Mapping[str, Any] | None = None) -> list[Job]:
     """The jobs of a round."""
     where = f"{storage.where}/{round_folder(number)}/{JOBS}"
-    return [parse_job(line, f"{where}, line {at}") for at, line in enumerate(_lines(storage, number), 1)]
+    return [parse_job(line, f"{where}, line {at}") for at, line in enumerate(_lines(storage, number, about), 1)]
 
 
 def find_job(storage: Storage, number: int) -> Job:
@@ -249,11 +248,11 @@ def find_job(storage: Storage, number: int) -> Job:
     raise InputError(f"{storage.where} has no job {number}")
 
 
-def _lines(storage: Storage, number: int) -> list[bytes]:
+def _lines(storage: Storage, number: int, about: Mapping[str, Any] | None = None) -> list[bytes]:
     name = f"{round_folder(number)}/{JOBS}"
     if (storage.size(name) or 0) > LONGEST_LINE:
         raise InputError(f"{storage.where}/{name} is larger than any list of jobs")
-    return read_planned(storage, number, JOBS).splitlines()
+    return read_planned(storage, number, JOBS, about).splitlines()
 
 
 def even_sizes(count: int, largest: int, multiple: int = 1) -> list[int]:

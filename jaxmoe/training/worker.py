@@ -9,7 +9,7 @@ from jaxmoe.env.scenarios import adopt_scenarios
 from jaxmoe.errors import InputError
 from jaxmoe.names import speak_plainly, visible
 from jaxmoe.plugins import load_plugins, require_plugins
-from jaxmoe.training.documents import Document, read_document
+from jaxmoe.training.documents import RESTORE, Document, read_document
 from jaxmoe.training.job import find_job
 from jaxmoe.training.remote import storage_at
 from jaxmoe.training.running import Finished, run_job
@@ -58,7 +58,7 @@ def do_job(storage: Storage, number: int, trust_plugins: bool = False, **running
         running: what `run_job` takes.
     """
     job = find_job(storage, number)
-    about = read_document(storage, "experiment.json", _About, "restore it from a copy")
+    about = read_document(storage, "experiment.json", _About, RESTORE)
     require_plugins(about["plugins"], storage.where, trust_plugins)
     adopt_scenarios(about["scenarios"], storage.where)
     return run_job(job, storage, **running)

@@ -1,17 +1,17 @@
 """A small experiment, and what is in folders."""
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
 from command_line import run as command
 from command_line import start as process
+from snapshot import contents
 
 import jaxmoe
 from jaxmoe.experiment.spec import load_spec
 
-__all__ = ["command", "process"]
+__all__ = ["command", "contents", "process"]
 
 TABLES = ("results", "curves", "comparison")
 CONFIG = {"num_envs": 4, "rollout_length": 8, "epochs": 1, "minibatches": 1, "hidden": [8]}
@@ -62,21 +62,6 @@ def train_options(given=None):
     found += [text for name, value in given["params"].items() for text in ("--set", f"params.{name}={value}")]
     baselines = given["baselines"]
     return [*found, "--baselines", baselines if isinstance(baselines, str) else ",".join(baselines)]
-
-
-def contents(folder, leave_out=(".lock",)):
-    """Everything in a folder: bytes of files, targets of links, and that folders are there."""
-    found = {}
-    for top, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(top) / name
-            if name in leave_out:
-                continue
-            if path.is_symlink():
-                found[path] = path.readlink()
-            else:
-                found[path] = path.read_bytes() if path.is_file() else None
-    return found
 
 
 def policies(folder):
