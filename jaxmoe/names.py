@@ -79,6 +79,16 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     return visible(", ".join(shown)) + rest
 
 
+def bare(key: Any, longest: int = QUOTED) -> str:
+    """A key as a sentence names it: as `short`, without quotation marks.
+
+    >>> bare("params.slot_s"), bare("x" * 5000, 10)
+    ('params.slot_s', 'xxxxx…xxxxx')
+    """
+    text = str(key)
+    return visible(text if len(text) <= longest else f"{text[: longest // 2]}…{text[-(longest // 2) :]}")
+
+
 def sentence(text: str, longest: int = SENTENCE) -> str:
     """What is said to a user: one line, visible, and not as long as what was wrong may be.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jaxmoe.errors import InputError
-from jaxmoe.names import short
+from jaxmoe.names import bare, short
 
 MOST = 2**31 - 1  # of a seed, and of what programs count: env steps, updates
 MOST_AGENTS = 2**17  # of an experiment, and of what is listed
@@ -38,9 +38,7 @@ def plain(value: Any, name: str = "the value", levels: int = DEEPEST) -> Any:
     if not levels:
         raise InputError(f"{name} is nested too deep: at most {DEEPEST} levels of lists and sections")
     if isinstance(value, Mapping):
-        return {
-            _key(key, name): plain(entry, f"{name}, {short(key)[1:-1]}", levels - 1) for key, entry in value.items()
-        }
+        return {_key(key, name): plain(entry, f"{name}, {bare(key)}", levels - 1) for key, entry in value.items()}
     if hasattr(value, "tolist") and hasattr(value, "dtype"):
         return _of_array(value, name, levels)
     if isinstance(value, numbers.Integral):

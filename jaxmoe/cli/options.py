@@ -11,7 +11,7 @@ import jaxmoe
 from jaxmoe.cli.output import ERR, OUT
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home, write_whole
-from jaxmoe.names import short, to_csv
+from jaxmoe.names import bare, short, to_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,7 +190,7 @@ def changes(texts: Iterable[str] | None, sections: Sequence[str] = ("params", "s
         section, _, name = key.partition(".")
         if section not in sections or not name or "." in name:
             allowed = " or ".join(f"{each}.NAME" for each in sections)
-            raise InputError(f"--set {short(key)[1:-1]} is not possible here; the key must be {allowed}")
+            raise InputError(f"--set {bare(key)} is not possible here; the key must be {allowed}")
         found[section][name] = value
     return found
 

@@ -35,7 +35,7 @@ from jaxmoe.cli.options import (
 from jaxmoe.cli.running import print_experiment
 from jaxmoe.cli.terminal import telling
 from jaxmoe.errors import InputError
-from jaxmoe.names import short
+from jaxmoe.names import bare
 from jaxmoe.plugins import load_plugins
 
 SECTIONS = ("hypers", "config", "params", "settings")
@@ -186,11 +186,11 @@ def _changes(texts: list[str] | None) -> tuple[dict[str, Any], dict[str, Any]]:
     for key, value in map(assignment, texts or []):
         first, _, name = key.partition(".")
         if first in OF_OTHERS:
-            raise InputError(f"--set {short(key)[1:-1]} is not possible here; {OF_OTHERS[first]}")
+            raise InputError(f"--set {bare(key)} is not possible here; {OF_OTHERS[first]}")
         if first not in SECTIONS:
             others[key] = value
         elif not name or "." in name:
-            raise InputError(f"--set {short(key)[1:-1]} is not possible here; the key must be {first}.NAME")
+            raise InputError(f"--set {bare(key)} is not possible here; the key must be {first}.NAME")
         else:
             sections[first][name] = tuple(value) if isinstance(value, list) else value
     return sections, others

@@ -36,7 +36,7 @@ from pydantic_core import PydanticCustomError
 
 from jaxmoe.errors import InputError
 from jaxmoe.files import with_home
-from jaxmoe.names import short
+from jaxmoe.names import bare, short
 from jaxmoe.plugins import load_plugins
 from jaxmoe.table.formats import read_toml, require_short_keys
 from jaxmoe.training.job import Precision
@@ -190,7 +190,7 @@ def load_spec(
     else:
         pairs = map(assignment, [overrides] if isinstance(overrides, str) else overrides)
     for key, value in pairs:
-        _put(content, key, plain(value, f"--set {short(key)[1:-1]}"))
+        _put(content, key, plain(value, f"--set {bare(key)}"))
     if isinstance(content.get("config"), dict):
         content["config"] = {name: _alone(value) for name, value in content["config"].items()}
     for section in ("hypers", "config", "params", "settings"):
@@ -245,13 +245,13 @@ def assignment(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip() or not value.strip():
         raise InputError(f"--set {short(text)} is not of the form KEY=VALUE")
-    require_short_keys(value, f"--set {short(key.strip())[1:-1]}")
+    require_short_keys(value, f"--set {bare(key.strip())}")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         pass
     except (ValueError, RecursionError):
-        raise InputError(f"--set {short(key.strip())[1:-1]}: the value is too long a number, or too deep") from None
+        raise InputError(f"--set {bare(key.strip())}: the value is too long a number, or too deep") from None
     lower = re.sub(r"\b(True|False)\b", lambda found: found.group().lower(), value)
     try:
         return key.strip(), tomllib.loads(f"value = {lower}")["value"]
@@ -262,18 +262,18 @@ def assignment(text: str) -> tuple[str, Any]:
 def _put(content: dict[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     if len(sections) > DEEPEST:
-        raise InputError(f"--set {short(key)[1:-1]}: the key has {len(sections) + 1:,} parts; it may have {DEEPEST}")
+        raise InputError(f"--set {bare(key)}: the key has {len(sections) + 1:,} parts; it may have {DEEPEST}")
     for section in sections:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
-            raise InputError(f"--set {short(key)[1:-1]}: {short(section)[1:-1]} is no section of the spec")
+            raise InputError(f"--set {bare(key)}: {bare(section)} is no section of the spec")
     content[last] = value
 
 
 def _require_values(key: str, value: Any) -> None:
     """Refuse None in a list or a section, which no file can hold."""
     if value is None:
-        raise InputError(f"{short(key)[1:-1]} = None is no value; leave it out")
+        raise InputError(f"{bare(key)} = None is no value; leave it out")
     if isinstance(value, dict | list):
         for name, entry in value.items() if isinstance(value, dict) else enumerate(value):
             _require_values(f"{key}.{name}", entry)
